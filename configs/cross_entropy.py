@@ -1,0 +1,50 @@
+"""Cross-entropy on the training set as it is: the baseline of every table.
+
+python -m ltjax.main --config=configs/cross_entropy.py                  # embedded Fashion-MNIST-LT mini
+python -m ltjax.main --config=configs/cross_entropy.py:chula_rbc12 --config.data.path=chula_rbc12_32.npz
+"""
+
+from ml_collections import ConfigDict
+
+from ltjax.data import catalog
+
+PAPER = (
+    'isic2019_lt_r100',
+    'isic2019_lt_r300',
+    'isic2019_lt_r500',
+    'isic_archive_lt',
+    'hyper_kvasir',
+)
+
+
+def get_config(dataset: str = 'fashion_mnist_lt_mini') -> ConfigDict:
+    """Returns the settings for a data set: as many encoder steps and the same augmentation as configs/lmd.py."""
+    paper = dataset in PAPER
+    views = {'fashion_mnist_lt_mini': 'upright', 'chula_rbc12': 'cell'}.get(dataset, 'lmd')
+    sgd = {
+        'name': 'sgd',
+        'learning_rate': 0.01 if paper else 0.1,
+        'momentum': 0.9,
+        'weight_decay': 0.0 if paper else 5e-4,
+        'schedule': 'constant' if paper else 'cosine',
+        'clip_norm': 0.0,
+    }
+    config = ConfigDict()
+    config.seed = 0
+    config.data = catalog.get(dataset)
+    config.select = 'best'  # the round with the best validation balanced accuracy; or 'last'
+    config.start_from = ''  # workdir of a run whose first stage stands in for this one's
+    config.save_features = True
+    config.num_bootstrap = 1000
+    config.model = {'name': 'resnet18', 'stem': 'imagenet'} if paper else {'name': 'small_cnn'}
+    config.method = {
+        'name': 'cross_entropy',
+        'train': {
+            'epochs': 100 if paper else 40,
+            'batch_size': 512 if paper else 128,
+            'sampler': 'instance_balanced',
+            'view': f'{views}_strong',
+            'optimizer': sgd,
+        },
+    }
+    return config

@@ -1,0 +1,1 @@
+"""Data sets, splits, streams of batches and augmentations."""

@@ -1,0 +1,332 @@
+"""Operations that move pixels: each maps output coordinates to the input coordinates they show.
+
+The operations of a list compose into one coordinate field, and the image is read once, so that an
+image is interpolated at most once however many operations act on it. Borders are reflected
+without repeating the edge pixel (`reflect_101`, albumentations' default).
+"""
+
+import abc
+import dataclasses
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+Limits = float | tuple[float, float]
+
+
+def between(u: jax.Array, limits: Limits) -> jax.Array:
+    """Maps uniform draws in [0, 1) to (-limits, limits), or to the two limits given."""
+    low, high = limits if isinstance(limits, tuple) else (-limits, limits)
+    return low + (high - low) * u
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Op(abc.ABC):
+    """One random operation on one image.
+
+    Attributes:
+      p: probability that the operation acts on an image.
+    """
+
+    p: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.p <= 1.0:
+            raise ValueError(f'{type(self).__name__}: p must lie in [0, 1], not {self.p}.')
+
+    @property
+    @abc.abstractmethod
+    def draws(self) -> int:
+        """Number of uniform draws that one image takes."""
+
+    def acts(self, u: jax.Array) -> jax.Array:
+        """Whether the operation acts, by the first of its draws: a scalar bool."""
+        return u[0] < self.p
+
+
+class Geometric(Op):
+    """An operation on coordinates.
+
+    Attributes:
+      exact: True if it maps pixel centres to pixel centres, so that nothing is interpolated.
+    """
+
+    exact: ClassVar[bool] = False
+
+    @abc.abstractmethod
+    def source(
+        self, u: jax.Array, y: jax.Array, x: jax.Array, shape: tuple[int, int]
+    ) -> tuple[jax.Array, jax.Array]:
+        """Returns where in the operation's input its output reads.
+
+        Args:
+          u: [draws] uniform draws in [0, 1).
+          y: rows of the output, [H, 1] or [H, W] (or [1, W]), in pixels from the first centre.
+          x: columns of the output, of any such shape.
+          shape: (H, W).
+        """
+
+
+@dataclasses.dataclass(frozen=True)
+class HorizontalFlip(Geometric):
+    """Mirrors left and right."""
+
+    exact: ClassVar[bool] = True
+
+    @property
+    def draws(self) -> int:
+        return 1
+
+    def source(
+        self, u: jax.Array, y: jax.Array, x: jax.Array, shape: tuple[int, int]
+    ) -> tuple[jax.Array, jax.Array]:
+        return y, jnp.where(self.acts(u), shape[1] - 1 - x, x)
+
+
+@dataclasses.dataclass(frozen=True)
+class VerticalFlip(Geometric):
+    """Mirrors top and bottom."""
+
+    exact: ClassVar[bool] = True
+
+    @property
+    def draws(self) -> int:
+        return 1
+
+    def source(
+        self, u: jax.Array, y: jax.Array, x: jax.Array, shape: tuple[int, int]
+    ) -> tuple[jax.Array, jax.Array]:
+        return jnp.where(self.acts(u), shape[0] - 1 - y, y), x
+
+
+@dataclasses.dataclass(frozen=True)
+class Shift(Geometric):
+    """Moves by whole pixels: the pad-and-crop of small images, with reflected borders.
+
+    Attributes:
+      pixels: the largest move, each axis by itself uniform over -pixels..pixels.
+    """
+
+    pixels: int
+    exact: ClassVar[bool] = True
+
+    @property
+    def draws(self) -> int:
+        return 3
+
+    def source(
+        self, u: jax.Array, y: jax.Array, x: jax.Array, shape: tuple[int, int]
+    ) -> tuple[jax.Array, jax.Array]:
+        moves = jnp.floor(u[1:] * (2 * self.pixels + 1)) - self.pixels
+        moves = jnp.where(self.acts(u), moves, 0.0)
+        return y - moves[0], x - moves[1]
+
+
+@dataclasses.dataclass(frozen=True)
+class Affine(Geometric):
+    """Rotates and scales about the centre, then moves: albumentations' `ShiftScaleRotate`.
+
+    Each limit is symmetric, or a pair (low, high).
+
+    Attributes:
+      degrees: rotation, positive counter-clockwise.
+      translate: move along each axis, as a fraction of the image's size along it.
+      scale: relative change of size; 0.2 is a factor in (0.8, 1.2).
+    """
+
+    degrees: Limits
+    translate: Limits = 0.0
+    scale: Limits = 0.0
+
+    @property
+    def draws(self) -> int:
+        return 5
+
+    def source(
+        self, u: jax.Array, y: jax.Array, x: jax.Array, shape: tuple[int, int]
+    ) -> tuple[jax.Array, jax.Array]:
+        angle = jnp.deg2rad(between(u[1], self.degrees))
+        size = 1.0 + between(u[2], self.scale)
+        move_y = between(u[3], self.translate) * shape[0]
+        move_x = between(u[4], self.translate) * shape[1]
+        # With the identity's numbers the arithmetic below is exact, so an image that the
+        # operation leaves alone keeps its bits.
+        on = self.acts(u)
+        cos = jnp.where(on, jnp.cos(angle) / size, 1.0)
+        sin = jnp.where(on, jnp.sin(angle) / size, 0.0)
+        centre_y, centre_x = (shape[0] - 1) / 2, (shape[1] - 1) / 2
+        from_y = y - centre_y - jnp.where(on, move_y, 0.0)
+        from_x = x - centre_x - jnp.where(on, move_x, 0.0)
+        # Rows grow downwards, so this turns the picture counter-clockwise.
+        return (
+            cos * from_y + sin * from_x + centre_y,
+            cos * from_x - sin * from_y + centre_x,
+        )
+
+
+def _hats(position: jax.Array, knots: int) -> jax.Array:
+    """Weights of linear interpolation between knots 0..knots-1, [n] to [n, knots]."""
+    knot = jnp.arange(knots, dtype=position.dtype)
+    return jnp.maximum(1.0 - jnp.abs(position[:, None] - knot[None, :]), 0.0)
+
+
+def _cubic_splines(position: jax.Array, knots: int) -> jax.Array:
+    """Weights of the uniform cubic B-splines at knots -1..knots-2, [n] to [n, knots]."""
+    knot = jnp.arange(-1, knots - 1, dtype=position.dtype)
+    d = jnp.abs(position[:, None] - knot[None, :])
+    near = 2.0 / 3.0 - d**2 + d**3 / 2.0
+    far = jnp.maximum(2.0 - d, 0.0) ** 3 / 6.0
+    return jnp.where(d < 1.0, near, far)
+
+
+@dataclasses.dataclass(frozen=True)
+class Distort(Geometric):
+    """One of grid, elastic and optical distortion; it must be the last of the geometry in a list.
+
+    The kinds are drawn with the relative weights `grid`, `elastic` and `optical`. Defaults of
+    the grid and the optical one are albumentations' defaults:
+
+    * grid: each axis is cut into `steps` cells, whose widths are multiplied by 1 + U(-limit,
+      limit). The cells are rescaled to the image's size (albumentations' `normalized=True`), so
+      that the border stays where it is.
+    * optical: the radial lens model r -> r (1 + k r^2 + k r^4), k ~ U(-limit, limit), r in
+      units of the image's width. (albumentations' shift of the optical centre, at most 0.05
+      pixels by default, is left out.)
+    * elastic: a smooth random displacement, equal to albumentations' only in being one: there
+      pixel noise is blurred by sigma = 50 pixels, here `knots` x `knots` uniform control
+      points carry cubic B-splines, which needs neither the noise nor the wide blur. The
+      displacement stays below `elastic_limit` of the image's size along each axis.
+      (albumentations' own default of alpha = 1 displaces by less than a hundredth of a pixel;
+      what its version 1 visibly does is a random affine map besides, here `Affine`'s part.)
+
+    Attributes:
+      grid: weight of the grid distortion.
+      elastic: weight of the elastic one.
+      optical: weight of the optical one.
+      steps: cells of the grid along each axis.
+      grid_limit: limit of the relative change of the cells' widths.
+      elastic_limit: bound on the elastic displacement, a fraction of the size.
+      knots: control points of the elastic displacement along each axis, 4 at least.
+      optical_limit: limit of k.
+    """
+
+    grid: float = 1.0
+    elastic: float = 1.0
+    optical: float = 1.0
+    steps: int = 5
+    grid_limit: float = 0.3
+    elastic_limit: float = 0.08
+    knots: int = 6
+    optical_limit: float = 0.05
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        weights = (self.grid, self.elastic, self.optical)
+        if min(weights) < 0.0 or sum(weights) <= 0.0:
+            raise ValueError(f'Distort: weights must be non-negative, one positive: {weights}.')
+        if self.knots < 4:
+            raise ValueError(f'Distort: a cubic spline takes at least 4 knots, not {self.knots}.')
+
+    @property
+    def draws(self) -> int:
+        return 3 + 2 * self.steps + 2 * self.knots**2
+
+    def source(
+        self, u: jax.Array, y: jax.Array, x: jax.Array, shape: tuple[int, int]
+    ) -> tuple[jax.Array, jax.Array]:
+        height, width = shape
+        cells, points = jnp.split(u[3:], [2 * self.steps])
+        which = u[1] * (self.grid + self.elastic + self.optical)
+        on = self.acts(u)
+        is_grid = on & (which < self.grid)
+        is_elastic = on & (which >= self.grid) & (which < self.grid + self.elastic)
+        is_optical = on & (which >= self.grid + self.elastic)
+
+        # Cells of equal width are the identity; the axes are independent of each other.
+        cells = jnp.where(is_grid, between(cells, self.grid_limit), 0.0).reshape(2, self.steps)
+        grid_y = self._grid(cells[0], y[:, 0], height)[:, None]
+        grid_x = self._grid(cells[1], x[0, :], width)[None, :]
+
+        points = jnp.where(is_elastic, between(points, self.elastic_limit), 0.0)
+        points = points.reshape(2, self.knots, self.knots)
+        rows = _cubic_splines(y[:, 0] * ((self.knots - 3) / max(height - 1, 1)), self.knots)
+        columns = _cubic_splines(x[0, :] * ((self.knots - 3) / max(width - 1, 1)), self.knots)
+        elastic_y, elastic_x = height * points[0], width * points[1]
+        elastic_y = jnp.matmul(rows @ elastic_y, columns.T, precision='highest')
+        elastic_x = jnp.matmul(rows @ elastic_x, columns.T, precision='highest')
+
+        k = jnp.where(is_optical, between(u[2], self.optical_limit), 0.0)
+        from_y, from_x = y - (height - 1) / 2, x - (width - 1) / 2
+        r2 = (from_y**2 + from_x**2) / width**2
+        radial = k * (r2 + r2**2)
+        return (
+            y + grid_y + elastic_y + from_y * radial,
+            x + grid_x + elastic_x + from_x * radial,
+        )
+
+    def _grid(self, cells: jax.Array, position: jax.Array, size: int) -> jax.Array:
+        """Displacement [size] along one axis by its cells' relative changes [steps]."""
+        widths = 1.0 + cells
+        edges = jnp.cumsum(widths) / jnp.sum(widths)
+        even = np.arange(1, self.steps + 1, dtype=np.float32) / self.steps
+        moved = jnp.concatenate([jnp.zeros(1, cells.dtype), (edges - even) * (size - 1)])
+        return _hats(position * (self.steps / max(size - 1, 1)), self.steps + 1) @ moved
+
+
+def reflect(position: jax.Array, size: int) -> jax.Array:
+    """Folds coordinates into [0, size - 1] by reflection at the first and last pixel centres."""
+    period = max(2 * (size - 1), 1)
+    return jnp.abs(position - period * jnp.round(position / period))
+
+
+def resample(image: jax.Array, u: jax.Array, ops: tuple[Geometric, ...]) -> jax.Array:
+    """Applies geometric operations, in their order, by reading the image once.
+
+    Reads single pixels if all the operations are exact, else interpolates bilinearly, which
+    is exact too where the coordinates are whole.
+
+    Args:
+      image: [H, W, C], any real dtype.
+      u: [sum of the operations' draws] uniform draws.
+      ops: the operations; may be empty.
+
+    Returns:
+      [H, W, C] float32 in the image's own range.
+    """
+    if not ops:
+        return image.astype(jnp.float32)
+    height, width, channels = image.shape
+    y = jnp.arange(height, dtype=jnp.float32)[:, None]
+    x = jnp.arange(width, dtype=jnp.float32)[None, :]
+    end = sum(op.draws for op in ops)
+    # Output coordinates go back through the operations from the last to the first.
+    for op in reversed(ops):
+        start = end - op.draws
+        y, x = op.source(u[start:end], y, x, (height, width))
+        y, x = reflect(y, height), reflect(x, width)
+        end = start
+
+    pixels = image.reshape(height * width, channels)
+
+    def read(row: jax.Array, column: jax.Array) -> jax.Array:
+        index = row * width + column
+        return pixels.at[index].get(mode='clip').astype(jnp.float32)
+
+    if all(op.exact for op in ops):
+        return read(y.astype(jnp.int32), x.astype(jnp.int32))
+    y, x = jnp.broadcast_to(y, (height, width)), jnp.broadcast_to(x, (height, width))
+    top, left = y.astype(jnp.int32), x.astype(jnp.int32)
+    right = jnp.minimum(left + 1, width - 1)
+    down = (y - top.astype(jnp.float32))[:, :, None]
+    along = (x - left.astype(jnp.float32))[:, :, None]
+
+    def add_row(i: jax.Array, total: jax.Array) -> jax.Array:
+        row = jnp.minimum(top + i, height - 1)
+        values = read(row, left) * (1.0 - along) + read(row, right) * along
+        return total + jnp.where(i == 0, 1.0 - down, down) * values
+
+    # A loop, because its result is stored: written out, XLA's CPU compiler would fuse the
+    # resampling into a blur that follows and repeat it for each of the blur's nine pixels.
+    return jax.lax.fori_loop(0, 2, add_row, jnp.zeros(image.shape, jnp.float32))

@@ -1,0 +1,70 @@
+"""What every named data set is: the `data` part of a config. Values only, so that configs import it in no time."""
+
+import copy
+
+from ml_collections import ConfigDict
+
+from ltjax.errors import unknown
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+# `format` says who reads it (ltjax.data.datasets): an embedded or own npz, a folder of class folders, a CSV of paths.
+# `long_tail`: training images a class, from `max_count` down by `ratio`; ratio 0 keeps what is there.
+# `split`: fractions held out where the files bring no split; `seed` chooses the split, not the run.
+_DEFAULT = {
+    'name': '',
+    'format': 'npz',
+    'path': '',
+    'image_size': 0,  # pixels a side; 0: as stored
+    'channels': 0,  # 1 or 3; 0: as stored
+    'mean': (0.5,),
+    'std': (0.25,),
+    'split': {'val': 0.1, 'test': 0.2, 'seed': 0},
+    'long_tail': {'max_count': 0, 'ratio': 0},
+    'groups': {
+        'head': (),
+        'medium': (),
+        'tail': (),
+    },  # class indices; empty: by thirds of the classes
+}
+
+_PAPER = {
+    'format': 'csv',
+    'image_size': 224,
+    'channels': 3,
+    'mean': IMAGENET_MEAN,
+    'std': IMAGENET_STD,
+}
+
+DATA_SETS: dict[str, dict] = {
+    # Fashion-MNIST, 1000 down to 10 images a class: embedded, not medical.
+    'fashion_mnist_lt_mini': {'format': 'embedded', 'mean': (0.286,), 'std': (0.353,)},
+    # Red blood cells (Naruenatthanaset et al., 2021) of 11 types, 32 px, split by smear.
+    'chula_rbc12': {
+        'mean': (0.544, 0.543, 0.554),
+        'std': (0.084, 0.109, 0.080),
+        'split': {'val': 0.2, 'test': 0.2, 'seed': 0},
+        'long_tail': {'max_count': 1500, 'ratio': 100},
+    },
+    # The sets of the LMD paper: a CSV with the columns path, label and split, 224 px.
+    'isic2019_lt_r100': _PAPER,
+    'isic2019_lt_r300': _PAPER,
+    'isic2019_lt_r500': _PAPER,
+    'isic_archive_lt': _PAPER,
+    'hyper_kvasir': _PAPER | {'split': {'val': 0.1, 'test': 0.1, 'seed': 0}},
+    # One's own.
+    'npz': {},
+    'folder': {'format': 'folder'},
+    'csv': {'format': 'csv'},
+}
+
+
+def get(name: str) -> ConfigDict:
+    """Returns the `data` config of the set `name`.
+
+    Raises:
+      UserError: no set has that name.
+    """
+    if name not in DATA_SETS:
+        raise unknown('data set', name, DATA_SETS)
+    return ConfigDict(copy.deepcopy(_DEFAULT) | copy.deepcopy(DATA_SETS[name]) | {'name': name})

@@ -1,0 +1,261 @@
+"""Reads a data set into arrays: embedded or own npz, a folder of class folders, or a CSV of paths."""
+
+import csv
+import dataclasses
+import pathlib
+import zipfile
+from importlib import resources
+from typing import Any
+
+import numpy as np
+
+from ltjax.data import images as image_files
+from ltjax.data import long_tail, splits
+from ltjax.errors import UserError, unknown
+
+
+@dataclasses.dataclass(frozen=True)
+class DataSet:
+    """A classification set held in memory.
+
+    Attributes:
+      images: uint8 [N, H, W, C].
+      labels: int32 [N], 0 to K-1.
+      ids: str [N], unique.
+      class_names: the K names.
+      parts: indices of 'train', 'val' and 'test' into the arrays above.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    ids: np.ndarray
+    class_names: tuple[str, ...]
+    parts: dict[str, np.ndarray]
+
+    @property
+    def train_counts(self) -> np.ndarray:
+        """Training images of each class, int64 [K]."""
+        return np.bincount(self.labels[self.parts['train']], minlength=len(self.class_names))
+
+
+@dataclasses.dataclass(frozen=True)
+class Raw:
+    """What the files say, before splitting; fields as in `DataSet`, None where they are silent."""
+
+    images: np.ndarray
+    ids: np.ndarray
+    labels: np.ndarray | None = None
+    class_names: tuple[str, ...] | None = None
+    split: np.ndarray | None = None
+    groups: np.ndarray | None = None
+
+
+def load(config: Any) -> DataSet:
+    """Loads the set that the `data` part of a config describes.
+
+    Raises:
+      UserError: a missing or unreadable file, labels out of range, an empty split, a class without a
+        training image, mixed sizes: always one line that names the thing and the remedy.
+    """
+    raw = read(config)
+    where = config.path or config.name
+    if raw.labels is None:
+        raise UserError(f'{where} has no labels: training needs them.')
+    labels, names = check_labels(raw.labels, raw.class_names, where)
+    if raw.split is not None:
+        parts = splits.from_column(raw.split)
+    else:
+        fractions = config.split
+        parts = splits.split(
+            labels, raw.groups, val=fractions.val, test=fractions.test, seed=fractions.seed
+        )
+    for name, part in parts.items():
+        if len(part) == 0:
+            raise UserError(f'the {name} split of {where} is empty: mark some images as {name}.')
+    if config.long_tail.ratio:
+        parts['train'] = _make_long_tailed(labels, parts['train'], len(names), config)
+    counts = np.bincount(labels[parts['train']], minlength=len(names))
+    if (counts == 0).any():
+        absent = names[int(np.argmin(counts))]
+        raise UserError(
+            f'class {absent!r} of {where} has no training image: add one or drop the class.'
+        )
+    return DataSet(raw.images, labels, raw.ids, names, parts)
+
+
+def read(config: Any) -> Raw:
+    """Reads the files that `config` (format, path, image_size, channels) names, without splitting."""
+    readers = {
+        'embedded': _read_embedded,
+        'npz': _read_npz,
+        'folder': _read_folder,
+        'csv': _read_csv,
+    }
+    if config.format not in readers:
+        raise unknown('data format', config.format, readers)
+    if config.format != 'embedded':
+        if not config.path:
+            raise UserError(f'data set {config.name!r} needs its files: set --config.data.path=...')
+        if not pathlib.Path(config.path).exists():
+            raise UserError(f'{config.path} does not exist: correct --config.data.path.')
+    raw = readers[config.format](config)
+    if len(raw.images) == 0:
+        raise UserError(f'{config.path} holds no images.')
+    if len(np.unique(raw.ids)) != len(raw.ids):
+        raise UserError(f'{config.path or config.name} has doubled ids: every image needs its own.')
+    return raw
+
+
+def _read_embedded(config: Any) -> Raw:
+    resource = resources.files('ltjax.data') / 'embedded' / f'{config.name}.npz'
+    with resources.as_file(resource) as path:
+        return _from_npz(path, config)
+
+
+def _read_npz(config: Any) -> Raw:
+    return _from_npz(pathlib.Path(config.path), config)
+
+
+def _from_npz(path: pathlib.Path, config: Any) -> Raw:
+    """Reads images uint8 [N, H, W] or [N, H, W, C] and, where present, labels, ids, split, group, class_names."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+        reason = str(error).splitlines()[0].split('. ')[0]
+        raise UserError(
+            f'{path} is not a readable npz of plain arrays ({reason}): write it with np.savez.'
+        ) from None
+    if 'images' not in arrays:
+        raise UserError(f'{path} has no array `images` (it has {", ".join(sorted(arrays))}).')
+    images = arrays['images']
+    if (
+        images.dtype != np.uint8
+        or images.ndim not in (3, 4)
+        or images.shape[3:] not in ((), (1,), (3,))
+    ):
+        raise UserError(
+            f'`images` of {path} is {images.dtype} {images.shape}: '
+            'it should be uint8 [N, H, W], [N, H, W, 1] or [N, H, W, 3].'
+        )
+    images = images if images.ndim == 4 else images[..., np.newaxis]
+    for name in ('labels', 'ids', 'split', 'group'):
+        if name in arrays and len(arrays[name]) != len(images):
+            raise UserError(f'{path} has {len(images)} images but {len(arrays[name])} {name}.')
+    names = arrays.get('class_names')
+    ids = arrays.get('ids', np.char.mod('%06d', np.arange(len(images))))
+    return Raw(
+        images=_conform(images, config),
+        ids=ids.astype(str),
+        labels=arrays.get('labels'),
+        class_names=None if names is None else tuple(str(name) for name in names),
+        split=arrays.get('split'),
+        groups=arrays.get('group'),
+    )
+
+
+def _conform(images: np.ndarray, config: Any) -> np.ndarray:
+    """Brings stored images to the size and channels that the config asks for."""
+    if config.image_size and images.shape[1:3] != (config.image_size,) * 2:
+        images = np.stack([image_files.resize(image, config.image_size) for image in images])
+    if config.channels == 3 and images.shape[3] == 1:
+        images = np.repeat(images, 3, axis=3)
+    if config.channels == 1 and images.shape[3] == 3:
+        # The luma weights of ITU-R BT.601, as Pillow's conversion to grey.
+        images = np.round(images @ np.array([0.299, 0.587, 0.114])).astype(np.uint8)[
+            ..., np.newaxis
+        ]
+    return images
+
+
+def _read_folder(config: Any) -> Raw:
+    """Reads FOLDER/<class>/*.png; or FOLDER/<split>/<class>/*.png; or, without labels, FOLDER/*.png."""
+    root = pathlib.Path(config.path)
+    if not root.is_dir():
+        raise UserError(f'{root} is not a folder: use configs/....py:npz or :csv for files.')
+    directories = sorted(entry.name for entry in root.iterdir() if entry.is_dir())
+    has_splits = bool(directories) and set(directories) <= set(splits.NAMES)
+    paths = sorted(
+        path
+        for path in root.rglob('*')
+        if path.is_file() and path.suffix.lower() in image_files.SUFFIXES
+    )
+    ids = np.array([path.relative_to(root).as_posix() for path in paths])
+    if not paths:
+        raise UserError(f'{root} holds no images ({", ".join(image_files.SUFFIXES)}).')
+    images = image_files.load(paths, image_size=config.image_size, channels=config.channels)
+    if not directories:
+        return Raw(images, ids)
+    depth = 1 if has_splits else 0
+    owners = [path.relative_to(root).parts for path in paths]
+    stray = [path for path, owner in zip(paths, owners, strict=True) if len(owner) < depth + 2]
+    if stray:
+        raise UserError(f'{stray[0]} lies outside the class folders of {root}: move or remove it.')
+    classes = [owner[depth] for owner in owners]
+    names = tuple(sorted(set(classes)))
+    labels = np.array([names.index(name) for name in classes])
+    split = np.array([owner[0] for owner in owners]) if has_splits else None
+    return Raw(images, ids, labels, names, split)
+
+
+def _read_csv(config: Any) -> Raw:
+    """Reads a CSV with the columns path and label and, if present, split and group; paths are relative to it."""
+    root = pathlib.Path(config.path)
+    with root.open(newline='', encoding='utf-8-sig') as file:
+        reader = csv.DictReader(file)
+        rows = list(reader)
+        columns = reader.fieldnames or []
+    if 'path' not in columns:
+        raise UserError(f'{root} has no column `path` (it has {", ".join(columns)}).')
+    if not rows:
+        raise UserError(f'{root} lists no images.')
+    ids = np.array([row['path'] for row in rows])
+    images = image_files.load(
+        [root.parent / row['path'] for row in rows],
+        image_size=config.image_size,
+        channels=config.channels,
+    )
+    column = {name: np.array([row[name] for row in rows]) for name in columns if name != 'path'}
+    labels = names = None
+    if 'label' in column:
+        names = tuple(sorted(set(column['label'].tolist())))
+        labels = np.searchsorted(np.array(names), column['label'])
+    return Raw(images, ids, labels, names, column.get('split'), column.get('group'))
+
+
+def check_labels(
+    labels: np.ndarray, names: tuple[str, ...] | None, where: str
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Returns labels int32 [N] and the class names, made up where the files bring none.
+
+    Raises:
+      UserError: labels that are no integers from 0, more than one an image, or out of range.
+    """
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise UserError(f'labels of {where} are {labels.dtype}: they should be integers from 0.')
+    labels = labels.reshape(len(labels), -1)
+    if labels.shape[1] != 1:
+        raise UserError(f'{where} has {labels.shape[1]} labels an image: it should have one.')
+    labels = labels[:, 0]
+    if names is None:
+        names = tuple(f'class {k}' for k in range(int(labels.max()) + 1))
+    if labels.min() < 0 or labels.max() >= len(names):
+        bad = int(labels.min()) if labels.min() < 0 else int(labels.max())
+        raise UserError(
+            f'label {bad} of {where} is out of range: labels are 0 to {len(names) - 1}.'
+        )
+    if len(names) < 2:
+        raise UserError(f'{where} has one class: classification needs two or more.')
+    return labels.astype(np.int32), names
+
+
+def _make_long_tailed(
+    labels: np.ndarray, train: np.ndarray, num_classes: int, config: Any
+) -> np.ndarray:
+    """Thins the training split to an exponential long tail that follows the classes' own order of size."""
+    settings = config.long_tail
+    sizes = long_tail.exponential_counts(settings.max_count, num_classes, settings.ratio)
+    order = np.argsort(-np.bincount(labels[train], minlength=num_classes), kind='stable')
+    counts = np.zeros(num_classes, np.int64)
+    counts[order] = sizes
+    return train[long_tail.subsample(labels[train], counts, config.split.seed)]

@@ -1,0 +1,95 @@
+"""Streams of batches, addressable by step: which images a step sees depends on the seed and the step alone."""
+
+import dataclasses
+from typing import Any
+
+import grain
+import jax
+import numpy as np
+
+from ltjax import sharding
+from ltjax.errors import unknown
+from ltjax.losses import samplers
+
+SAMPLERS = ('instance_balanced', 'class_balanced', 'square_root')
+
+# Sets up to this size are copied to the device once and gathered there; larger ones are gathered on the host.
+RESIDENT_BYTES = 1 << 30
+
+
+def index_stream(
+    labels: np.ndarray, *, sampler: str, batch_size: int, seed: int, num_classes: int
+) -> grain.MapDataset:
+    """Returns batches of positions in `labels`, int32 [batch_size], addressed by step.
+
+    'instance_balanced' passes over all images in a new order each epoch; batches run across the seam of two epochs, so
+    that every image is seen equally often. The other samplers draw a class by its probability, then an image of it,
+    both with replacement (Kang et al., 2020, eq. 1).
+
+    Args:
+      labels: int [N] of the images to draw from.
+      sampler: the name of a function in `ltjax.losses.samplers`.
+      batch_size: positions a step.
+      seed: of the order.
+      num_classes: K.
+
+    Raises:
+      UserError: there is no such sampler.
+    """
+    if sampler not in SAMPLERS:
+        raise unknown('sampler', sampler, SAMPLERS)
+    if sampler == 'instance_balanced':
+        order = grain.MapDataset.range(len(labels)).seed(seed).shuffle().repeat()
+        return order.batch(batch_size, drop_remainder=True).map(_as_int32)
+    counts = np.bincount(labels, minlength=num_classes)
+    class_probability = getattr(samplers, sampler)(counts)
+    by_class = np.argsort(labels, kind='stable')
+    starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
+
+    def draw(_: Any, rng: np.random.Generator) -> np.ndarray:
+        classes = rng.choice(num_classes, size=batch_size, p=class_probability)
+        return by_class[starts[classes] + rng.integers(counts[classes])].astype(np.int32)
+
+    return grain.MapDataset.range(_ENDLESS).seed(seed).random_map(draw)
+
+
+_ENDLESS = 1 << 40
+
+
+def _as_int32(index: np.ndarray) -> np.ndarray:
+    return index.astype(np.int32)
+
+
+@dataclasses.dataclass
+class Feed:
+    """Brings the images of given positions to the device, sharded over the batch axis.
+
+    Args:
+      images: uint8 [N, H, W, C].
+      labels: int32 [N].
+      mesh: the devices.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    mesh: jax.sharding.Mesh
+
+    def __post_init__(self) -> None:
+        self._batch = sharding.batch_sharding(self.mesh)
+        self._resident = None
+        if self.images.nbytes <= RESIDENT_BYTES:
+            self._resident = sharding.replicate((self.images, self.labels), self.mesh)
+            self._gather = jax.jit(_gather, out_shardings=self._batch)
+
+    def batch(self, index: np.ndarray, *, with_images: bool = True) -> dict[str, jax.Array]:
+        """Returns {'index': int32 [B], 'label': int32 [B], 'image': uint8 [B, H, W, C]} on the device."""
+        if with_images and self._resident is not None:
+            return self._gather(*self._resident, jax.device_put(index, self._batch))
+        batch = {'index': index, 'label': self.labels[index]}
+        if with_images:
+            batch['image'] = self.images[index]
+        return jax.device_put(batch, self._batch)
+
+
+def _gather(images: jax.Array, labels: jax.Array, index: jax.Array) -> dict[str, jax.Array]:
+    return {'index': index, 'image': images[index], 'label': labels[index]}

@@ -1,0 +1,1 @@
+"""What every method shares: stages, the train-step factory, state, optimisers, checkpoints."""

@@ -1,0 +1,129 @@
+"""What a method is made of: a recipe of stages, each one or more updates alternated round by round."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+import optax
+from flax import nnx
+
+from ltjax.engine.state import TrainState, parameter_filter
+from ltjax.models import ImageClassifier
+
+Batch = Mapping[str, jax.Array]
+
+
+class LossFn(Protocol):
+    """A loss of one update: pure, called inside the jitted step.
+
+    Args:
+      model: the whole network, its parameters traced; `model(images)` gives features and logits.
+      extra: the method's own state (teacher, Gaussians, queue ...).
+      batch: 'index' int32 [B], 'label' int32 [B], and one normalised float32 [B, H, W, C] a view, by its name.
+      key: this step's own key.
+      step: int32 scalar, steps of this update so far, over all rounds.
+
+    Returns:
+      The scalar to minimise and named scalars to log.
+    """
+
+    def __call__(
+        self, model: ImageClassifier, extra: Any, batch: Batch, key: jax.Array, step: jax.Array
+    ) -> tuple[jax.Array, dict[str, jax.Array]]: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Update:
+    """One kind of gradient step; the factory in `engine.step` turns it into one jitted function.
+
+    Attributes:
+      name: unique in the recipe; names the optimiser state and the log.
+      loss_fn: see `LossFn`.
+      optimizer: sees the parameters selected by `trains` only.
+      steps: gradient steps a round.
+      batch_size: images a step; of no meaning if `sampler` is None.
+      sampler: see `data.pipeline`; None if the loss makes its own batch.
+      views: name to augmentation, (key, uint8 [B, H, W, C]) -> float32; none: no image is fetched.
+      trains: 'all', 'encoder' or 'classifier'.
+      batch_norm: 'batch' normalises by the batch and updates the running statistics; 'running' uses and keeps them.
+      after_step: (extra, model state, step) -> extra, inside the jitted step after the parameters moved.
+    """
+
+    name: str
+    loss_fn: LossFn
+    optimizer: optax.GradientTransformation
+    steps: int
+    batch_size: int = 0
+    sampler: str | None = 'instance_balanced'
+    views: Mapping[str, Callable[[jax.Array, jax.Array], jax.Array]] = dataclasses.field(
+        default_factory=dict
+    )
+    trains: str = 'all'
+    batch_norm: str = 'batch'
+    after_step: Callable[[Any, nnx.State, jax.Array], Any] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """Updates alternated for `rounds` rounds, each round ended by a validation.
+
+    Attributes:
+      name: unique in the recipe.
+      updates: run one after another in every round.
+      rounds: how often.
+      prepare: (state, run) -> state, once, before the first round.
+      before_round: (state, run, round) -> state, before each round; for passes over the data.
+    """
+
+    name: str
+    updates: tuple[Update, ...]
+    rounds: int = 1
+    prepare: Callable[[TrainState, 'Run'], TrainState] | None = None
+    before_round: Callable[[TrainState, 'Run', int], TrainState] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """A method: its stages in order, and the extra state they share.
+
+    Attributes:
+      stages: the best validated round of the last one is the result; earlier ones hand on their last state.
+      init_extra: model state -> the method's own state.
+    """
+
+    stages: tuple[Stage, ...]
+    init_extra: Callable[[nnx.State], Any] = lambda model: {}
+
+
+class Run(Protocol):
+    """What hooks between rounds may ask of the running training."""
+
+    seed: int
+    num_classes: int
+    train_labels: np.ndarray
+
+    def new_model(self, key: jax.Array) -> nnx.State:
+        """Returns a freshly initialised network's state."""
+        ...
+
+    def new_optimizer_state(self, update: Update, model: nnx.State) -> Any:
+        """Returns the optimiser state of `update` before its first step."""
+        ...
+
+    def train_features(self, state: TrainState) -> jax.Array:
+        """Returns the encoder's features of the whole training split, unaugmented: float32 [N, C]."""
+        ...
+
+    def key(self, purpose: str, index: int = 0) -> jax.Array:
+        """Returns a key of its own for each purpose and index."""
+        ...
+
+
+def reset_classifier(state: TrainState, run: Run) -> TrainState:
+    """Re-initialises the classifier and nothing else; a `prepare` hook."""
+    chosen = parameter_filter('classifier')
+    fresh, _ = nnx.split_state(run.new_model(run.key('classifier')), chosen, ...)
+    _, rest = nnx.split_state(state.model, chosen, ...)
+    return state._replace(model=nnx.merge_state(fresh, rest))

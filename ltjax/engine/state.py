@@ -1,0 +1,57 @@
+"""Everything a training is at one moment, as one pytree."""
+
+from typing import Any, NamedTuple
+
+import jax
+from flax import nnx
+
+from ltjax.models import ImageClassifier
+
+
+class TrainState(NamedTuple):
+    """What a step reads and writes, a checkpoint keeps, and a resumed run starts from.
+
+    Attributes:
+      model: the network's parameters and BatchNorm statistics.
+      optimizers: optimiser state of each update, by its name.
+      extra: the method's own: teacher, Gaussians, queue ...
+    """
+
+    model: nnx.State
+    optimizers: dict[str, Any]
+    extra: Any
+
+
+TRAINABLE = ('all', 'encoder', 'classifier')
+
+
+def parameter_filter(trains: str) -> Any:
+    """Returns the nnx filter of the parameters that `trains` selects.
+
+    'encoder' and 'classifier' are complementary: together they are 'all', and they share nothing.
+
+    Raises:
+      ValueError: `trains` is none of the three.
+    """
+    classifier = nnx.PathContains('classifier')
+    filters = {
+        'all': nnx.Param,
+        'encoder': nnx.All(nnx.Param, nnx.Not(classifier)),
+        'classifier': nnx.All(nnx.Param, classifier),
+    }
+    if trains not in filters:
+        raise ValueError(f'trains is {trains!r}, not one of {TRAINABLE}')
+    return filters[trains]
+
+
+def with_parameters(model: ImageClassifier, parameters: nnx.State) -> ImageClassifier:
+    """Returns a copy of `model` with other parameters and the same BatchNorm statistics."""
+    graphdef, state = nnx.split(model)
+    statistics = nnx.filter_state(state, nnx.Not(nnx.Param))
+    return nnx.merge(graphdef, parameters, statistics, copy=True)
+
+
+def flatten(tree: Any) -> dict[str, jax.Array]:
+    """Returns the leaves of a pytree by their path, for example 'model.classifier.kernel'."""
+    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+    return {jax.tree_util.keystr(path, simple=True, separator='.'): leaf for path, leaf in leaves}

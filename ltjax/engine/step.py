@@ -1,0 +1,114 @@
+"""The train-step factory: any `Update` becomes one jitted, donated, sharded function."""
+
+import zlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+from ltjax import sharding
+from ltjax.engine.stage import Update
+from ltjax.engine.state import TrainState, parameter_filter
+
+Step = Callable[
+    [TrainState, Mapping[str, jax.Array], jax.Array, Any],
+    tuple[TrainState, dict[str, jax.Array]],
+]
+
+
+def make_step(update: Update, graphdef: nnx.GraphDef, mesh: jax.sharding.Mesh) -> Step:
+    """Returns `step(state, batch, key, step) -> (state, metrics)` for one update.
+
+    The loss and its gradient are those of the global batch. Parameters that `update.trains` does not
+    select are constants, bit for bit unchanged. Metrics are 'loss', 'gradient_norm' and what the loss
+    function adds.
+
+    Args:
+      update: what to do in a step.
+      graphdef: the network's structure.
+      mesh: the batch is split over its `data` axis; the state is whole on every device.
+    """
+    trains = parameter_filter(update.trains)
+
+    def step_fn(
+        state: TrainState, batch: Mapping[str, jax.Array], key: jax.Array, step: jax.Array
+    ) -> tuple[TrainState, dict[str, jax.Array]]:
+        key = jax.random.fold_in(key, step)
+        batch = _add_views(update, batch, key)
+        trainable, statistics, frozen = nnx.split_state(state.model, trains, nnx.BatchStat, ...)
+
+        def objective(trainable: nnx.State) -> tuple[jax.Array, Any]:
+            model = nnx.merge(graphdef, trainable, statistics, frozen, copy=True)
+            set_batch_norm(model, update.batch_norm)
+            loss, logged = update.loss_fn(model, state.extra, batch, key_for(key, 'loss'), step)
+            return loss, (logged, nnx.state(model, nnx.BatchStat))
+
+        (loss, (logged, statistics)), gradients = jax.value_and_grad(objective, has_aux=True)(
+            trainable
+        )
+        steps, optimizer = update.optimizer.update(
+            gradients, state.optimizers[update.name], trainable
+        )
+        model = nnx.merge_state(optax.apply_updates(trainable, steps), statistics, frozen)
+        extra = state.extra
+        if update.after_step is not None:
+            extra = update.after_step(extra, model, step)
+        metrics = {'loss': loss, 'gradient_norm': optax.tree.norm(gradients)} | logged
+        optimizers = state.optimizers | {update.name: optimizer}
+        return TrainState(model, optimizers, extra), metrics
+
+    whole, split = sharding.replicated(mesh), sharding.batch_sharding(mesh)
+    return jax.jit(
+        step_fn,
+        in_shardings=(whole, split, whole, whole),
+        out_shardings=(whole, whole),
+        donate_argnums=0,
+    )
+
+
+def make_forward(graphdef: nnx.GraphDef, mesh: jax.sharding.Mesh, view: Callable) -> Callable:
+    """Returns `forward(model state, images uint8) -> (features, logits)`, in inference mode.
+
+    Args:
+      graphdef: the network's structure.
+      mesh: images are split over its `data` axis.
+      view: (key, images) -> normalised float32; must not be random.
+    """
+
+    def forward(model_state: nnx.State, images: jax.Array) -> tuple[jax.Array, jax.Array]:
+        model = nnx.merge(graphdef, model_state, copy=True)
+        set_batch_norm(model, 'running')
+        outputs = model(view(jax.random.key(0), images))
+        return outputs.features, outputs.logits
+
+    whole, split = sharding.replicated(mesh), sharding.batch_sharding(mesh)
+    return jax.jit(forward, in_shardings=(whole, split), out_shardings=(split, split))
+
+
+def set_batch_norm(model: nnx.Module, mode: str) -> None:
+    """Puts every BatchNorm of `model` into 'batch' or 'running' mode, in place."""
+    if mode == 'batch':
+        model.train()
+    elif mode == 'running':
+        model.eval()
+    else:
+        raise ValueError(f'batch_norm is {mode!r}, not batch or running')
+
+
+def key_for(key: jax.Array, purpose: str) -> jax.Array:
+    """Returns the key of a named purpose: names, not an order of splits, so that adding one moves no other."""
+    return jax.random.fold_in(key, jnp.uint32(zlib.crc32(purpose.encode())))
+
+
+def _add_views(
+    update: Update, batch: Mapping[str, jax.Array], key: jax.Array
+) -> dict[str, jax.Array]:
+    """Replaces the raw images by the update's named, augmented views."""
+    views = {
+        name: view(key_for(key, f'view {name}'), batch['image'])
+        for name, view in update.views.items()
+    }
+    return {name: value for name, value in batch.items() if name != 'image'} | views

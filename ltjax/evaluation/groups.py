@@ -1,0 +1,74 @@
+"""Head, medium and tail: the groups of classes that long-tailed results are read by."""
+
+from collections.abc import Mapping, Sequence
+
+from ltjax.errors import UserError, unknown
+
+GROUP_NAMES = ('head', 'medium', 'tail')
+
+
+def by_training_size(train_counts: Sequence[int]) -> list[int]:
+    """Returns the classes from the largest to the smallest training count, ties by lower index."""
+    return sorted(range(len(train_counts)), key=lambda k: (-train_counts[k], k))
+
+
+def head_medium_tail(
+    train_counts: Sequence[int],
+    explicit: Mapping[str, Sequence[int]] | None = None,
+) -> dict[str, tuple[int, ...]]:
+    """Divides the K classes into head, medium and tail.
+
+    Classes are sorted by training count (of equal counts the lower class index counts as larger).
+    The head is the K // 3 largest, the tail the K // 3 smallest (at least one class each if there
+    are two), medium is the rest. A group without classes is absent. Papers often leave their own
+    division undefined, or state one that no cut by counts gives: `explicit` then names it.
+
+    Args:
+      train_counts: [K] number of training images of each class.
+      explicit: class indices by group name ('head', 'medium', 'tail'), each class exactly once.
+
+    Returns:
+      Class indices by group name, in the order head, medium, tail.
+
+    Raises:
+      UserError: an explicit group has an unknown name or leaves a class out, doubles or invents it.
+
+    >>> head_medium_tail([500, 20, 100, 7])
+    {'head': (0,), 'medium': (2, 1), 'tail': (3,)}
+    """
+    num_classes = len(train_counts)
+    if explicit is not None:
+        return _checked(explicit, num_classes)
+    order = by_training_size(train_counts)
+    if num_classes < 2:
+        return {'head': tuple(order)} if order else {}
+    third = max(1, num_classes // 3)
+    groups = {
+        'head': tuple(order[:third]),
+        'medium': tuple(order[third : num_classes - third]),
+        'tail': tuple(order[num_classes - third :]),
+    }
+    return {name: classes for name, classes in groups.items() if classes}
+
+
+def _checked(explicit: Mapping[str, Sequence[int]], num_classes: int) -> dict[str, tuple[int, ...]]:
+    """Returns explicit groups in canonical order, or raises UserError."""
+    for name in explicit:
+        if name not in GROUP_NAMES:
+            raise unknown('class group', name, GROUP_NAMES)
+    groups = {name: tuple(int(k) for k in explicit.get(name, ())) for name in GROUP_NAMES}
+    listed = [k for classes in groups.values() for k in classes]
+    outside = sorted({k for k in listed if not 0 <= k < num_classes})
+    if outside:
+        raise UserError(
+            f'class groups list {outside}: with {num_classes} classes use 0 to {num_classes - 1}.'
+        )
+    doubled = sorted({k for k in listed if listed.count(k) > 1})
+    if doubled:
+        raise UserError(
+            f'class groups list {doubled} more than once: keep each class in one group.'
+        )
+    missing = sorted(set(range(num_classes)) - set(listed))
+    if missing:
+        raise UserError(f'class groups leave out {missing}: put each class in one group.')
+    return {name: classes for name, classes in groups.items() if classes}

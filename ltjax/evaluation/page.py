@@ -1,0 +1,147 @@
+"""The few pieces of HTML that a report is made of; every text that enters is escaped here."""
+
+import base64
+import html
+from collections.abc import Sequence
+
+from ltjax.evaluation.figures import GROUP_COLOURS
+
+_CSS = """
+:root { --ink: #222; --muted: #666; --rule: #ddd; --accent: #2f5d8c; }
+* { box-sizing: border-box; }
+body { margin: 0 auto; padding: 2rem 1.25rem 4rem; max-width: 56rem; color: var(--ink);
+  background: #fff; font: 15px/1.5 system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans',
+  sans-serif; overflow-wrap: break-word; }
+h1 { font-size: 1.6rem; line-height: 1.25; margin: 0 0 .3rem; font-weight: 600; }
+h2 { font-size: 1.1rem; margin: 2.4rem 0 .6rem; padding-top: .7rem; font-weight: 600;
+  border-top: 1px solid var(--rule); }
+p { margin: .4rem 0; }
+.facts, .note, figcaption { color: var(--muted); }
+.note, figcaption { font-size: .87rem; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: .4rem 0; }
+th { text-align: left; font-weight: 600; font-size: .85rem; color: var(--muted); }
+th, td { padding: .22rem .9rem .22rem 0; border-bottom: 1px solid #eee; vertical-align: middle; }
+td.number, th.number { text-align: right; white-space: nowrap; }
+td.range, th.range { color: var(--muted); white-space: nowrap; font-size: .87rem; }
+td small { display: block; color: var(--muted); font-size: .78rem; }
+td.name { min-width: 8rem; padding-left: 1.1rem; text-indent: -1.1rem; }
+td.track { width: 11rem; min-width: 7rem; }
+.bar { position: relative; display: block; height: .8rem; background: #f0f0f0; border-radius: 2px; }
+.bar i, .bar b { position: absolute; top: 0; bottom: 0; }
+.bar i { background: #a9c1d6; border-radius: 2px; min-width: 1px; }
+.bar b { width: 2px; margin-left: -1px; background: var(--accent); }
+.dot { display: inline-block; width: .65rem; height: .65rem; border-radius: 2px;
+  margin-right: .45rem; }
+ul.warnings { margin: .4rem 0; padding: .6rem 1rem .6rem 2rem; background: #fdf6ec;
+  border-left: 3px solid #d1603d; }
+figure { margin: .6rem 0; overflow-x: auto; }
+figure img { display: block; max-width: 100%; min-width: min(34rem, 100%); height: auto; }
+pre { background: #f7f7f7; padding: .7rem .9rem; overflow-x: auto; font-size: .82rem;
+  line-height: 1.45; white-space: pre-wrap; overflow-wrap: anywhere; margin: .4rem 0; }
+summary { cursor: pointer; color: var(--accent); }
+@media (max-width: 36rem) {
+  body { padding: 1.2rem .9rem 3rem; }
+  figure img { min-width: 34rem; max-width: none; }
+  td.track, th.track { display: none; }
+}
+@media print {
+  body { max-width: none; padding: 0; font-size: 10pt; }
+  h2 { break-after: avoid; }
+  figure, tr, ul.warnings { break-inside: avoid; }
+  * { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
+}
+"""
+
+
+class Markup(str):
+    """Text that is HTML already and is not escaped again."""
+
+
+def escape(value: object) -> Markup:
+    """Returns a value as HTML text; Markup as it is."""
+    return value if isinstance(value, Markup) else Markup(html.escape(str(value)))
+
+
+def paragraph(text: object, kind: str = '') -> Markup:
+    """Returns one paragraph; `kind` is its CSS class."""
+    return Markup(f'<p class="{kind}">{escape(text)}</p>')
+
+
+def table(columns: Sequence[tuple[str, str]], rows: Sequence[Sequence[object]]) -> Markup:
+    """Returns a table.
+
+    Args:
+      columns: heading and CSS class ('', 'name', 'number', 'range', 'track') of each column.
+      rows: cells, escaped unless Markup.
+    """
+    head = ''.join(f'<th class="{kind}">{escape(title)}</th>' for title, kind in columns)
+    body = ''.join(
+        '<tr>'
+        + ''.join(
+            f'<td class="{kind}">{escape(cell)}</td>'
+            for (_, kind), cell in zip(columns, row, strict=True)
+        )
+        + '</tr>\n'
+        for row in rows
+    )
+    return Markup(
+        f'<div class="scroll"><table><thead><tr>{head}</tr></thead>\n'
+        f'<tbody>{body}</tbody></table></div>'
+    )
+
+
+def interval_bar(value: float, low: float, high: float) -> Markup:
+    """Returns a bar from 0 to 1 with an interval and its value; parts outside are cut off."""
+    value, low, high = (100 * min(max(float(x), 0.0), 1.0) for x in (value, low, high))
+    return Markup(
+        f'<span class="bar"><i style="left:{low:.2f}%;width:{high - low:.2f}%"></i>'
+        f'<b style="left:{value:.2f}%"></b></span>'
+    )
+
+
+def in_group(text: object, group: str) -> Markup:
+    """Returns text after a spot of the colour of its group of classes."""
+    colour = GROUP_COLOURS.get(group, 'transparent')
+    spot = f'<span class="dot" title="{escape(group)}" style="background:{colour}"></span>'
+    return Markup(f'{spot}{escape(text)}')
+
+
+def with_range(value: str, below: str) -> Markup:
+    """Returns a number with its interval in small print below."""
+    return Markup(f'{escape(value)}<small>{escape(below)}</small>')
+
+
+def picture(svg: str, alternative: str, caption: str = '') -> Markup:
+    """Returns a figure with the SVG inside; as an image it cannot run scripts."""
+    data = base64.b64encode(svg.encode()).decode()
+    below = f'<figcaption>{escape(caption)}</figcaption>' if caption else ''
+    return Markup(
+        f'<figure><img alt="{escape(alternative)}" src="data:image/svg+xml;base64,{data}">'
+        f'{below}</figure>'
+    )
+
+
+def details(summary: str, text: str) -> Markup:
+    """Returns preformatted text that is folded away."""
+    return Markup(f'<details><summary>{escape(summary)}</summary>{preformatted(text)}</details>')
+
+
+def preformatted(text: str) -> Markup:
+    """Returns text with its line breaks."""
+    return Markup(f'<pre>{escape(text)}</pre>')
+
+
+def document(title: str, sections: Sequence[tuple[str, Markup]]) -> str:
+    """Returns a whole page; a section is its heading ('' for none) and what it holds."""
+    parts = [
+        (f'<h2>{escape(heading)}</h2>\n' if heading else '') + content
+        for heading, content in sections
+    ]
+    body = '\n'.join(f'<section>\n{part}\n</section>' for part in parts)
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f'<title>{escape(title)}</title>\n<style>{_CSS}</style>\n</head>\n'
+        f'<body>\n<h1>{escape(title)}</h1>\n{body}\n</body>\n</html>\n'
+    )

@@ -1,0 +1,252 @@
+"""`write_report`: everything a run left in its workdir, on one self-contained page."""
+
+import datetime
+import json
+import os
+import pathlib
+import zipfile
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ltjax.errors import UserError
+from ltjax.evaluation import figures, page
+from ltjax.evaluation.embedding import stratified_subset, tsne
+from ltjax.evaluation.groups import by_training_size
+from ltjax.evaluation.page import Markup
+from ltjax.evaluation.table import METRIC_TITLES, percent, percent_range
+
+MAX_MAPPED_IMAGES = 1000
+_CURVES = ('loss', 'val_balanced_accuracy')
+_FIGURE_COLUMNS = (('percent', 'number'), ('95 % interval', 'range'), ('', 'track'))
+
+
+def write_report(workdir: pathlib.Path) -> pathlib.Path:
+    """Writes report.html beside the files it is made from, replacing it in one move.
+
+    Reads results.json, and as far as they are there config.json, metrics.jsonl and predictions.npz
+    (labels, features). What is missing is said in one sentence in place of its section.
+
+    Returns:
+      The path of the report.
+
+    Raises:
+      UserError: results.json is missing or is not what a run writes.
+    """
+    workdir = pathlib.Path(workdir)
+    results = _read_json(workdir / 'results.json')
+    if not isinstance(results, dict) or 'test' not in results:
+        raise UserError(f'{workdir}: no readable results.json with test metrics: finish the run.')
+    config = _read_json(workdir / 'config.json')
+    test = results['test']
+    order = by_training_size([row['train_count'] for row in test['per_class']])
+    title = f'{results.get("method", "A run")} on {results.get("dataset", "its data set")}'
+    sections = [
+        ('', _facts(results, workdir / 'results.json')),
+        ('Test metrics', _headline(test)),
+        ('Head, medium and tail', _groups(test)),
+        ('Read with care', _warnings(test)),
+        ('Classes', _classes(test, order)),
+        ('Confusion matrix', _confusion(test, order)),
+        ('Learning curves', _curves(workdir / 'metrics.jsonl')),
+        ('Map of test features', _features(workdir / 'predictions.npz', test, order)),
+        ('Classifier weights', _weights(results, test, order)),
+        ('How it was run', _config(config, results)),
+    ]
+    target = workdir / 'report.html'
+    temporary = workdir / f'report.html.{os.getpid()}.tmp'
+    temporary.write_text(page.document(title, sections), encoding='utf-8')
+    os.replace(temporary, target)
+    return target
+
+
+def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
+    """Returns the rows of a metrics.jsonl; lines cut short by an interruption are left out."""
+    rows = []
+    for line in path.read_text(encoding='utf-8', errors='replace').splitlines():
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(row, dict):
+            rows.append(row)
+    return rows
+
+
+def curves_by_stage(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, np.ndarray]]:
+    """Returns, by stage, [points, 2] arrays (step, value) of loss and validation accuracy.
+
+    Where an interrupted run was resumed a step may have two rows: the later one counts. Values that
+    are not finite numbers are left out.
+    """
+    stages: dict[str, dict[str, dict[int, float]]] = {}
+    for row in rows:
+        if not _is_number(row.get('step')):
+            continue
+        for name in _CURVES:
+            if _is_number(row.get(name)):
+                stage = stages.setdefault(str(row.get('stage', 'train')), {n: {} for n in _CURVES})
+                stage[name][row['step']] = row[name]
+    return {
+        stage: {
+            name: np.array(sorted(points.items()), float).reshape(-1, 2)
+            for name, points in by_name.items()
+        }
+        for stage, by_name in stages.items()
+    }
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and bool(np.isfinite(value))
+
+
+def _read_json(path: pathlib.Path) -> Any:
+    """Returns what a JSON file holds, None if it is missing or broken."""
+    try:
+        return json.loads(path.read_text(encoding='utf-8'))
+    except (OSError, ValueError):
+        return None
+
+
+def _group_of_class(test: Mapping[str, Any]) -> dict[str, str]:
+    return {name: group for group, row in test['groups'].items() for name in row['classes']}
+
+
+def _figure_cells(figure: Mapping[str, Any]) -> list[object]:
+    """Cells for _FIGURE_COLUMNS."""
+    if figure['value'] is None:
+        return ['-', '', '']
+    bar = page.interval_bar(figure['value'], figure['low'], figure['high'])
+    return [percent(figure['value']), percent_range(figure), bar]
+
+
+def _facts(results: Mapping[str, Any], path: pathlib.Path) -> Markup:
+    written = datetime.datetime.fromtimestamp(path.stat().st_mtime, datetime.UTC)
+    facts = [f'seed {results["seed"]}'] if 'seed' in results else []
+    if _is_number(results.get('seconds')):
+        facts.append(f'{_duration(results["seconds"])} of training')
+    facts.append(f'{sum(row["train_count"] for row in results["test"]["per_class"]):,} training')
+    facts[-1] += f' and {results["test"]["num_images"]:,} test images'
+    facts.append(f'finished {written:%Y-%m-%d %H:%M} UTC')
+    return page.paragraph(' · '.join(facts), 'facts')
+
+
+def _duration(seconds: float) -> str:
+    """Returns a time span in words.
+
+    >>> _duration(42), _duration(200), _duration(7500)
+    ('42 s', '3 min', '2 h 5 min')
+    """
+    if seconds < 100:
+        return f'{seconds:.0f} s'
+    minutes = round(seconds / 60)
+    return f'{minutes} min' if minutes < 60 else f'{minutes // 60} h {minutes % 60} min'
+
+
+def _headline(test: Mapping[str, Any]) -> Markup:
+    rows = [
+        [METRIC_TITLES.get(name, name), *_figure_cells(figure)]
+        for name, figure in test['metrics'].items()
+    ]
+    note = 'Intervals: stratified bootstrap of the test images; they hold no training variation.'
+    return Markup(page.table([('', ''), *_FIGURE_COLUMNS], rows) + page.paragraph(note, 'note'))
+
+
+def _groups(test: Mapping[str, Any]) -> Markup:
+    rows = [
+        [page.in_group(name, name), *_figure_cells(group['recall']), ', '.join(group['classes'])]
+        for name, group in test['groups'].items()
+    ]
+    columns = [('mean recall of', 'name'), *_FIGURE_COLUMNS, ('classes', '')]
+    return page.table(columns, rows)
+
+
+def _warnings(test: Mapping[str, Any]) -> Markup:
+    if not test.get('warnings'):
+        return page.paragraph('One test image moves no figure by more than one point.', 'note')
+    items = ''.join(f'<li>{page.escape(line)}</li>' for line in test['warnings'])
+    return Markup(f'<ul class="warnings">{items}</ul>')
+
+
+def _classes(test: Mapping[str, Any], order: Sequence[int]) -> Markup:
+    per_class = [test['per_class'][k] for k in order]
+    groups = [_group_of_class(test).get(row['name'], '') for row in per_class]
+    svg = figures.class_recalls(per_class, groups)
+    caption = 'From the largest class in training to the smallest.'
+    columns = [('class', 'name'), ('training images', 'number'), ('test images', 'number')]
+    columns += [(title, 'number') for title in ('recall', 'precision', 'F1', 'AUC')]
+    rows: list[list[object]] = []
+    for row, group in zip(per_class, groups, strict=True):
+        counts = [f'{row["train_count"]:,}', f'{row["test_count"]:,}']
+        values = [row[name] for name in ('recall', 'precision', 'f1', 'auc')]
+        cells = [page.with_range(percent(v['value']), percent_range(v)) for v in values]
+        rows.append([page.in_group(row['name'], group), *counts, *cells])
+    return Markup(
+        page.picture(svg, 'Bars: training images and recall of each class', caption)
+        + page.table(columns, rows)
+    )
+
+
+def _confusion(test: Mapping[str, Any], order: Sequence[int]) -> Markup:
+    names = [test['per_class'][k]['name'] for k in order]
+    svg = figures.confusion_matrix(np.array(test['confusion'])[np.ix_(order, order)], names)
+    caption = 'Rows add up to 100 percent; classes from the largest in training to the smallest.'
+    return page.picture(svg, 'Confusion matrix', caption)
+
+
+def _curves(path: pathlib.Path) -> Markup:
+    curves = curves_by_stage(read_metrics(path)) if path.is_file() else {}
+    if not curves:
+        return page.paragraph('Left out: metrics.jsonl holds no curves.', 'note')
+    return page.picture(figures.learning_curves(curves), 'Curves of loss and validation accuracy')
+
+
+def _features(path: pathlib.Path, test: Mapping[str, Any], order: Sequence[int]) -> Markup:
+    try:
+        with path.open('rb') as file, np.load(file, allow_pickle=False) as arrays:
+            labels, features = arrays['labels'], arrays['features']
+    except KeyError:
+        return page.paragraph('Left out: predictions.npz was saved without features.', 'note')
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile):
+        return page.paragraph('Left out: there is no readable predictions.npz.', 'note')
+    chosen = stratified_subset(labels, MAX_MAPPED_IMAGES)
+    try:
+        points = tsne(features[chosen])
+    except ValueError as error:
+        return page.paragraph(f'Left out: {error}.', 'note')
+    names = [test['per_class'][k]['name'] for k in order]
+    svg = figures.feature_map(points, np.argsort(order)[labels[chosen]], names)
+    caption = f't-SNE of the features of {len(chosen):,} of {len(labels):,} test images.'
+    return page.picture(svg, 'Map of test features', caption)
+
+
+def _weights(results: Mapping[str, Any], test: Mapping[str, Any], order: Sequence[int]) -> Markup:
+    norms = results.get('classifier_weight_norms')
+    if not norms or len(norms) != len(order) or not all(map(_is_number, norms)):
+        return page.paragraph('Left out: results.json holds no norm for each class.', 'note')
+    names = [test['per_class'][k]['name'] for k in order]
+    groups = [_group_of_class(test).get(name, '') for name in names]
+    svg = figures.weight_norms([norms[k] for k in order], names, groups)
+    return page.picture(svg, 'Norm of the classifier weights of each class')
+
+
+def _config(config: Any, results: Mapping[str, Any]) -> Markup:
+    parts = []
+    for name in ('best', 'versions'):
+        if isinstance(results.get(name), dict):
+            text = ', '.join(f'{key} {_short(value)}' for key, value in results[name].items())
+            parts.append(page.paragraph(f'{name.capitalize()}: {text}.'))
+    if config is None:
+        parts.append(page.paragraph('Left out: there is no readable config.json.', 'note'))
+        return Markup(''.join(parts))
+    command = config.get('command') if isinstance(config, dict) else None
+    if command:
+        text = command if isinstance(command, str) else ' '.join(map(str, command))
+        parts.append(page.preformatted(text))
+    parts.append(page.details('The configuration as run', json.dumps(config, indent=2)))
+    return Markup(''.join(parts))
+
+
+def _short(value: object) -> str:
+    return f'{value:.4g}' if isinstance(value, float) else str(value)

@@ -1,0 +1,54 @@
+"""The metrics of a run as plain text."""
+
+from collections.abc import Mapping
+from typing import Any
+
+METRIC_TITLES = {
+    'accuracy': 'Accuracy',
+    'balanced_accuracy': 'Balanced accuracy',
+    'macro_f1': 'Macro F1',
+    'macro_precision': 'Macro precision',
+    'macro_recall': 'Macro recall',
+    'macro_auc': 'Macro AUC',
+    'quadratic_kappa': 'Quadratic kappa',
+}
+
+
+def percent(value: float | None) -> str:
+    """Returns a fraction as a percentage with one decimal, '-' for an undefined one.
+
+    >>> percent(0.8125)
+    '81.2'
+    """
+    return '-' if value is None else f'{100 * value:.1f}'
+
+
+def percent_range(figure: Mapping[str, float | None]) -> str:
+    """Returns the interval of {'value', 'low', 'high'} in brackets, '' for an undefined one."""
+    if figure['value'] is None:
+        return ''
+    return f'[{percent(figure["low"])}, {percent(figure["high"])}]'
+
+
+def format_metrics(results: Mapping[str, Any]) -> str:
+    """Lays out the headline metrics and group recalls for a terminal, under 80 columns.
+
+    Args:
+      results: what `ltjax.evaluation.metrics.evaluate` returned, or a results.json that holds it
+        under 'test'.
+    """
+    test = results.get('test', results)
+    lines = [f'{test["num_images"]} test images, percent, 95 % interval', '']
+    lines += [_row(METRIC_TITLES.get(n, n), figure) for n, figure in test['metrics'].items()]
+    if test['groups']:
+        lines.append('')
+    for name, group in test['groups'].items():
+        classes = len(group['classes'])
+        title = f'{name.capitalize()} recall ({classes} class{"es" if classes > 1 else ""})'
+        lines.append(_row(title, group['recall']))
+    return '\n'.join(lines)
+
+
+def _row(title: str, figure: Mapping[str, float | None]) -> str:
+    value = percent(figure['value'])
+    return f'{title[:40]:<28} {value:>6}  {percent_range(figure)}'.rstrip()

@@ -1,0 +1,112 @@
+"""Trains a classifier on a long tail: `python -m ltjax.main --config=configs/lmd.py`.
+
+Any value of the config is overridden by --config.NAME=VALUE; a config file takes the data set as its argument, as in
+--config=configs/lmd.py:chula_rbc12 --config.data.path=FILE.npz.
+"""
+
+import pathlib
+import re
+import runpy
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from ltjax.errors import UserError, unknown
+
+_CONFIG = config_flags.DEFINE_config_file(
+    'config', None, 'A file of configs/, with the data set after a colon.', lock_config=True
+)
+_WORKDIR = flags.DEFINE_string(
+    'workdir', None, 'Where the run is written; default: runs/METHOD-DATASET-seedSEED.'
+)
+_CACHE = flags.DEFINE_string(
+    'compilation_cache',
+    '~/.cache/ltjax/xla',
+    'Where compiled steps are kept between runs; empty: nowhere.',
+)
+
+
+def main(argv: list[str]) -> None:
+    """Runs what the flags say; prints the table of test metrics and the path of the report."""
+    if len(argv) > 1:
+        raise UserError(
+            f'unexpected argument {argv[1]!r}: values are given as --config.NAME=VALUE.'
+        )
+    if _CONFIG.value is None:
+        raise UserError('no config: give --config=configs/lmd.py, say.')
+    config = _CONFIG.value
+    name = f'{config.method.name}-{config.data.name}-seed{config.seed}'
+    workdir = pathlib.Path(_WORKDIR.value or f'runs/{name}')
+
+    # Imported here, so that --help and a mistyped flag answer at once.
+    import jax
+
+    from ltjax import train
+    from ltjax.evaluation import table
+
+    if not flags.FLAGS['verbosity'].present:
+        logging.set_verbosity(logging.WARNING)  # the libraries tell at length what they do
+    if _CACHE.value:
+        jax.config.update('jax_compilation_cache_dir', str(pathlib.Path(_CACHE.value).expanduser()))
+        jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.2)
+    started = time.monotonic()
+    finished = (workdir / 'results.json').exists()
+    results = train.run(config, workdir)
+    if finished:
+        print(f'{workdir} already holds this run, finished; remove it to run again.')
+    print(table.format_metrics(results))
+    print(f'{time.monotonic() - started:.0f} s; report: {workdir / "report.html"}')
+
+
+def parse(argv: list[str]) -> list[str]:
+    """Parses the flags; a mistake in them becomes one line."""
+    check_config(argv)
+    try:
+        return flags.FLAGS(argv)
+    except (flags.Error, TypeError, ValueError) as error:
+        raise UserError(' '.join(str(error).split())) from None
+
+
+def check_config(argv: list[str]) -> None:
+    """Raises UserError for a config file, data set or config key that does not exist, naming the nearest.
+
+    ml_collections finds these too, but tells them in a traceback.
+    """
+    words = '\n'.join(argv)
+    given = re.search(r'^--?config(?:=|\n)(.+)$', words, flags=re.MULTILINE)
+    if given is None:
+        return
+    path, *argument = given[1].split(':', 1)
+    if not pathlib.Path(path).is_file():
+        folder = pathlib.Path(path).parent
+        raise unknown('config file', path, map(str, folder.glob('*.py')))
+    config = runpy.run_path(path)['get_config'](*argument)
+    valid = list(_keys(config))
+    for name in re.findall(r'^--?(?:no)?config\.([\w.]+)', words, flags=re.MULTILINE):
+        if name not in valid and not any(key.startswith(f'{name}.') for key in valid):
+            raise unknown('config key', name, valid)
+
+
+def _keys(config: Any, prefix: str = '') -> Iterator[str]:
+    for name, value in config.items():
+        if hasattr(value, 'items'):
+            yield from _keys(value, f'{prefix}{name}.')
+        else:
+            yield prefix + name
+
+
+def cli() -> None:
+    """The entry point: mistakes end with one line on stderr and exit status 2."""
+    try:
+        app.run(main, flags_parser=parse)
+    except UserError as error:
+        print(f'error: {error}', file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == '__main__':
+    cli()

@@ -1,0 +1,87 @@
+"""What a method is told about the data, and the supervised stage that most methods begin with."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from ltjax import losses
+from ltjax.data import augment
+from ltjax.engine import optim
+from ltjax.engine.stage import Batch, Stage, Update
+from ltjax.models import ImageClassifier
+
+View = Callable[[jax.Array, jax.Array], jax.Array]
+LogitLoss = Callable[[jax.Array, jax.Array], jax.Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What a method may know of the data set.
+
+    Attributes:
+      train_counts: training images a class, int64 [K].
+      mean: of each channel, of images in 0 to 1.
+      std: of each channel.
+    """
+
+    train_counts: np.ndarray
+    mean: Sequence[float]
+    std: Sequence[float]
+
+    @property
+    def num_classes(self) -> int:
+        """K."""
+        return len(self.train_counts)
+
+    def view(self, name: str) -> View:
+        """Returns the named augmentation list, normalised for this data set."""
+        return augment.view(name, mean=self.mean, std=self.std)
+
+    def steps(self, batch_size: int) -> int:
+        """Returns the whole batches in one pass over the training images, at least one."""
+        return max(1, int(self.train_counts.sum()) // batch_size)
+
+
+def supervised_stage(
+    name: str,
+    config: Any,
+    task: Task,
+    loss: LogitLoss,
+    *,
+    trains: str = 'all',
+    batch_norm: str = 'batch',
+    prepare: Callable | None = None,
+) -> Stage:
+    """Returns epochs of (logits, labels) -> per-example loss on one view; a round is an epoch.
+
+    Args:
+      name: of the stage.
+      config: epochs, batch_size, sampler, view, optimizer.
+      task: the data set.
+      loss: per-example values [B].
+      trains: see `Update`.
+      batch_norm: see `Update`.
+      prepare: see `Stage`.
+    """
+
+    def loss_fn(
+        model: ImageClassifier, extra: Any, batch: Batch, key: jax.Array, step: jax.Array
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        return losses.mean(loss(model(batch['view']).logits, batch['label'])), {}
+
+    steps = task.steps(config.batch_size)
+    update = Update(
+        name='train',
+        loss_fn=loss_fn,
+        optimizer=optim.make(config.optimizer, config.epochs * steps),
+        steps=steps,
+        batch_size=config.batch_size,
+        sampler=config.sampler,
+        views={'view': task.view(config.view)},
+        trains=trains,
+        batch_norm=batch_norm,
+    )
+    return Stage(name, (update,), rounds=config.epochs, prepare=prepare)

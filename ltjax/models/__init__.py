@@ -1,0 +1,73 @@
+"""Networks that give an image's features and its logits; `create` makes one by name."""
+
+import functools
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+import jax.numpy as jnp
+from flax import nnx
+from jax.typing import DTypeLike
+
+from ltjax import errors
+from ltjax.models.layers import ImageClassifier, Outputs
+from ltjax.models.resnet import ResNet
+from ltjax.models.resnet_cifar import CifarResNet32
+from ltjax.models.small_cnn import SmallCNN
+
+__all__ = ['ImageClassifier', 'Outputs', 'create', 'names']
+
+# Each model with the options that it alone takes.
+_MODELS: Mapping[str, tuple[Callable[..., ImageClassifier], tuple[str, ...]]] = MappingProxyType(
+    {
+        'small_cnn': (SmallCNN, ('width',)),
+        'resnet18': (functools.partial(ResNet, (2, 2, 2, 2), bottleneck=False), ('stem',)),
+        'resnet34': (functools.partial(ResNet, (3, 4, 6, 3), bottleneck=False), ('stem',)),
+        'resnet50': (functools.partial(ResNet, (3, 4, 6, 3), bottleneck=True), ('stem',)),
+        'resnext50_32x4d': (
+            functools.partial(ResNet, (3, 4, 6, 3), bottleneck=True, groups=32, group_width=4),
+            ('stem',),
+        ),
+        'resnet32_cifar': (CifarResNet32, ()),
+    }
+)
+
+
+def names() -> list[str]:
+    """Returns the names that `create` knows, sorted."""
+    return sorted(_MODELS)
+
+
+def create(
+    name: str,
+    *,
+    num_classes: int,
+    channels: int = 3,
+    rngs: nnx.Rngs,
+    dtype: DTypeLike = jnp.float32,
+    **options: Any,
+) -> ImageClassifier:
+    """Returns a freshly initialised model, in training mode.
+
+    Args:
+      name: one of `names()`.
+      num_classes: K, the length of the logits.
+      channels: of the images, for example 1 (grey) or 3 (colour).
+      rngs: its 'params' stream initialises the weights.
+      dtype: computation dtype; parameters are float32.
+      **options: the model's own: `stem` ('imagenet' or 'cifar') of the torchvision ResNets, `width`
+        of 'small_cnn'.
+
+    Raises:
+      UserError: for a name or an option that does not exist, or a value the option cannot take.
+    """
+    if name not in _MODELS:
+        raise errors.unknown('model', name, _MODELS)
+    model, known = _MODELS[name]
+    for option in options:
+        if option not in known:
+            raise errors.UserError(
+                f'model {name!r} has no option {option!r}: leave it out '
+                f'(options: {", ".join(known) or "none"}).'
+            )
+    return model(num_classes=num_classes, channels=channels, rngs=rngs, dtype=dtype, **options)

@@ -1,0 +1,191 @@
+"""What every model here shares: the interface, batch normalisation, convolution and pooling."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.nn.initializers import Initializer, variance_scaling
+from jax.typing import DTypeLike
+
+# He et al. 2015, "Delving Deep into Rectifiers", eq. 10 (fan-in) and eq. 14 (fan-out).
+HE_FAN_IN = variance_scaling(2.0, 'fan_in', 'normal')
+HE_FAN_OUT = variance_scaling(2.0, 'fan_out', 'normal')
+# Uniform within 1 / sqrt(fan-in), PyTorch's default for linear layers.
+UNIFORM_FAN_IN = variance_scaling(1 / 3, 'fan_in', 'uniform')
+
+
+class Outputs(NamedTuple):
+    """What a model returns: pooled `features` [B, C] and `logits` [B, K], both float32."""
+
+    features: jax.Array
+    logits: jax.Array
+
+
+class ImageClassifier(nnx.Module):
+    """Base of all models: a subclass gives `feature_maps`; the rest follows from it.
+
+    Parameters are float32. Feature maps are computed in `dtype`; pooling and the classifier are
+    computed in float32 at least, so that features and logits keep their precision under bfloat16.
+
+    Attributes:
+      classifier: the last layer, [feature_dim] to [num_classes].
+      feature_dim: C, the length of one image's feature vector.
+      dtype: computation dtype.
+    """
+
+    classifier: nnx.Linear
+    feature_dim: int
+    dtype: jnp.dtype
+
+    def feature_maps(self, images: jax.Array) -> dict[str, jax.Array]:
+        """Returns each stage's output [B, H', W', C'] by name, 'stem' first, the last one last.
+
+        Args:
+          images: [B, H, W, channels], floating, already normalised.
+        """
+        raise NotImplementedError
+
+    def encode(self, images: jax.Array) -> jax.Array:
+        """Returns features [B, C]: the last feature map averaged over space."""
+        last = list(self.feature_maps(images).values())[-1]
+        return jnp.mean(last.astype(at_least_float32(last.dtype)), axis=(1, 2))
+
+    def classify(self, features: jax.Array) -> jax.Array:
+        """Returns logits [B, K] of features [B, C]."""
+        return self.classifier(features)
+
+    def __call__(self, images: jax.Array) -> Outputs:
+        """Returns the features and logits of `images` [B, H, W, channels]."""
+        features = self.encode(images)
+        return Outputs(features, self.classify(features))
+
+
+class BatchNorm(nnx.Module):
+    """Batch normalisation over all axes but the last, with PyTorch's running statistics.
+
+    Source: Ioffe and Szegedy 2015, "Batch Normalization", algorithm 1. A batch is normalised by its
+    biased variance, while the running variance takes the unbiased one, n / (n - 1), n being the
+    number of values per channel. Statistics are computed in two passes, in float32 at least. Where
+    the batch is sharded over devices under `jax.jit`, they are those of the global batch.
+
+    `model.train()` and `model.eval()` switch `use_running_average`.
+
+    Attributes:
+      scale, bias: parameters [C].
+      mean, var: running statistics [C], updated by each call in training mode.
+      use_running_average: whether to normalise with the running statistics, not the batch's.
+    """
+
+    def __init__(
+        self,
+        num_features: int,
+        *,
+        momentum: float = 0.9,
+        epsilon: float = 1e-5,
+        dtype: DTypeLike = jnp.float32,
+    ) -> None:
+        """Starts as the identity with mean 0 and variance 1.
+
+        Args:
+          num_features: C.
+          momentum: share of the old running statistics that one update keeps.
+          epsilon: added to the variance.
+          dtype: of the output.
+        """
+        self.scale = nnx.Param(jnp.ones(num_features, jnp.float32))
+        self.bias = nnx.Param(jnp.zeros(num_features, jnp.float32))
+        self.mean = nnx.BatchStat(jnp.zeros(num_features, jnp.float32))
+        self.var = nnx.BatchStat(jnp.ones(num_features, jnp.float32))
+        self.momentum = momentum
+        self.epsilon = epsilon
+        self.dtype = jnp.dtype(dtype)
+        self.use_running_average = False
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Returns `x` [..., C] normalised, in `dtype`."""
+        x = x.astype(at_least_float32(x.dtype))
+        over = (None,) * (x.ndim - 1)
+        if self.use_running_average:
+            mean, var = self.mean[...], self.var[...]
+            centred = x - mean[over]
+        else:
+            axes = tuple(range(x.ndim - 1))
+            mean = jnp.mean(x, axis=axes)
+            centred = x - mean[over]
+            var = jnp.mean(jnp.square(centred), axis=axes)
+            self._update(mean, var, count=x.size // x.shape[-1])
+        factor = self.scale[...] * jax.lax.rsqrt(var + self.epsilon)
+        return (centred * factor[over] + self.bias[...][over]).astype(self.dtype)
+
+    def _update(self, mean: jax.Array, var: jax.Array, *, count: int) -> None:
+        # A single value per channel has no unbiased variance; it then counts as zero.
+        unbiased = var * (count / max(count - 1, 1))
+        for running, batch in ((self.mean, mean), (self.var, unbiased)):
+            old = running[...]
+            mixed = self.momentum * old + (1 - self.momentum) * batch
+            running[...] = jax.lax.stop_gradient(mixed).astype(old.dtype)
+
+
+def at_least_float32(dtype: DTypeLike) -> jnp.dtype:
+    """Returns float32 for narrower floating types and the type itself for wider ones."""
+    return jnp.promote_types(dtype, jnp.float32)
+
+
+def conv(
+    inputs: int,
+    outputs: int,
+    kernel: int,
+    *,
+    stride: int = 1,
+    groups: int = 1,
+    init: Initializer = HE_FAN_OUT,
+    dtype: DTypeLike = jnp.float32,
+    rngs: nnx.Rngs,
+) -> nnx.Conv:
+    """Returns a square convolution without bias, padded by (kernel - 1) / 2 on every side.
+
+    The padding is the same on both sides at every stride, as in PyTorch; 'SAME' would pad a
+    stride-2 convolution of an even-sized image on one side only.
+
+    Args:
+      inputs: channels in.
+      outputs: channels out.
+      kernel: odd side length.
+      stride: along height and width.
+      groups: number of channel groups.
+      init: draws the kernel [kernel, kernel, inputs / groups, outputs].
+      dtype: computation dtype.
+      rngs: its 'params' stream is drawn from.
+    """
+    return nnx.Conv(
+        inputs,
+        outputs,
+        (kernel, kernel),
+        strides=stride,
+        padding=kernel // 2,
+        feature_group_count=groups,
+        use_bias=False,
+        dtype=dtype,
+        kernel_init=init,
+        rngs=rngs,
+    )
+
+
+def linear(
+    inputs: int, outputs: int, *, init: Initializer = UNIFORM_FAN_IN, rngs: nnx.Rngs
+) -> nnx.Linear:
+    """Returns a classifier whose bias starts uniform within 1 / sqrt(inputs).
+
+    Args:
+      inputs: length of the features.
+      outputs: number of classes.
+      init: draws the kernel [inputs, outputs].
+      rngs: its 'params' stream is drawn from.
+    """
+
+    def bias_init(key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike) -> jax.Array:
+        bound = inputs**-0.5
+        return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+    return nnx.Linear(inputs, outputs, kernel_init=init, bias_init=bias_init, rngs=rngs)

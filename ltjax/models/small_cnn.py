@@ -1,0 +1,57 @@
+"""A six-layer network for small images, quick enough to train on a laptop's CPU."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.typing import DTypeLike
+
+from ltjax.models.layers import HE_FAN_IN, BatchNorm, ImageClassifier, conv, linear
+
+
+class SmallCNN(ImageClassifier):
+    """Six 3x3 convolutions in three pairs, each with batch normalisation and ReLU.
+
+    A pair shares its width: `width`, twice and four times that. The second convolution of the first
+    two pairs has stride 2: on a CPU a step takes three quarters of what 2x2 max-pooling after the
+    pair would. 28 pixels become 14 and then 7; sides need not be even.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_classes: int,
+        channels: int = 3,
+        width: int = 16,
+        dtype: DTypeLike = jnp.float32,
+        rngs: nnx.Rngs,
+    ) -> None:
+        """Draws the weights: He normal over fan-in, the classifier as PyTorch's linear layer.
+
+        Args:
+          num_classes: K.
+          channels: of the images.
+          width: channels of the first pair; features have 4 * width.
+          dtype: computation dtype.
+          rngs: its 'params' stream is drawn from.
+        """
+        widths = (channels, width, width, 2 * width, 2 * width, 4 * width, 4 * width)
+        strides = (1, 2, 1, 2, 1, 1)
+        self.dtype = jnp.dtype(dtype)
+        self.feature_dim = 4 * width
+        self.convs = nnx.List(
+            conv(inputs, outputs, 3, stride=stride, init=HE_FAN_IN, dtype=dtype, rngs=rngs)
+            for inputs, outputs, stride in zip(widths, widths[1:], strides, strict=False)
+        )
+        self.norms = nnx.List(BatchNorm(outputs, dtype=dtype) for outputs in widths[1:])
+        self.classifier = linear(self.feature_dim, num_classes, rngs=rngs)
+
+    def feature_maps(self, images: jax.Array) -> dict[str, jax.Array]:
+        """Returns 'stem' (after the first convolution) and 'stage1' to 'stage3' (after a pair)."""
+        names = ('stem', 'stage1', None, 'stage2', None, 'stage3')
+        maps = {}
+        x = images.astype(self.dtype)
+        for name, convolve, norm in zip(names, self.convs, self.norms, strict=True):
+            x = nnx.relu(norm(convolve(x)))
+            if name:
+                maps[name] = x
+        return maps

@@ -1,0 +1,160 @@
+"""One whole run: data, recipe, training, test, report."""
+
+import contextlib
+import json
+import pathlib
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from flax import nnx
+
+from ltjax import methods, models, sharding
+from ltjax import workdir as folder
+from ltjax.data import datasets, splits
+from ltjax.data.datasets import DataSet
+from ltjax.engine.checkpoint import Checkpoints
+from ltjax.engine.logbook import Logbook
+from ltjax.engine.loop import Training
+from ltjax.engine.stage import Recipe
+from ltjax.engine.state import TrainState
+from ltjax.errors import UserError
+from ltjax.evaluation import metrics, report
+from ltjax.evaluation.groups import head_medium_tail
+from ltjax.methods.task import Task
+
+
+def run(config: Any, workdir: pathlib.Path) -> dict[str, Any]:
+    """Trains, tests and reports as `config` says.
+
+    Args:
+      config: see configs/.
+      workdir: gets config.json, metrics.jsonl, results.json, predictions.npz, checkpoints/,
+        tensorboard/, report.html. A finished run of the same config is not repeated; an unfinished
+        one is continued after its newest checkpoint.
+
+    Returns:
+      What results.json holds.
+
+    Raises:
+      UserError: a mistake in config or data, or a workdir that belongs to another config.
+    """
+    started = time.monotonic()
+    method = methods.get(config.method.name)
+    folder.check(workdir, config)
+    finished = workdir / 'results.json'
+    if finished.exists():
+        return json.loads(finished.read_text('utf-8'))
+    data = datasets.load(config.data)
+    recipe = method.recipe(config.method, make_task(config, data))
+    folder.claim(workdir, config)
+    with contextlib.closing(Checkpoints(workdir / 'checkpoints')) as checkpoints:
+        with contextlib.closing(Logbook(workdir)) as logbook:
+            training = build(config, data, recipe, checkpoints, logbook)
+            state, best = training.run()
+        results = test(config, data, training, state, best, workdir)
+    results['seconds'] = time.monotonic() - started
+    folder.write_json(finished, results)
+    report.write_report(workdir)
+    return results
+
+
+def make_task(config: Any, data: DataSet) -> Task:
+    """Returns what a method is told about a data set.
+
+    Raises:
+      UserError: mean and std do not fit the images' channels.
+    """
+    channels = data.images.shape[3]
+    for name in ('mean', 'std'):
+        if len(config.data[name]) not in (1, channels):
+            raise UserError(
+                f'data.{name} has {len(config.data[name])} values for {channels} channels: '
+                f'give one or {channels}.'
+            )
+    return Task(data.train_counts, tuple(config.data.mean), tuple(config.data.std))
+
+
+def build(
+    config: Any, data: DataSet, recipe: Recipe, checkpoints: Checkpoints, logbook: Logbook
+) -> Training:
+    """Wires a recipe to a data set: the network and the loop that trains it."""
+    num_classes, channels = len(data.class_names), data.images.shape[3]
+    return Training(
+        data=data,
+        create=lambda key: create_model(config, num_classes, channels, nnx.Rngs(key)),
+        recipe=recipe,
+        view=make_task(config, data).view('none'),
+        seed=config.seed,
+        mesh=sharding.make_mesh(),
+        logbook=logbook,
+        checkpoints=checkpoints,
+        select=config.select,
+        start_from=_checked_start(config),
+    )
+
+
+def create_model(config: Any, num_classes: int, channels: int, rngs: nnx.Rngs) -> nnx.Module:
+    """Returns the freshly initialised network that `config.model` describes."""
+    options = dict(config.model)
+    name = options.pop('name')
+    return models.create(name, num_classes=num_classes, channels=channels, rngs=rngs, **options)
+
+
+def _checked_start(config: Any) -> pathlib.Path | None:
+    """Returns the run to take the first stage from, if the config names one.
+
+    Raises:
+      UserError: there is no such run, or it saw other data, another network or another seed.
+    """
+    if not config.start_from:
+        return None
+    path = pathlib.Path(config.start_from)
+    if not (path / 'config.json').exists():
+        raise UserError(f'{path} is no run: correct --config.start_from.')
+    theirs, ours = folder.read_config(path), json.loads(config.to_json())
+    for name in ('seed', 'data', 'model'):
+        if theirs[name] != ours[name]:
+            raise UserError(f'{path} differs in {name} from this config: start from another run.')
+    return path
+
+
+def test(
+    config: Any,
+    data: DataSet,
+    training: Training,
+    state: TrainState,
+    best: Mapping[str, Any],
+    workdir: pathlib.Path,
+) -> dict[str, Any]:
+    """Applies the selected state to the test split, writes predictions.npz, returns the results."""
+    part = data.parts['test']
+    features, logits = training.predict(state, data.images[part])
+    labels, counts = data.labels[part], data.train_counts.tolist()
+    predictions = {'ids': data.ids[part], 'labels': labels, 'logits': logits}
+    if config.save_features:
+        predictions['features'] = features
+    folder.write_npz(workdir / 'predictions.npz', predictions)
+    kernel = nnx.to_pure_dict(state.model)['classifier']['kernel']
+    explicit = {name: list(classes) for name, classes in config.data.groups.items() if classes}
+    return {
+        'method': config.method.name,
+        'dataset': config.data.name,
+        'seed': config.seed,
+        'class_names': list(data.class_names),
+        'image_shape': list(data.images.shape[1:]),
+        'train_counts': counts,
+        'split_sha256': splits.fingerprint(data.parts, data.ids),
+        'best': dict(best),
+        'classifier_weight_norms': np.linalg.norm(np.asarray(kernel), axis=0).tolist(),
+        'test': metrics.evaluate(
+            labels,
+            logits,
+            class_names=data.class_names,
+            train_counts=counts,
+            groups=head_medium_tail(counts, explicit or None),
+            num_bootstrap=config.num_bootstrap,
+        ),
+        'versions': folder.versions(),
+    }

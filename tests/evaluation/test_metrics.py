@@ -1,0 +1,191 @@
+import json
+
+import numpy as np
+import pytest
+from sklearn import metrics as sk
+
+from ltjax.errors import UserError
+from ltjax.evaluation.groups import head_medium_tail
+from ltjax.evaluation.metrics import evaluate, point_metrics, sample_size_warnings, softmax
+from ltjax.evaluation.table import format_metrics
+
+
+def test_softmax_is_float64_and_stable():
+    probabilities = softmax(np.array([[1e4, 0.0], [0.0, np.log(3.0)]], np.float32))
+    assert probabilities.dtype == np.float64
+    np.testing.assert_allclose(probabilities, [[1, 0], [0.25, 0.75]], rtol=1e-7)
+
+
+@pytest.mark.parametrize('bad', [np.nan, np.inf, -np.inf])
+def test_logits_that_are_not_finite_are_refused(bad):
+    with pytest.raises(UserError, match='1 of 2 images are not finite'):
+        softmax(np.array([[0.0, 1.0], [bad, 0.0]]))
+
+
+def test_point_metrics_by_hand():
+    labels = np.array([0, 0, 1, 1])
+    probabilities = np.array([[0.9, 0.1], [0.4, 0.6], [0.4, 0.6], [0.2, 0.8]])
+    values = point_metrics(labels, probabilities)
+    assert values == {
+        'accuracy': 0.75,
+        'balanced_accuracy': 0.75,
+        'macro_f1': pytest.approx((2 / 3 + 4 / 5) / 2),
+        'macro_precision': pytest.approx((1 + 2 / 3) / 2),
+        'macro_recall': 0.75,
+        'macro_auc': 3.5 / 4,  # of four pairs three are in order, one is tied
+        'quadratic_kappa': pytest.approx(0.5),
+    }
+
+
+def fake_test_set(counts, seed=0, signal=2.0):
+    rng = np.random.default_rng(seed)
+    labels = rng.permutation(np.repeat(np.arange(len(counts)), counts))
+    logits = rng.normal(size=(len(labels), len(counts)))
+    logits[np.arange(len(labels)), labels] += signal
+    return labels, logits
+
+
+def test_point_metrics_agree_with_scikit_learn():
+    labels, logits = fake_test_set([50, 30, 20, 10])
+    probabilities = softmax(logits)
+    predictions = probabilities.argmax(1)
+    values = point_metrics(labels, probabilities)
+    auc = sk.roc_auc_score(labels, probabilities, multi_class='ovr', average='macro')
+    assert values['macro_auc'] == pytest.approx(auc, abs=1e-12)
+    balanced = sk.balanced_accuracy_score(labels, predictions)
+    assert values['balanced_accuracy'] == pytest.approx(balanced, abs=1e-12)
+
+
+def test_class_without_test_images_is_left_out():
+    labels, logits = fake_test_set([20, 0, 10])
+    values = point_metrics(labels, softmax(logits))
+    recalls = [np.mean(logits[labels == k].argmax(1) == k) for k in (0, 2)]
+    assert values['balanced_accuracy'] == values['macro_recall'] == pytest.approx(np.mean(recalls))
+    assert 0 < values['macro_auc'] < 1
+
+
+def test_one_class_only_has_no_auc_and_no_kappa():
+    for logits in (np.eye(3)[[0, 0, 1]], np.eye(3)[[0, 0, 0]]):
+        values = point_metrics(np.zeros(3, int), softmax(logits))
+        assert np.isnan([values['macro_auc'], values['quadratic_kappa']]).all()
+        assert values['accuracy'] == logits[:, 0].mean()
+
+
+def run_evaluate(labels, logits, **kwargs):
+    num_classes = logits.shape[1]
+    train_counts = [1000 // 3**k for k in range(num_classes)]
+    settings = {
+        'class_names': [f'class {k}' for k in range(num_classes)],
+        'train_counts': train_counts,
+        'groups': head_medium_tail(train_counts),
+        'num_bootstrap': 100,
+    }
+    return evaluate(labels, logits, **settings | kwargs)
+
+
+def test_evaluate_holds_every_figure_with_its_interval():
+    labels, logits = fake_test_set([60, 40, 30, 20, 12])
+    results = run_evaluate(labels, logits)
+    predictions = logits.argmax(1)
+    assert results['num_images'] == 162
+    np.testing.assert_array_equal(results['confusion'], sk.confusion_matrix(labels, predictions))
+    for name, value in point_metrics(labels, softmax(logits)).items():
+        figure = results['metrics'][name]
+        assert figure['value'] == value
+        assert figure['low'] < value < figure['high']
+        assert figure['high'] - figure['low'] < 0.3
+    precision, recall, f1, support = sk.precision_recall_fscore_support(labels, predictions)
+    for k, row in enumerate(results['per_class']):
+        assert (row['name'], row['train_count']) == (f'class {k}', 1000 // 3**k)
+        assert row['test_count'] == support[k]
+        assert row['recall']['value'] == pytest.approx(recall[k])
+        assert row['precision']['value'] == pytest.approx(precision[k])
+        assert row['f1']['value'] == pytest.approx(f1[k])
+        auc = sk.roc_auc_score(labels == k, softmax(logits)[:, k])
+        assert row['auc']['value'] == pytest.approx(auc, abs=1e-12)
+        assert row['auc']['low'] < auc < row['auc']['high']
+    assert results['groups']['medium']['classes'] == ['class 1', 'class 2', 'class 3']
+    assert results['groups']['medium']['recall']['value'] == pytest.approx(recall[1:4].mean())
+    assert results['groups']['tail']['recall'] == results['per_class'][4]['recall']
+
+
+def test_evaluate_is_json_and_repeatable():
+    labels, logits = fake_test_set([20, 10, 5])
+    results = run_evaluate(labels, logits.astype(np.float32))
+    assert json.loads(json.dumps(results, allow_nan=False)) == results
+    assert run_evaluate(labels, logits.astype(np.float32)) == results
+    assert run_evaluate(labels, logits.astype(np.float32), seed=1) != results
+
+
+def test_evaluate_without_images_of_a_class():
+    labels, logits = fake_test_set([20, 10, 0])
+    results = run_evaluate(labels, logits)
+    undefined = {'value': None, 'low': None, 'high': None}
+    absent = results['per_class'][2]
+    assert absent['test_count'] == 0
+    assert all(absent[figure] == undefined for figure in ('recall', 'precision', 'f1', 'auc'))
+    assert results['groups']['tail']['recall'] == undefined
+    assert 'No test images of class 2: left out of every average.' in results['warnings']
+    json.dumps(results, allow_nan=False)
+    table = format_metrics(results)
+    assert 'Tail recall (1 class)             -' in table.splitlines()
+
+
+def test_evaluate_of_one_class_only():
+    results = run_evaluate(np.zeros(4, int), np.eye(2)[[0, 0, 0, 1]])
+    assert results['metrics']['macro_auc']['value'] is None
+    assert results['metrics']['balanced_accuracy']['value'] == 0.75
+    assert 'Test images of one class only: AUC and kappa are undefined.' in results['warnings']
+
+
+@pytest.mark.parametrize(
+    ('labels', 'change', 'error', 'message'),
+    [
+        ([], {}, UserError, 'no images'),
+        ([0, 1], {'class_names': ['a', 'a']}, UserError, 'same name'),
+        ([0, 2], {}, ValueError, '0 to 1'),
+        ([0, -1], {}, ValueError, '0 to 1'),
+        ([0, 1], {'train_counts': [1, 2, 3]}, ValueError, 'shapes disagree'),
+        ([0, 1], {'class_names': ['a', 'b', 'c']}, ValueError, 'shapes disagree'),
+    ],
+)
+def test_wrong_input(labels, change, error, message):
+    with pytest.raises(error, match=message):
+        run_evaluate(np.array(labels, int), np.zeros((len(labels), 2)), **change)
+
+
+def test_warnings_name_what_one_image_moves():
+    matrix = np.array([[180, 10, 10], [10, 40, 0], [0, 3, 17]])
+    groups = {'head': (0,), 'medium': (1,), 'tail': (2,)}
+    assert sample_size_warnings(matrix, ['a', 'b', 'c'], groups) == [
+        '2 of 3 classes have fewer than 100 test images: one image moves their recall by more than '
+        'one point (by 5.0 for c, which has 20).',
+        'One test image can move by more than one point: medium recall (by 2.0), tail recall '
+        '(by 5.0), balanced accuracy (by 1.7).',
+    ]
+
+
+def test_no_warnings_for_a_large_test_set():
+    matrix = np.array([[150, 50], [20, 180]])
+    assert sample_size_warnings(matrix, ['a', 'b'], {'head': (0,), 'tail': (1,)}) == []
+
+
+def test_warning_of_intervals_without_width():
+    matrix = np.diag([200] * 7)
+    names = list('abcdefg')
+    (line,) = sample_size_warnings(matrix, names, {})
+    assert line.startswith('Recall of a, b, c, d and 3 more is exactly 0 or 100 %')
+
+
+def test_table_fits_a_terminal():
+    labels, logits = fake_test_set([60, 40, 30, 20, 12])
+    results = run_evaluate(labels, logits)
+    table = format_metrics(results)
+    assert table == format_metrics({'test': results})
+    lines = table.splitlines()
+    assert max(map(len, lines)) < 80
+    assert table.isascii()
+    balanced = results['metrics']['balanced_accuracy']
+    value, low, high = (f'{100 * balanced[part]:.1f}' for part in ('value', 'low', 'high'))
+    assert f'Balanced accuracy{value:>18}  [{low}, {high}]' in lines
+    assert sum(line.startswith(('Head', 'Medium', 'Tail')) for line in lines) == 3

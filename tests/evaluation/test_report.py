@@ -1,0 +1,194 @@
+import html.parser
+import json
+
+import numpy as np
+import pytest
+
+from ltjax.errors import UserError
+from ltjax.evaluation.groups import head_medium_tail
+from ltjax.evaluation.metrics import evaluate
+from ltjax.evaluation.report import curves_by_stage, read_metrics, write_report
+
+NAMES = ['<script>alert(1)</script>', 'B & B', 'naïve']
+
+
+@pytest.fixture
+def workdir(tmp_path):
+    """A finished run of three classes and thirty test images."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(3), [15, 10, 5])
+    features = rng.normal(size=(30, 4)) + np.eye(3, 4)[labels] * 2
+    logits = features[:, :3]
+    counts = [40, 400, 4]
+    test = evaluate(
+        labels,
+        logits,
+        class_names=NAMES,
+        train_counts=counts,
+        groups=head_medium_tail(counts),
+        num_bootstrap=20,
+    )
+    results = {
+        'test': test,
+        'classifier_weight_norms': [1.0, 1.5, 0.7],
+        'train_counts': counts,
+        'class_names': NAMES,
+        'method': 'lmd <b>',
+        'dataset': 'blood & cells',
+        'seed': 3,
+        'seconds': 200.0,
+        'best': {'step': 20, 'val_balanced_accuracy': 0.51234},
+        'versions': {'jax': '0.10.2'},
+    }
+    (tmp_path / 'results.json').write_text(json.dumps(results))
+    config = {'command': 'python main.py --note "<i>"', 'seed': 3, 'note': '</pre><script>'}
+    (tmp_path / 'config.json').write_text(json.dumps(config))
+    rows = [
+        {'stage': 'rrl', 'step': step, 'loss': 1 / step, 'val_balanced_accuracy': step / 100}
+        for step in (10, 20)
+    ]
+    lines = [json.dumps(row) for row in rows]
+    (tmp_path / 'metrics.jsonl').write_text('\n'.join([*lines, '{"stage": "rr']))
+    np.savez(
+        tmp_path / 'predictions.npz',
+        ids=np.arange(30).astype(str),
+        labels=labels,
+        logits=logits,
+        features=features,
+    )
+    return tmp_path
+
+
+class Page(html.parser.HTMLParser):
+    """The tags, references and text of a page."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.references, self.text, self.open = [], [], '', []
+        self.feed(text)
+        assert not self.open
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.references += [value for name, value in attrs if name in ('src', 'href')]
+        if tag not in ('meta', 'img'):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def read(workdir):
+    path = write_report(workdir)
+    assert path == workdir / 'report.html'
+    return Page(path.read_text(encoding='utf-8'))
+
+
+def test_report_is_whole_and_self_contained(workdir):
+    page = read(workdir)
+    assert page.tags.count('img') == 5
+    assert all(ref.startswith('data:image/svg+xml;base64,') for ref in page.references)
+    assert 'Left out' not in page.text
+    test = json.loads((workdir / 'results.json').read_text())['test']
+    balanced, low, high = (
+        f'{100 * test["metrics"]["balanced_accuracy"][part]:.1f}'
+        for part in ('value', 'low', 'high')
+    )
+    assert f'Balanced accuracy{balanced}[{low}, {high}]' in page.text
+    for text in ('seed 3', '3 min of training', '444 training and 30 test images', '0.5123'):
+        assert text in page.text
+    assert 'fewer than 100 test images' in page.text
+    assert not list(workdir.glob('*.tmp'))
+
+
+def test_texts_from_data_are_escaped(workdir):
+    page = read(workdir)
+    assert 'script' not in page.tags
+    assert NAMES[0] in page.text
+    text = (workdir / 'report.html').read_text(encoding='utf-8')
+    assert '<script' not in text
+    assert '&lt;script&gt;alert(1)&lt;/script&gt;' in text
+    assert 'lmd &lt;b&gt; on blood &amp; cells' in text
+    assert 'naïve' in text
+
+
+def test_report_is_repeatable_and_replaces_the_last_one(workdir):
+    first = write_report(workdir).read_bytes()
+    assert write_report(workdir).read_bytes() == first
+
+
+def test_classes_come_in_order_of_training_size(workdir):
+    text = read(workdir).text
+    table = text[text.index('training images', text.index('Classes')) :]
+    assert table.index('B & B') < table.index('alert(1)') < table.index('naïve')
+
+
+def test_report_without_features(workdir):
+    with np.load(workdir / 'predictions.npz') as arrays:
+        np.savez(workdir / 'predictions.npz', labels=arrays['labels'], logits=arrays['logits'])
+    page = read(workdir)
+    assert 'Left out: predictions.npz was saved without features.' in page.text
+    assert page.tags.count('img') == 4
+
+
+def test_report_of_results_alone(workdir):
+    results = json.loads((workdir / 'results.json').read_text())
+    (workdir / 'results.json').write_text(json.dumps({'test': results['test']}))
+    for name in ('config.json', 'metrics.jsonl', 'predictions.npz'):
+        (workdir / name).unlink()
+    page = read(workdir)
+    assert page.text.count('Left out: ') == 4
+    assert page.tags.count('img') == 2
+
+
+@pytest.mark.parametrize('content', [b'', b'no archive', b'PK\x03\x04 cut short'])
+def test_broken_predictions_leave_out_the_map(workdir, content):
+    (workdir / 'predictions.npz').write_bytes(content)
+    assert 'Left out: there is no readable predictions.npz.' in read(workdir).text
+
+
+def test_report_with_undefined_metrics(workdir):
+    results = json.loads((workdir / 'results.json').read_text())
+    results['test'] = evaluate(
+        np.array([0, 0, 1, 1]),
+        np.eye(3)[[0, 1, 1, 1]],
+        class_names=NAMES,
+        train_counts=[40, 400, 4],
+        groups=head_medium_tail([40, 400, 4]),
+        num_bootstrap=5,
+    )
+    (workdir / 'results.json').write_text(json.dumps(results))
+    assert 'No test images of naïve' in read(workdir).text
+
+
+@pytest.mark.parametrize('content', [None, '{"test"', '{}', '[]'])
+def test_report_needs_results(tmp_path, content):
+    if content is not None:
+        (tmp_path / 'results.json').write_text(content)
+    with pytest.raises(UserError, match=r'results\.json'):
+        write_report(tmp_path)
+
+
+def test_lines_cut_short_are_left_out(tmp_path):
+    path = tmp_path / 'metrics.jsonl'
+    path.write_text('{"step": 1}\n{"step": 2, "lo\n[3]\n{"step": 4}\n{"st')
+    assert read_metrics(path) == [{'step': 1}, {'step': 4}]
+
+
+def test_curves_keep_the_later_of_two_rows_and_finite_values_only():
+    rows = [
+        {'stage': 'a', 'step': 2, 'loss': 9.0},
+        {'stage': 'a', 'step': 1, 'loss': 5.0, 'val_balanced_accuracy': 0.5},
+        {'stage': 'a', 'step': 3, 'loss': float('nan'), 'val_balanced_accuracy': None},
+        {'stage': 'b', 'step': 4, 'loss': 1},
+        {'stage': 'a', 'step': 2, 'loss': 4.0},
+        {'stage': 'c', 'loss': 4.0},
+    ]
+    curves = curves_by_stage(rows)
+    assert list(curves) == ['a', 'b']
+    np.testing.assert_array_equal(curves['a']['loss'], [[1, 5], [2, 4]])
+    np.testing.assert_array_equal(curves['a']['val_balanced_accuracy'], [[1, 0.5]])
+    assert curves['b']['val_balanced_accuracy'].shape == (0, 2)

@@ -1,0 +1,258 @@
+"""Whole models against PyTorch's outputs, with weights rebuilt from a seed.
+
+A file holds a seed, input seeds and expected outputs; weights and images are drawn by the recipe
+'ltjax-golden-v1', over the key list of the architecture. Errors are the largest absolute difference
+over the largest absolute reference.
+"""
+
+import collections
+import hashlib
+import pathlib
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+
+from ltjax import models
+from ltjax.models.weights import from_torch, to_torch
+
+KEYS = pathlib.Path(__file__).parents[1] / 'golden' / 'models'
+ARCHITECTURES = ('resnet18', 'resnet34', 'resnet50', 'resnext50_32x4d', 'resnet32_cifar')
+
+EVAL_TOLERANCE = 1e-5
+STAGE_TOLERANCE = 1e-4
+TRAIN_TOLERANCE = 2e-5
+LOSS_TOLERANCE = 2e-5  # absolute
+NORM_TOLERANCE = 5e-5  # of each norm
+GRADIENT_TOLERANCE = 1e-4
+BUFFER_TOLERANCE = 1e-5
+
+
+class Golden(collections.UserDict):
+    """The arrays of a file; notes which of them were asked for."""
+
+    def __init__(self, arrays):
+        self.used = set()
+        super().__init__(arrays)
+
+    def __getitem__(self, key):
+        self.used.add(key)
+        return super().__getitem__(key)
+
+
+def check(path: pathlib.Path) -> None:
+    """Checks one file of model outputs.
+
+    Args:
+      path: an .npz file.
+
+    Raises:
+      AssertionError: naming the quantity that is off, or a key that nothing here checks.
+    """
+    with np.load(path, allow_pickle=False) as stored:
+        golden = Golden({key: stored[key] for key in stored.files})
+    arch = str(golden['arch'])
+    assert arch in ARCHITECTURES, f'no check for {arch}'
+    assert str(golden['recipe']) == 'ltjax-golden-v1'
+    assert str(golden['naming']) == ('ldam-drw' if arch == 'resnet32_cifar' else 'torchvision')
+
+    tensors, identical = _checked_weights(golden, _read_keys(KEYS / f'keys_{arch}.txt'))
+    abstract = nnx.eval_shape(
+        lambda: models.create(
+            arch,
+            num_classes=int(golden['num_classes']),
+            channels=tensors['conv1.weight'].shape[1],
+            rngs=nnx.Rngs(0),
+        )
+    )
+    state = from_torch(abstract, tensors)
+    parameters = nnx.filter_state(state, nnx.Param)
+    assert sum(value.size for value in jax.tree.leaves(parameters)) == golden['num_params']
+
+    with jax.default_matmul_precision('highest'):
+        cases = golden['cases'].tolist()
+        for case in cases:
+            case_state = state
+            if case == 'epsprobe':
+                probed = _epsprobe(tensors)
+                digest = str(golden['epsprobe/weights_sha256'])
+                assert not identical or digest == _sha256(probed.values()), 'epsprobe weights'
+                case_state = from_torch(abstract, probed)
+            _check_eval(golden, case, abstract, case_state, with_stages=case == cases[0])
+        if any(key.startswith('train/') for key in golden):
+            _check_train(golden, abstract, state)
+
+    unchecked = sorted(set(golden) - golden.used)
+    assert not unchecked, f'{path.name}: no check for {", ".join(unchecked)}'
+
+
+def _read_keys(path: pathlib.Path) -> dict[str, tuple[int, ...]]:
+    """Returns the shape of every state-dict key, in the order of drawing."""
+    shapes = {}
+    for line in path.read_text().splitlines():
+        if not line.startswith('#'):
+            key, _, shape = line.split('\t')
+            shapes[key] = () if shape == 'scalar' else tuple(map(int, shape.split('x')))
+    assert list(shapes) == sorted(shapes)
+    return shapes
+
+
+def _draw_weights(shapes: Mapping[str, tuple[int, ...]], seed: int) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    tensors = {}
+    for key, shape in shapes.items():
+        if key.endswith('num_batches_tracked'):
+            continue
+        value = rng.standard_normal(shape)
+        if key.endswith('running_var'):
+            value = 1 + 0.1 * np.abs(value)
+        elif key.endswith(('running_mean', 'bias')):
+            value = 0.1 * value
+        elif value.ndim == 1:
+            value = 1 + 0.1 * value
+        else:
+            value = value / np.sqrt(np.prod(shape[1:]))
+        tensors[key] = value.astype(np.float32)
+    return tensors
+
+
+def _checked_weights(
+    golden: Golden, shapes: Mapping[str, tuple[int, ...]]
+) -> tuple[dict[str, np.ndarray], bool]:
+    """Returns the weights and whether they are the original ones to the last bit."""
+    assert golden['num_tensors'] == len(shapes)
+    tensors = _draw_weights(shapes, int(golden['seed']))
+    sums = [value.sum(dtype=np.float64) for value in tensors.values()]
+    magnitudes = [np.abs(value).sum(dtype=np.float64) for value in tensors.values()]
+    scale = golden['weights_abs_sum']
+    np.testing.assert_array_less(np.abs(magnitudes - scale), 1e-6 * scale)
+    np.testing.assert_array_less(np.abs(sums - golden['weights_sum']), 1e-6 * scale)
+    return tensors, _sha256(tensors.values()) == str(golden['weights_sha256'])
+
+
+def _sha256(arrays) -> str:
+    digest = hashlib.sha256()
+    for value in arrays:
+        digest.update(np.ascontiguousarray(value, '<f4').tobytes())
+    return digest.hexdigest()
+
+
+def _epsprobe(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Returns weights that make activations so small that the normalisation's epsilon matters."""
+
+    def factor(key, value):
+        if key.endswith('running_var'):
+            return np.float32(2**-14)
+        if value.ndim == 4 or key.endswith('running_mean'):
+            return np.float32(2**-7)
+        return np.float32(1)
+
+    return {key: value * factor(key, value) for key, value in tensors.items()}
+
+
+def _images(golden: Golden, case: str) -> jax.Array:
+    """Returns the images of a case [N, H, W, C]."""
+    shape = tuple(golden[f'{case}/input_shape'].tolist())
+    batch, channels, height, width = shape
+    rng = np.random.default_rng(int(golden[f'{case}/input_seed']))
+    coarse = rng.standard_normal((batch, channels, -(-height // 16), -(-width // 16)))
+    coarse = coarse.repeat(16, axis=2).repeat(16, axis=3)[:, :, :height, :width]
+    images = (coarse + rng.standard_normal(shape)).astype(np.float32)
+    assert _sha256([images]) == str(golden[f'{case}/input_sha256']), f'{case}: other images'
+    return jnp.asarray(images.transpose(0, 2, 3, 1))
+
+
+def _assert_near(name: str, got, want: np.ndarray, tolerance: float) -> None:
+    got = np.asarray(got, np.float64)
+    assert got.shape == want.shape, f'{name}: shape {got.shape}, not {want.shape}'
+    error = np.abs(got - want).max() / np.abs(want).max()
+    assert error <= tolerance, f'{name}: error {error:.2g}, allowed {tolerance:.0e}'
+
+
+def _assert_outputs(golden: Golden, case: str, outputs, tolerance: float) -> None:
+    """Compares with float64; PyTorch's own float32 values have to pass the same test."""
+    for name, got in (('logits', outputs.logits), ('pooled', outputs.features)):
+        want = golden[f'{case}/{name}_f64']
+        _assert_near(f'{case}/{name}', got, want, tolerance)
+        if f'{case}/{name}_f32' in golden:
+            _assert_near(f'{case}/{name}_f32', golden[f'{case}/{name}_f32'], want, tolerance)
+
+
+@nnx.jit
+def _outputs_and_maps(model, images):
+    return model(images), model.feature_maps(images)
+
+
+def _check_eval(golden: Golden, case: str, abstract, state, *, with_stages: bool) -> None:
+    model = nnx.merge(nnx.graphdef(abstract), state, copy=True)
+    model.eval()
+    outputs, maps = _outputs_and_maps(model, _images(golden, case))
+    _assert_outputs(golden, case, outputs, EVAL_TOLERANCE)
+    if not with_stages:
+        return
+    for stage, values in maps.items():
+        prefix = f'{case}/{stage}'
+        if f'{prefix}_shape' not in golden:
+            assert stage == 'stem', f'{prefix} is not in the file'
+            continue
+        batch, height, width, channels = values.shape
+        assert golden[f'{prefix}_shape'].tolist() == [batch, channels, height, width], prefix
+        for name, got in (
+            ('gap', values.mean(axis=(1, 2))),
+            ('tl', values[:, 0, 0]),
+            ('br', values[:, -1, -1]),
+        ):
+            _assert_near(f'{prefix}_{name}', got, golden[f'{prefix}_{name}'], STAGE_TOLERANCE)
+
+
+def _check_train(golden: Golden, abstract, state) -> None:
+    """One forward and backward pass in training mode, and the statistics it leaves behind."""
+    assert golden['train/relu_min_abs'] > 0
+    images, labels = _images(golden, 'train'), jnp.asarray(golden['train/labels'])
+    abstract.train()
+    graphdef, _ = nnx.split(abstract)
+    parameters, statistics = nnx.split_state(state, nnx.Param, nnx.BatchStat)
+
+    def loss_fn(parameters):
+        model = nnx.merge(graphdef, parameters, statistics, copy=True)
+        outputs = model(images)
+        loss = optax.softmax_cross_entropy_with_integer_labels(outputs.logits, labels).mean()
+        return loss, (outputs, nnx.state(model, nnx.BatchStat))
+
+    step = jax.jit(jax.value_and_grad(loss_fn, has_aux=True))
+    (loss, (outputs, updated)), gradients = step(parameters)
+
+    _assert_outputs(golden, 'train', outputs, TRAIN_TOLERANCE)
+    want = golden['train/loss_f64']
+    for got in (loss, golden['train/loss_f32']):
+        assert abs(got - want) <= LOSS_TOLERANCE, f'train/loss: {got}, not {want}'
+
+    # Gradients take the parameters' places in the model, so they get the same names and layouts.
+    values = to_torch(nnx.merge(graphdef, gradients, updated, copy=True))
+    keys = golden['train/grad_keys'].tolist()
+    is_buffer = {key: key.endswith(('running_mean', 'running_var')) for key in values}
+    assert keys == sorted(key for key in values if not is_buffer[key])
+    norms = np.array([np.linalg.norm(values[key].astype(np.float64)) for key in keys])
+    want = golden['train/grad_norm_f64']
+    for got in (norms, golden['train/grad_norm_f32']):
+        wrong = np.abs(got - want) > NORM_TOLERANCE * want
+        assert not wrong.any(), f'train/grad_norm: {np.array(keys)[wrong]}'
+    for key in list(golden):
+        kind, _, name = key.removeprefix('train/').partition('/')
+        if kind == 'grad':
+            _assert_near(key, values[name], golden[key], GRADIENT_TOLERANCE)
+        elif key.startswith('train/buf/') and key.endswith('num_batches_tracked'):
+            assert golden[key] == 1
+    for key in values:
+        if is_buffer[key]:
+            name = f'train/buf/{key}'
+            _assert_near(name, values[key], golden[name], BUFFER_TOLERANCE)
+
+    model = nnx.merge(graphdef, parameters, updated, copy=True)
+    model.eval()
+    outputs, _ = _outputs_and_maps(model, images)
+    want = golden['train/eval_after_logits_f64']
+    _assert_near('train/eval_after_logits', outputs.logits, want, EVAL_TOLERANCE)
