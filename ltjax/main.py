@@ -4,6 +4,7 @@ Any value of the config is overridden by --config.NAME=VALUE; a config file take
 --config=configs/lmd.py:chula_rbc12 --config.data.path=FILE.npz.
 """
 
+import hashlib
 import pathlib
 import re
 import runpy
@@ -21,7 +22,9 @@ _CONFIG = config_flags.DEFINE_config_file(
     'config', None, 'A file of configs/, with the data set after a colon.', lock_config=True
 )
 _WORKDIR = flags.DEFINE_string(
-    'workdir', None, 'Where the run is written; default: runs/METHOD-DATASET-seedSEED.'
+    'workdir',
+    None,
+    'Where the run is written; default: runs/METHOD-DATASET-seedSEED, and a number for what is overridden.',
 )
 _CACHE = flags.DEFINE_string(
     'compilation_cache',
@@ -39,8 +42,7 @@ def main(argv: list[str]) -> None:
     if _CONFIG.value is None:
         raise UserError('no config: give --config=configs/lmd.py, say.')
     config = _CONFIG.value
-    name = f'{config.method.name}-{config.data.name}-seed{config.seed}'
-    workdir = pathlib.Path(_WORKDIR.value or f'runs/{name}')
+    workdir = pathlib.Path(_WORKDIR.value or default_workdir(config, sys.argv))
 
     # Imported here, so that --help and a mistyped flag answer at once.
     import jax
@@ -60,6 +62,14 @@ def main(argv: list[str]) -> None:
         print(f'{workdir} already holds this run, finished; remove it to run again.')
     print(table.format_metrics(results))
     print(f'{time.monotonic() - started:.0f} s; report: {workdir / "report.html"}')
+
+
+def default_workdir(config: Any, argv: list[str]) -> str:
+    """Returns a folder for this config: what is overridden, other than the seed, has its own."""
+    name = f'runs/{config.method.name}-{config.data.name}-seed{config.seed}'
+    overridden = {word for word in argv if re.match(r'--?(no)?config\.(?!seed\b)', word)}
+    digest = hashlib.sha256('\n'.join(sorted(overridden)).encode()).hexdigest()
+    return f'{name}-{digest[:6]}' if overridden else name
 
 
 def parse(argv: list[str]) -> list[str]:

@@ -47,13 +47,16 @@ def run(config: Any, workdir: pathlib.Path) -> dict[str, Any]:
     if finished.exists():
         return json.loads(finished.read_text('utf-8'))
     data = datasets.load(config.data)
+    groups = class_groups(config, data)
+    if config.num_bootstrap < 1:
+        raise UserError(f'num_bootstrap is {config.num_bootstrap}: use 1 or more.')
     recipe = method.recipe(config.method, make_task(config, data))
     folder.claim(workdir, config)
     with contextlib.closing(Checkpoints(workdir / 'checkpoints')) as checkpoints:
         with contextlib.closing(Logbook(workdir)) as logbook:
             training = build(config, data, recipe, checkpoints, logbook)
             state, best = training.run()
-        results = test(config, data, training, state, best, workdir)
+        results = test(config, data, training, state, best, groups, workdir)
     results['seconds'] = time.monotonic() - started
     folder.write_json(finished, results)
     report.write_report(workdir)
@@ -102,6 +105,12 @@ def create_model(config: Any, num_classes: int, channels: int, rngs: nnx.Rngs) -
     return models.create(name, num_classes=num_classes, channels=channels, rngs=rngs, **options)
 
 
+def class_groups(config: Any, data: DataSet) -> dict[str, tuple[int, ...]]:
+    """Returns the classes of head, medium and tail: the config's, or by training counts."""
+    explicit = {name: list(classes) for name, classes in config.data.groups.items() if classes}
+    return head_medium_tail(data.train_counts.tolist(), explicit or None)
+
+
 def _checked_start(config: Any) -> pathlib.Path | None:
     """Returns the run to take the first stage from, if the config names one.
 
@@ -126,6 +135,7 @@ def test(
     training: Training,
     state: TrainState,
     best: Mapping[str, Any],
+    groups: Mapping[str, tuple[int, ...]],
     workdir: pathlib.Path,
 ) -> dict[str, Any]:
     """Applies the selected state to the test split, writes predictions.npz, returns the results."""
@@ -137,7 +147,6 @@ def test(
         predictions['features'] = features
     folder.write_npz(workdir / 'predictions.npz', predictions)
     kernel = nnx.to_pure_dict(state.model)['classifier']['kernel']
-    explicit = {name: list(classes) for name, classes in config.data.groups.items() if classes}
     return {
         'method': config.method.name,
         'dataset': config.data.name,
@@ -153,7 +162,7 @@ def test(
             logits,
             class_names=data.class_names,
             train_counts=counts,
-            groups=head_medium_tail(counts, explicit or None),
+            groups=groups,
             num_bootstrap=config.num_bootstrap,
         ),
         'versions': folder.versions(),

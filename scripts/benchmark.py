@@ -16,6 +16,7 @@ lie on the device. Every measurement has a process of its own, because a peak of
 
 import argparse
 import datetime
+import functools
 import importlib
 import json
 import os
@@ -36,7 +37,7 @@ from flax import nnx
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from ltjax import losses, methods, sharding, train  # noqa: E402
+from ltjax import __version__, losses, methods, sharding, train  # noqa: E402
 from ltjax.engine.stage import Stage, Update  # noqa: E402
 from ltjax.engine.state import TrainState, parameter_filter  # noqa: E402
 from ltjax.engine.step import key_for, make_step  # noqa: E402
@@ -179,25 +180,27 @@ def virtual_features(per_class: int, rows: int, repeats: int, small: bool) -> di
     jax.block_until_ready((state, source))
     before = resident_mb()
 
-    # As in the training loop, the host reads each step's result while the next one runs.
-    def draw_all() -> None:
-        late = None
-        for number in range(update.steps):
-            now = draw(key, np.int32(number), source)
-            jax.block_until_ready(late)
-            late = now
-        jax.block_until_ready(late)
+    def draw_once(number: int) -> Any:
+        return draw(key, np.int32(number), source)
 
-    def train_all() -> None:
+    def train_once(number: int) -> Any:
         nonlocal state
+        state, metrics = step(state, {}, key, np.int32(number))
+        return metrics
+
+    def whole_round(once: Callable[[int], Any]) -> None:
+        # As in the training loop, the host waits for a step while the next one runs.
         late = None
         for number in range(update.steps):
-            state, now = step(state, {}, key, np.int32(number))
+            now = once(number)
             jax.block_until_ready(late)
             late = now
         jax.block_until_ready(late)
 
-    seconds = median_seconds({'draw': draw_all, 'm_step': train_all}, repeats)
+    rounds = {'draw': draw_once, 'm_step': train_once}
+    seconds = median_seconds(
+        {name: functools.partial(whole_round, once) for name, once in rounds.items()}, repeats
+    )
     drawn = num_classes * rows * update.steps
     return {
         'num_classes': num_classes,
@@ -262,8 +265,11 @@ def train_step(pixels: int, batch: int, repeats: int) -> dict[str, Any]:
     return results | {'memory_peak_mb': peak_mb()}
 
 
+Settings = list[dict[str, Any]]
+Case = Callable[..., dict[str, Any]]
+
 # Each case with its settings, first in full, then small: one process a setting.
-CASES: dict[str, tuple[Callable[..., dict[str, Any]], list[dict], list[dict]]] = {
+CASES: dict[str, tuple[Case, Settings, Settings]] = {
     'virtual_features': (
         virtual_features,
         [{'per_class': n, 'rows': 64, 'repeats': 3, 'small': False} for n in (5_000, 50_000)],
@@ -294,14 +300,9 @@ def machine() -> dict[str, Any]:
         'load_average': os.getloadavg()[0],
         'device': jax.devices()[0].device_kind,
         'devices': jax.device_count(),
-        'versions': train.versions(),
+        'jax': jax.__version__,
+        'ltjax': __version__,
     }
-
-
-def measure(case: str, settings: dict[str, Any]) -> dict[str, Any]:
-    """Runs one setting of a case in a fresh process."""
-    job = [sys.executable, __file__, '--job', json.dumps([case, settings])]
-    return json.loads(subprocess.run(job, stdout=subprocess.PIPE, check=True).stdout)
 
 
 def main() -> None:
@@ -311,25 +312,32 @@ def main() -> None:
     parser.add_argument('--small', action='store_true', help='tiny sizes, to try the script out')
     parser.add_argument('--job', type=json.loads, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    cache = pathlib.Path('~/.cache/ltjax/xla').expanduser()  # as `python -m ltjax.main` does
-    jax.config.update('jax_compilation_cache_dir', str(cache))
-    jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.2)
     if arguments.job:
-        case, settings = arguments.job
-        print(json.dumps(CASES[case][0](**settings)))
+        run_job(*arguments.job)
         return
     for name in arguments.only:
         if name not in CASES:
             raise unknown('case', name, CASES)
-    results: dict[str, Any] = {'machine': machine(), 'small': arguments.small, 'cases': {}}
+    results: dict[str, Any] = {'machine': {}, 'small': arguments.small, 'cases': {}}
     for name in arguments.only:
         _, full, small = CASES[name]
-        results['cases'][name] = [
-            measure(name, settings) for settings in (small if arguments.small else full)
-        ]
+        for settings in small if arguments.small else full:
+            job = [sys.executable, __file__, '--job', json.dumps([name, settings])]
+            done = subprocess.run(job, stdout=subprocess.PIPE, check=True)
+            results['machine'], figures = json.loads(done.stdout)
+            results['cases'].setdefault(name, []).append(figures)
     if arguments.out:
-        train.write_json(arguments.out, results)
+        arguments.out.write_text(json.dumps(results, indent=1) + '\n', 'utf-8')
     print(json.dumps(results, indent=1))
+
+
+def run_job(case: str, settings: dict[str, Any]) -> None:
+    """Measures one setting of a case; prints the machine and the figures. JAX starts here and nowhere else."""
+    cache = pathlib.Path('~/.cache/ltjax/xla').expanduser()  # as `python -m ltjax.main` does
+    jax.config.update('jax_compilation_cache_dir', str(cache))
+    jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.2)
+    here = machine()
+    print(json.dumps([here, CASES[case][0](**settings)]))
 
 
 if __name__ == '__main__':

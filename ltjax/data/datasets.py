@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import pathlib
 import zipfile
+import zlib
 from importlib import resources
 from typing import Any
 
@@ -62,6 +63,11 @@ def load(config: Any) -> DataSet:
     if raw.labels is None:
         raise UserError(f'{where} has no labels: training needs them.')
     labels, names = check_labels(raw.labels, raw.class_names, where)
+    if len(names) < 2:
+        raise UserError(f'{where} has one class: classification needs two or more.')
+    if len(set(names)) < len(names):
+        double = next(name for name in names if names.count(name) > 1)
+        raise UserError(f'{where} has two classes {double!r}: give each class its own name.')
     if raw.split is not None:
         parts = splits.from_column(raw.split)
     else:
@@ -101,8 +107,12 @@ def read(config: Any) -> Raw:
     raw = readers[config.format](config)
     if len(raw.images) == 0:
         raise UserError(f'{config.path} holds no images.')
-    if len(np.unique(raw.ids)) != len(raw.ids):
-        raise UserError(f'{config.path or config.name} has doubled ids: every image needs its own.')
+    ids, times = np.unique(raw.ids, return_counts=True)
+    if len(ids) != len(raw.ids):
+        double = str(ids[times.argmax()])
+        raise UserError(
+            f'{config.path or config.name} has the id {double!r} more than once: every image needs its own.'
+        )
     return raw
 
 
@@ -121,7 +131,7 @@ def _from_npz(path: pathlib.Path, config: Any) -> Raw:
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
         reason = str(error).splitlines()[0].split('. ')[0]
         raise UserError(
             f'{path} is not a readable npz of plain arrays ({reason}): write it with np.savez.'
@@ -201,14 +211,20 @@ def _read_folder(config: Any) -> Raw:
 def _read_csv(config: Any) -> Raw:
     """Reads a CSV with the columns path and label and, if present, split and group; paths are relative to it."""
     root = pathlib.Path(config.path)
-    with root.open(newline='', encoding='utf-8-sig') as file:
-        reader = csv.DictReader(file)
-        rows = list(reader)
-        columns = reader.fieldnames or []
+    try:
+        with root.open(newline='', encoding='utf-8-sig') as file:
+            reader = csv.DictReader(file)
+            rows = list(reader)
+            columns = reader.fieldnames or []
+    except (OSError, ValueError, csv.Error) as error:
+        raise UserError(f'{root} is not a readable CSV in UTF-8 ({error}).') from None
     if 'path' not in columns:
         raise UserError(f'{root} has no column `path` (it has {", ".join(columns)}).')
     if not rows:
         raise UserError(f'{root} lists no images.')
+    for number, row in enumerate(rows, 2):
+        if None in row or None in row.values():
+            raise UserError(f'row {number} of {root} has not {len(columns)} columns: mend it.')
     ids = np.array([row['path'] for row in rows])
     images = image_files.load(
         [root.parent / row['path'] for row in rows],
@@ -244,8 +260,6 @@ def check_labels(
         raise UserError(
             f'label {bad} of {where} is out of range: labels are 0 to {len(names) - 1}.'
         )
-    if len(names) < 2:
-        raise UserError(f'{where} has one class: classification needs two or more.')
     return labels.astype(np.int32), names
 
 
@@ -254,6 +268,8 @@ def _make_long_tailed(
 ) -> np.ndarray:
     """Thins the training split to an exponential long tail that follows the classes' own order of size."""
     settings = config.long_tail
+    if settings.max_count < 1:
+        raise UserError('data.long_tail.ratio needs data.long_tail.max_count, the largest class.')
     sizes = long_tail.exponential_counts(settings.max_count, num_classes, settings.ratio)
     order = np.argsort(-np.bincount(labels[train], minlength=num_classes), kind='stable')
     counts = np.zeros(num_classes, np.int64)

@@ -20,10 +20,14 @@ def decode(path: pathlib.Path, channels: int = 0) -> np.ndarray:
       channels: 1 (grey) or 3 (RGB); 0 keeps grey files grey and makes everything else RGB.
 
     Raises:
-      UserError: the file is missing, not an image or cut short.
+      UserError: the file is missing, not an image, cut short, or has more than 8 bits a channel.
     """
     try:
         with Image.open(path) as image:
+            if image.mode.startswith(('I', 'F')):
+                raise UserError(
+                    f'{path} has more than 8 bits a channel (mode {image.mode}): convert it to 8 bits.'
+                )
             mode = {1: 'L', 3: 'RGB'}.get(channels) or ('L' if image.mode in ('L', '1') else 'RGB')
             pixels = np.asarray(image.convert(mode))
     except FileNotFoundError:
@@ -34,7 +38,7 @@ def decode(path: pathlib.Path, channels: int = 0) -> np.ndarray:
         raise UserError(
             f'{path} is not an image: remove it or convert it to PNG or JPEG.'
         ) from None
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UserError(f'image {path} is damaged ({error}): replace or remove it.') from None
     return pixels if pixels.ndim == 3 else pixels[:, :, np.newaxis]
 

@@ -1,6 +1,7 @@
 """Splits without leaks: per class, and never across a group (lesion, patient, smear)."""
 
 import hashlib
+import warnings
 from collections.abc import Mapping
 
 import numpy as np
@@ -30,7 +31,15 @@ def _grouped(labels: np.ndarray, groups: np.ndarray, fraction: float, seed: int)
             'give more groups or a column of splits.'
         )
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-    return next(splitter.split(np.zeros((len(labels), 1)), labels, groups))[1]
+    with warnings.catch_warnings():
+        # A tail class with fewer images than folds is no mistake.
+        warnings.filterwarnings('ignore', 'The least populated class', UserWarning)
+        try:
+            return next(splitter.split(np.zeros((len(labels), 1)), labels, groups))[1]
+        except ValueError as error:
+            raise UserError(
+                f'the groups cannot be split ({error}): give a column of splits.'
+            ) from None
 
 
 def split(
@@ -76,7 +85,7 @@ def from_column(column: np.ndarray) -> dict[str, np.ndarray]:
     """
     strange = sorted(set(np.unique(column)) - set(NAMES))
     if strange:
-        raise UserError(f'unknown split {strange[0]!r}: use train, val or test.')
+        raise UserError(f'unknown split {str(strange[0])!r}: use train, val or test.')
     return {name: np.flatnonzero(column == name) for name in NAMES}
 
 

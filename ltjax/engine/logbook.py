@@ -19,6 +19,7 @@ class Logbook:
         self._live = stream.isatty()
         self._started = time.monotonic()
         self._last_shown = 0.0
+        self._first_step: int | None = None  # of this process: a resumed run does not begin at 0
 
     def row(self, values: dict[str, Any], *, step: int) -> None:
         """Writes one row; `values['stage']` names the curves in TensorBoard.
@@ -48,11 +49,13 @@ class Logbook:
           images: seen since this process began.
         """
         now = time.monotonic()
+        if self._first_step is None:
+            self._first_step = step - 1
         if not self._live or now - self._last_shown < 0.2:
             return
         self._last_shown = now
         seconds = now - self._started
-        left = seconds / max(step, 1) * (steps - step)
+        left = seconds / max(step - self._first_step, 1) * (steps - step)
         rate = images / max(seconds, 1e-9)
         self._print(
             f'{stage} step {step}/{steps}, loss {loss:.4f}, {rate:.0f} images/s, {left:.0f} s left',

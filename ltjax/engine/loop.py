@@ -16,16 +16,17 @@ from sklearn.metrics import balanced_accuracy_score
 
 from ltjax import sharding
 from ltjax.data.datasets import DataSet
-from ltjax.data.pipeline import Feed, index_stream
+from ltjax.data.pipeline import SAMPLERS, Feed, index_stream
 from ltjax.engine import inference
 from ltjax.engine.checkpoint import Checkpoints
 from ltjax.engine.logbook import Logbook
 from ltjax.engine.stage import Recipe, Stage, Update
 from ltjax.engine.state import TrainState, parameter_filter
-from ltjax.engine.step import Step, key_for, make_forward, make_step
-from ltjax.errors import UserError
+from ltjax.engine.step import BATCH_NORM, Step, key_for, make_forward, make_step
+from ltjax.errors import UserError, unknown
 
 EVALUATION_BATCH = 256
+SELECT = ('best', 'last')
 
 
 class NonFiniteLossError(UserError):
@@ -38,7 +39,7 @@ class Training:
 
     Args:
       data: images, labels and split.
-      new_model: key -> a freshly initialised network.
+      create: key -> a freshly initialised network.
       recipe: what to train.
       view: (key, images) -> normalised images without augmentation, for evaluation.
       seed: of initialisation, augmentation, order and draws.
@@ -68,6 +69,7 @@ class Training:
         self._root = jax.random.key(self.seed)
         self._graphdef = nnx.graphdef(nnx.eval_shape(lambda: self.create(self._root)))
         self._init = jax.jit(lambda key: nnx.state(self.create(key)))
+        self._check()
         self._feed = Feed(self._train_images, self.train_labels, self.mesh)
         self._forward = make_forward(self._graphdef, self.mesh, self.view)
         self._steps_done = 0
@@ -76,6 +78,21 @@ class Training:
             stage.rounds * sum(update.steps for update in stage.updates)
             for stage in self.recipe.stages
         )
+
+    def _check(self) -> None:
+        """Refuses before the first step what would otherwise end the run in a later stage."""
+        if self.select not in SELECT:
+            raise unknown('select', self.select, SELECT)
+        for stage in self.recipe.stages:
+            for update in stage.updates:
+                if update.batch_norm not in BATCH_NORM:
+                    raise unknown('batch_norm', update.batch_norm, BATCH_NORM)
+                if update.sampler is None:
+                    continue
+                if update.sampler not in SAMPLERS:
+                    raise unknown('sampler', update.sampler, SAMPLERS)
+                name = f'the batch size of {stage.name}/{update.name}'
+                sharding.check_batch_size(update.batch_size, self.mesh, name)
 
     # What hooks between rounds may ask: see `stage.Run`.
 
@@ -140,8 +157,9 @@ class Training:
                     'stage_end': end,
                     'best': best,
                 }
-                self.checkpoints.save(_lasting(state), progress, score if eligible else -1.0)
+                # The row first: an interruption between the two doubles it, the other order would lose it.
                 self.logbook.row(row, step=self._steps_done)
+                self.checkpoints.save(_lasting(state), progress, score if eligible else -1.0)
                 number += 1
         if best is None:
             raise ValueError('the last stage of a recipe has no round')
@@ -185,7 +203,6 @@ class Training:
         name = f'{stage.name}/{update.name}'
         stream = None
         if update.sampler is not None:
-            sharding.check_batch_size(update.batch_size, self.mesh, f'the batch size of {name}')
             stream = index_stream(
                 self.train_labels,
                 sampler=update.sampler,

@@ -4,7 +4,7 @@ from typing import Any
 
 import optax
 
-from ltjax.errors import unknown
+from ltjax.errors import UserError, unknown
 
 SCHEDULES = ('constant', 'cosine')
 OPTIMIZERS = ('sgd', 'adam', 'adamw')
@@ -17,15 +17,17 @@ def make(config: Any, steps: int) -> optax.GradientTransformation:
       config: `name`, `learning_rate`, `schedule`, and optionally `momentum`, `nesterov`, `weight_decay`
         (L2, as in torch's SGD, for 'sgd' and 'adam'; decoupled for 'adamw'), `warmup_steps`, `clip_norm`
         (global norm; 0: none).
-      steps: over which a cosine falls to zero.
+      steps: in all; a cosine falls to zero over them.
 
     Raises:
-      UserError: an optimiser or schedule that does not exist.
+      UserError: an optimiser or schedule that does not exist, or no step to make.
     """
     if config.schedule not in SCHEDULES:
         raise unknown('schedule', config.schedule, SCHEDULES)
     if config.name not in OPTIMIZERS:
         raise unknown('optimizer', config.name, OPTIMIZERS)
+    if steps < 1:
+        raise UserError('no step to train: epochs, rounds and virtual_per_class start at 1.')
     rate = _schedule(config, steps)
     decay = config.get('weight_decay', 0.0)
     if config.name == 'sgd':

@@ -18,6 +18,8 @@ Step = Callable[
     tuple[TrainState, dict[str, jax.Array]],
 ]
 
+BATCH_NORM = ('batch', 'running')
+
 
 def make_step(update: Update, graphdef: nnx.GraphDef, mesh: jax.sharding.Mesh) -> Step:
     """Returns `step(state, batch, key, step) -> (state, metrics)` for one update.

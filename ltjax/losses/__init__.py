@@ -25,6 +25,7 @@ from ltjax.losses.gaussian import (
     ema_decay,
     reparameterise,
     virtual_features,
+    with_expected_counts,
 )
 from ltjax.losses.reduce import mean, total, weighted_mean
 from ltjax.losses.relation import (
@@ -35,6 +36,7 @@ from ltjax.losses.relation import (
     sample_relation,
 )
 from ltjax.losses.samplers import (
+    balanced_draws,
     class_balanced,
     class_prior,
     instance_balanced,
@@ -46,6 +48,7 @@ from ltjax.losses.samplers import (
 __all__ = [
     'ClassGaussians',
     'attraction',
+    'balanced_draws',
     'channel_relation',
     'cholesky_factors',
     'class_balanced',
@@ -73,4 +76,5 @@ __all__ = [
     'total',
     'virtual_features',
     'weighted_mean',
+    'with_expected_counts',
 ]

@@ -86,6 +86,28 @@ def class_gaussians(
     return ClassGaussians(mean, covariance + ridge * identity[None, :, :], count)
 
 
+def with_expected_counts(gaussians: ClassGaussians, total: int) -> ClassGaussians:
+    """The sums of each class scaled by K/N and K/(N-K), whatever its count: equation 7 as printed.
+
+    Args:
+      gaussians: estimated without a ridge from `total` rows.
+      total: N.
+
+    LMD, equation 7 to the letter; its released code divides by each class's own count.
+
+    >>> gaussians = class_gaussians(jnp.array([[0.0], [2.0], [5.0]]), jnp.array([0, 0, 1]), 2)
+    >>> [round(float(v), 4) for v in with_expected_counts(gaussians, 3).mean.ravel()]
+    [1.3333, 3.3333]
+    """
+    num_classes = len(gaussians.counts)
+    mean_factor = gaussians.counts * (num_classes / total)
+    spread_factor = (gaussians.counts - 1) * (num_classes / max(total - num_classes, 1))
+    return gaussians._replace(
+        mean=gaussians.mean * mean_factor[:, None],
+        covariance=gaussians.covariance * spread_factor[:, None, None],
+    )
+
+
 def _class_scatter(rows: jax.Array, labels: jax.Array, count: jax.Array) -> jax.Array:
     """Sum of the outer products of each class's rows.
 

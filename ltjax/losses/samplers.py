@@ -6,6 +6,8 @@ the number of training images of class k and N their sum. A class without images
 
 from collections.abc import Sequence
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -140,3 +142,33 @@ def log_prior(counts: ArrayLike | Sequence[int], *, floor: float = 1e-12) -> Flo
     [-0.2877, -1.3863]
     """
     return np.log(np.maximum(class_prior(counts), floor))
+
+
+def balanced_draws(
+    key: jax.Array, labels: ArrayLike, counts: ArrayLike, per_class: int
+) -> jax.Array:
+    """Indices of `per_class` examples of every class, with replacement, class by class: p_k = 1/K.
+
+    On the device, for jitted passes over features; every class is drawn exactly as often as it is
+    expected to be.
+
+    Args:
+      key: random key.
+      labels: [N] int, classes from 0.
+      counts: [K] examples of each class in `labels`, all positive.
+      per_class: draws of each class, static.
+
+    Returns:
+      [K * per_class] int32.
+
+    LMD, section 3.4.2: E[N_k] = N / K.
+
+    >>> labels = jnp.array([1, 0, 1])
+    >>> labels[balanced_draws(jax.random.key(0), labels, jnp.array([1, 2]), 2)].tolist()
+    [0, 0, 1, 1]
+    """
+    counts = jnp.asarray(counts)
+    by_class = jnp.argsort(jnp.asarray(labels), stable=True)
+    starts = jnp.cumsum(counts) - counts
+    offset = jax.random.randint(key, (len(counts), per_class), 0, counts[:, None])
+    return by_class[starts[:, None] + offset].reshape(-1)

@@ -11,7 +11,6 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 
 from ltjax import losses
@@ -197,16 +196,8 @@ def _feature_dim(state: TrainState) -> int:
 
 def _estimator(config: Any, task: Task, reading: Reading) -> Any:
     """Returns (features, labels, EMA, key, round) -> (new EMA, what the round's steps need)."""
-    counts = task.train_counts
-    total, num_classes = int(counts.sum()), task.num_classes
-    draws = -(-total // num_classes)
-    starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
-
-    def balanced(labels: jax.Array, key: jax.Array) -> jax.Array:
-        """N/K draws of every class with replacement: p_k = 1/K (section 3.4.2)."""
-        by_class = jnp.argsort(labels, stable=True)
-        offset = jax.random.randint(key, (num_classes, draws), 0, jnp.asarray(counts)[:, None])
-        return by_class[jnp.asarray(starts)[:, None] + offset].reshape(-1)
+    total, num_classes = int(task.train_counts.sum()), task.num_classes
+    counts = jnp.asarray(task.train_counts)
 
     def estimate(
         features: jax.Array,
@@ -215,12 +206,14 @@ def _estimator(config: Any, task: Task, reading: Reading) -> Any:
         key: jax.Array,
         round_: jax.Array,
     ) -> tuple[losses.ClassGaussians, dict[str, Any]]:
-        index = balanced(labels, key) if config.balanced_m else jnp.arange(total)
+        index = jnp.arange(total)
+        if config.balanced_m:
+            index = losses.balanced_draws(key, labels, counts, -(-total // num_classes))
         now = losses.class_gaussians(
             features[index], labels[index], num_classes, ridge=reading.ridge
         )
         if reading.literal_counts:
-            now = _literal_counts(now, len(index), num_classes)
+            now = losses.with_expected_counts(now, len(index))
         alpha = losses.ema_decay(round_, decay=config.ema_decay)
         ema = losses.ema(ema, now, alpha)
         scratch: dict[str, Any] = {}
@@ -241,18 +234,6 @@ def _factors(covariance: jax.Array, reading: Reading) -> jax.Array:
     if not reading.ridge:
         covariance = covariance + FACTOR_RIDGE * jnp.eye(covariance.shape[-1])[None]
     return losses.cholesky_factors(covariance)
-
-
-def _literal_counts(
-    now: losses.ClassGaussians, total: int, num_classes: int
-) -> losses.ClassGaussians:
-    """Eq. 7 as printed: sums times K/N and K/(N-K), whatever the class's count."""
-    mean_factor = now.counts * num_classes / total
-    covariance_factor = (now.counts - 1) * num_classes / (total - num_classes)
-    return now._replace(
-        mean=now.mean * mean_factor[:, None],
-        covariance=now.covariance * covariance_factor[:, None, None],
-    )
 
 
 def _m_step(config: Any, task: Task) -> Update:

@@ -11,6 +11,7 @@ from ltjax import losses
 from ltjax.data import augment
 from ltjax.engine import optim
 from ltjax.engine.stage import Batch, Stage, Update
+from ltjax.errors import UserError
 from ltjax.models import ImageClassifier
 
 View = Callable[[jax.Array, jax.Array], jax.Array]
@@ -41,7 +42,13 @@ class Task:
         return augment.view(name, mean=self.mean, std=self.std)
 
     def steps(self, batch_size: int) -> int:
-        """Returns the whole batches in one pass over the training images, at least one."""
+        """Returns the whole batches in one pass over the training images, at least one.
+
+        Raises:
+          UserError: a batch without images.
+        """
+        if batch_size < 1:
+            raise UserError(f'batch size {batch_size} holds no image: use 1 or more.')
         return max(1, int(self.train_counts.sum()) // batch_size)
 
 

@@ -39,7 +39,9 @@ class ImageClassifier(nnx.Module):
     dtype: jnp.dtype
 
     def feature_maps(self, images: jax.Array) -> dict[str, jax.Array]:
-        """Returns each stage's output [B, H', W', C'] by name, 'stem' first, the last one last.
+        """Returns the outputs [B, H', W', C'] of the stem and of each stage.
+
+        Their names are 'stem', 'stage1', 'stage2' and so on.
 
         Args:
           images: [B, H, W, channels], floating, already normalised.
@@ -47,8 +49,9 @@ class ImageClassifier(nnx.Module):
         raise NotImplementedError
 
     def encode(self, images: jax.Array) -> jax.Array:
-        """Returns features [B, C]: the last feature map averaged over space."""
-        last = list(self.feature_maps(images).values())[-1]
+        """Returns features [B, C]: the last stage's output averaged over space."""
+        maps = self.feature_maps(images)
+        last = maps[f'stage{len(maps) - 1}']
         return jnp.mean(last.astype(at_least_float32(last.dtype)), axis=(1, 2))
 
     def classify(self, features: jax.Array) -> jax.Array:

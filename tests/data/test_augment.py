@@ -1,4 +1,6 @@
-"""The device augmentations against numpy, scipy-free closed forms and their own statistics."""
+"""The device augmentations against numpy, closed forms and their own statistics."""
+
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -12,10 +14,22 @@ from ltjax.data import augment
 KEY = jax.random.key(0)
 
 
+@functools.cache
+def compiled(ops):
+    return jax.jit(augment.view(ops, mean=[0.0], std=[1.0]))
+
+
 def draw(ops, images, key=KEY):
     """Views in [0, 1]: normalised with mean 0 and deviation 1."""
-    fn = jax.jit(augment.view(ops, mean=[0.0], std=[1.0]))
-    return np.asarray(fn(key, jnp.asarray(images)))
+    ops = ops if isinstance(ops, str) else tuple(ops)
+    return np.asarray(compiled(ops)(key, jnp.asarray(images)))
+
+
+def to_bytes(views):
+    """The 8-bit values, for views that interpolate nothing."""
+    values = np.rint(views * 255)
+    np.testing.assert_allclose(views * 255, values, rtol=0, atol=1e-4)
+    return values.astype(np.uint8)
 
 
 def noise(*shape, seed=0):
@@ -34,7 +48,7 @@ def repeat(image, count):
 
 
 @pytest.mark.parametrize('name', sorted(augment.VIEWS))
-@pytest.mark.parametrize('shape', [(4, 20, 28, 1), (4, 28, 20, 3)])
+@pytest.mark.parametrize('shape', [(8, 14, 18, 3), (2, 18, 14, 1)])
 def test_every_list_keeps_shape_type_and_range(name, shape):
     views = draw(name, noise(*shape))
     assert views.shape == shape
@@ -45,51 +59,49 @@ def test_every_list_keeps_shape_type_and_range(name, shape):
 
 @pytest.mark.parametrize('name', sorted(set(augment.VIEWS) - {'none'}))
 def test_same_key_same_views_and_other_key_other_views(name):
-    fn = jax.jit(augment.view(name, mean=[0.5], std=[0.25]))
-    images = jnp.asarray(noise(8, 12, 12, 3))
-    first = np.asarray(fn(KEY, images))
-    np.testing.assert_array_equal(first, fn(KEY, images))
-    assert not np.array_equal(first, fn(jax.random.key(1), images))
+    images = noise(8, 14, 18, 3)
+    first = draw(name, images)
+    np.testing.assert_array_equal(first, draw(name, images))
+    assert not np.array_equal(first, draw(name, images, jax.random.key(1)))
 
 
 def test_images_of_a_batch_draw_different_numbers():
-    views = draw('cell_strong', repeat(noise(12, 12, 3), 8))
+    views = draw('cell_strong', repeat(noise(14, 18, 3), 8))
     assert len(np.unique(views.reshape(8, -1), axis=0)) == 8
 
 
-@pytest.mark.parametrize('name', ['upright_weak', 'cell_strong', 'lmd_strong'])
+@pytest.mark.parametrize('name', ['upright_weak', 'lmd_strong'])
 def test_view_does_not_depend_on_the_rest_of_the_batch(name):
-    images = noise(8, 14, 14, 3)
-    np.testing.assert_allclose(draw(name, images)[:4], draw(name, images[:4]), rtol=0, atol=1e-5)
+    images = noise(8, 14, 18, 3)
+    expected = draw(name, images)[:4]
+    np.testing.assert_allclose(draw(name, images[:4]), expected, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize('name', ['upright_weak', 'cell_strong', 'lmd_strong'])
-def test_sharded_batch_gives_the_views_of_the_whole(name):
+@pytest.mark.parametrize('name', ['upright_weak', 'lmd_strong'])
+def test_sharded_batch_gives_the_views_of_the_whole_without_communication(name):
     mesh = jax.make_mesh((8,), ('data',), axis_types=(AxisType.Auto,))
     sharding = NamedSharding(mesh, PartitionSpec('data'))
-    images = noise(16, 14, 14, 3)
-    fn = augment.view(name, mean=[0.0], std=[1.0])
-    sharded = jax.jit(fn, out_shardings=sharding)(KEY, jax.device_put(images, sharding))
-    assert len(sharded.sharding.device_set) == 8
-    np.testing.assert_allclose(sharded, draw(name, images), rtol=0, atol=1e-5)
-
-
-def test_sharded_batch_needs_no_communication():
-    mesh = jax.make_mesh((8,), ('data',), axis_types=(AxisType.Auto,))
-    sharding = NamedSharding(mesh, PartitionSpec('data'))
-    fn = augment.view('lmd_strong', mean=[0.0], std=[1.0])
-    images = jax.device_put(noise(16, 14, 14, 3), sharding)
-    program = jax.jit(fn, out_shardings=sharding).lower(KEY, images).compile().as_text()
+    images = noise(8, 14, 18, 3)
+    sharded = jax.device_put(images, sharding)
+    program = compiled(name).lower(KEY, sharded).compile()
+    views = program(KEY, sharded)
+    assert views.sharding.is_equivalent_to(sharding, views.ndim)
+    np.testing.assert_allclose(views, draw(name, images), rtol=0, atol=1e-5)
     for collective in ('all-gather', 'all-reduce', 'all-to-all', 'collective-permute'):
-        assert collective not in program
+        assert collective not in program.as_text()
 
 
 def test_compiles_once_for_a_shape():
-    fn = jax.jit(augment.view('upright_strong', mean=[0.5], std=[0.25]))
-    images = noise(4, 10, 10, 1)
+    fn, traces = augment.view('upright_weak', mean=[0.5], std=[0.25]), []
+
+    @jax.jit
+    def counted(key, images):
+        traces.append(images.shape)
+        return fn(key, images)
+
     for seed in range(3):
-        fn(jax.random.key(seed), images)
-    assert fn._cache_size() == 1
+        counted(jax.random.key(seed), noise(4, 10, 10, 1, seed=seed))
+    assert traces == [(4, 10, 10, 1)]
 
 
 @pytest.mark.parametrize(
@@ -125,32 +137,32 @@ def test_probability_zero_is_the_identity():
 )
 def test_flip_is_exact(op, axis):
     images = noise(3, 6, 9, 3)
-    expected = np.flip(images, axis).astype(np.float32) / np.float32(255)
-    np.testing.assert_array_equal(draw([op], images), expected)
+    expected = np.flip(images, axis)
+    np.testing.assert_array_equal(to_bytes(draw([op], images)), expected)
     idle = augment.Affine(45, 0.1, 0.2, p=0.0)
-    np.testing.assert_allclose(draw([op, idle], images), expected, rtol=0, atol=1e-6)
+    np.testing.assert_array_equal(to_bytes(draw([op, idle], images)), expected)
 
 
 @pytest.mark.parametrize('p', [0.2, 0.5])
 def test_probability_is_respected(p):
     count = 2000
-    views = draw([augment.HorizontalFlip(p=p)], repeat(noise(2, 3, 1), count))
-    original = noise(2, 3, 1) / np.float32(255)
-    share = np.mean(np.any(views != original, axis=(1, 2, 3)))
+    image = noise(2, 3, 1)
+    views = to_bytes(draw([augment.HorizontalFlip(p=p)], repeat(image, count)))
+    share = np.mean(np.any(views != image[None], axis=(1, 2, 3)))
     assert abs(share - p) < 4 * np.sqrt(p * (1 - p) / count)
 
 
 def test_flips_are_independent_of_each_other():
     image = noise(2, 3, 1)
-    views = draw('lmd_weak', repeat(image, 2000))
-    share = np.mean(np.all(views == image[::-1, ::-1] / np.float32(255), axis=(1, 2, 3)))
+    views = to_bytes(draw('lmd_weak', repeat(image, 2000)))
+    share = np.mean(np.all(views == image[None, ::-1, ::-1], axis=(1, 2, 3)))
     assert abs(share - 0.25) < 0.04
 
 
 def test_shift_takes_every_whole_move_with_reflected_borders():
     image = noise(7, 9, 1)
-    views = draw([augment.Shift(2, p=1.0)], repeat(image, 400))
-    padded = np.pad(image, ((2, 2), (2, 2), (0, 0)), mode='reflect') / np.float32(255)
+    views = to_bytes(draw([augment.Shift(2, p=1.0)], repeat(image, 400)))
+    padded = np.pad(image, ((2, 2), (2, 2), (0, 0)), mode='reflect')
     moves = {padded[i : i + 7, j : j + 9].tobytes() for i in range(5) for j in range(5)}
     assert {view.tobytes() for view in views} == moves
 
@@ -193,7 +205,8 @@ def test_each_distortion_moves_pixels_a_little(weights):
     op = augment.Distort(**{'grid': 1, 'elastic': 1, 'optical': 1, **weights}, p=1.0)
     views = draw([op], repeat(image, 16))
     change = np.abs(views - image[None] / 255.0)
-    assert np.all(change.max(axis=(1, 2, 3)) > 1e-3)
+    assert np.all(change.max(axis=(1, 2, 3)) > 1e-4)
+    assert change.max() > 0.01
     assert change.mean() < 0.05
 
 

@@ -63,8 +63,8 @@ class Geometric(Op):
 
         Args:
           u: [draws] uniform draws in [0, 1).
-          y: rows of the output, [H, 1] or [H, W] (or [1, W]), in pixels from the first centre.
-          x: columns of the output, of any such shape.
+          y: rows of the output, [H, 1] or [H, W], in pixels from the first centre.
+          x: columns of the output, [1, W] or [H, W].
           shape: (H, W).
         """
 

@@ -122,7 +122,11 @@ class OneOfBlur(Photometric):
         kernel = kernel / jnp.sum(kernel)
 
         height, width, _ = image.shape
-        padded = jnp.pad(image, ((reach, reach), (reach, reach), (0, 0)), mode='reflect')
+        margin = reach + 1 if self.median else reach
+        padded = jnp.pad(image, ((margin, margin), (margin, margin), (0, 0)), mode='reflect')
+        if self.median:
+            # Before the loop, which then copies the medians through the kernel of the identity.
+            padded = jnp.where(is_median, _median_of_nine(padded), padded[1:-1, 1:-1])
 
         def add_row(i: jax.Array, total: jax.Array) -> jax.Array:
             row = jax.lax.dynamic_slice_in_dim(padded, i, height)
@@ -130,23 +134,20 @@ class OneOfBlur(Photometric):
 
         # A loop for the reason given in `geometry.resample`: its result is stored.
         result = jax.lax.fori_loop(0, 2 * reach + 1, add_row, jnp.zeros_like(image))
-        if self.median:
-            result = jnp.where(is_median, _median_of_nine(image), result)
         return jnp.clip(result, 0.0, 1.0)
 
 
 def _median_of_nine(image: jax.Array) -> jax.Array:
-    """Median over 3x3 pixels [H, W, C], by minima and maxima alone.
+    """Median over each 3x3 pixels, [H, W, C] to [H - 2, W - 2, C], by minima and maxima alone.
 
     The median of nine is the median of (largest of the minima, median of the medians, smallest
     of the maxima) of three triples: J. L. Smith, "Implementing median filters in XC4000E
     FPGAs", Xcell 23, 1996. Here the triples are the rows.
     """
     height, width, _ = image.shape
-    padded = jnp.pad(image, ((1, 1), (1, 1), (0, 0)), mode='reflect')
-    columns = [padded[:, j : j + width] for j in range(3)]
+    columns = [image[:, j : j + width - 2] for j in range(3)]
     low, middle, high = (
-        [triple[i : i + height] for i in range(3)] for triple in _sort_three(*columns)
+        [triple[i : i + height - 2] for i in range(3)] for triple in _sort_three(*columns)
     )
     largest_low = jnp.maximum(jnp.maximum(low[0], low[1]), low[2])
     smallest_high = jnp.minimum(jnp.minimum(high[0], high[1]), high[2])

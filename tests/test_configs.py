@@ -1,0 +1,159 @@
+"""Every shipped config, shrunk, from the first step to the report; and what a second call does."""
+
+import importlib
+import json
+
+import numpy as np
+import pytest
+import tiny
+
+from ltjax import methods, train
+from ltjax.data import catalog
+from ltjax.data.augment import VIEWS
+from ltjax.errors import UserError
+
+
+@pytest.fixture(scope='module', params=tiny.CONFIGS)
+def finished(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp(request.param)
+    made = tiny.config(request.param, tiny.npz(folder / 'data.npz'))
+    return made, folder / 'run', train.run(made, folder / 'run')
+
+
+def test_a_run_leaves_all_its_files(finished):
+    _, workdir, results = finished
+    names = {path.name for path in workdir.iterdir()}
+    assert names == {
+        'config.json', 'metrics.jsonl', 'results.json', 'predictions.npz', 'report.html',
+        'checkpoints', 'tensorboard',
+    }  # fmt: skip
+    assert list((workdir / 'tensorboard').glob('events.*'))
+    assert json.loads((workdir / 'results.json').read_text('utf-8')) == json.loads(
+        json.dumps(results)
+    )
+    assert results['train_counts'] == list(tiny.COUNTS)
+    assert 0 <= results['test']['metrics']['balanced_accuracy']['value'] <= 1
+    assert (workdir / 'report.html').read_text('utf-8').startswith('<!DOCTYPE html>')
+
+
+def test_predictions_hold_the_test_split(finished):
+    _, workdir, _ = finished
+    with np.load(workdir / 'predictions.npz', allow_pickle=False) as archive:
+        assert set(archive.files) == {'ids', 'labels', 'logits', 'features'}
+        expected = np.flatnonzero(tiny.arrays()['split'] == 'test')
+        assert archive['ids'].tolist() == [f'{i:06d}' for i in expected]
+        assert archive['labels'].tolist() == tiny.arrays()['labels'][expected].tolist()
+        assert archive['logits'].shape == (len(expected), 3)
+        assert archive['features'].shape == (len(expected), 16)
+        assert np.isfinite(archive['logits']).all()
+
+
+def test_rounds_and_steps_are_logged(finished):
+    made, workdir, _ = finished
+    rows = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text('utf-8').split('\n')[:-1]]
+    stages = {'decoupling': 2, 'lmd': 2}.get(made.method.name, 1)
+    assert len(rows) == 2 * stages
+    assert [row['round'] for row in rows] == [0, 1] * stages
+    steps = [row['step'] for row in rows]
+    assert steps == sorted(set(steps))
+    assert all(0 <= row['val_balanced_accuracy'] <= 1 for row in rows)
+
+
+def test_a_second_call_returns_the_results_and_trains_nothing(finished):
+    made, workdir, results = finished
+    before = {path: path.read_bytes() for path in workdir.rglob('*') if path.is_file()}
+    again = train.run(made, workdir)
+    assert again == json.loads(json.dumps(results))
+    assert before == {path: path.read_bytes() for path in workdir.rglob('*') if path.is_file()}
+
+
+def test_another_config_is_refused_by_the_key_that_differs(finished):
+    made, workdir, _ = finished
+    other = made.copy_and_resolve_references()
+    stage = 'rrl' if 'rrl' in other.method else 'train'
+    other.method[stage].optimizer.learning_rate = 0.5
+    before = (workdir / 'config.json').read_bytes()
+    with pytest.raises(UserError, match=rf'differs in method\.{stage}\.optimizer\.learning_rate') as e:
+        train.run(other, workdir)
+    assert str(workdir) in str(e.value)
+    assert '\n' not in str(e.value)
+    assert (workdir / 'config.json').read_bytes() == before
+
+
+@pytest.mark.parametrize('name', tiny.CONFIGS)
+@pytest.mark.parametrize('dataset', sorted(catalog.DATA_SETS))
+def test_configs_exist_for_every_data_set(name, dataset):
+    config = importlib.import_module(f'configs.{name}').get_config(dataset)
+    assert config.data.name == dataset
+    assert config.method.name in methods.names()
+    flat = dict(_leaves(config.to_dict()))
+    views = {value for key, value in flat.items() if key.endswith('view')}
+    assert views
+    assert views <= set(VIEWS)
+    assert json.loads(config.to_json())['data']['name'] == dataset
+
+
+def test_a_config_for_an_unknown_data_set_says_which_are_near():
+    with pytest.raises(UserError, match=r"unknown data set 'chula': did you mean chula_rbc12"):
+        importlib.import_module('configs.lmd').get_config('chula')
+
+
+def test_configs_do_not_share_what_they_return():
+    a, b = (importlib.import_module('configs.lmd').get_config() for _ in range(2))
+    a.data.split.seed = 7
+    assert b.data.split.seed == 0
+    assert catalog.DATA_SETS['fashion_mnist_lt_mini'].get('split') is None
+
+
+def test_a_mistake_leaves_the_workdir_free(tmp_path):
+    made = tiny.config('cross_entropy', tmp_path / 'absent.npz')
+    with pytest.raises(UserError, match='absent.npz does not exist'):
+        train.run(made, tmp_path / 'run')
+    made.data.path = str(tiny.npz(tmp_path / 'data.npz'))
+    made.method.train.batch_size = 12
+    with pytest.raises(UserError, match='12, which 8 devices cannot share evenly: use 16'):
+        train.run(made, tmp_path / 'run')
+    made.method.train.update({'batch_size': 56, 'epochs': 1})
+    assert train.run(made, tmp_path / 'run')['best']['round'] == 0
+
+
+@pytest.mark.parametrize(
+    ('key', 'value', 'message'),
+    [
+        ('num_bootstrap', 0, 'num_bootstrap is 0'),
+        ('data.groups.tail', (9,), r'class groups list \[9\]'),
+        ('data.mean', (0.5, 0.5), 'data.mean has 2 values for 1 channels'),
+        ('select', 'lst', "unknown select 'lst'"),
+        ('method.train.epochs', 0, 'no step to train'),
+        ('method.train.batch_size', 0, 'holds no image'),
+        ('method.train.sampler', 'balanced', "unknown sampler 'balanced'.*class_balanced"),
+        ('method.train.view', 'upright_week', "unknown augmentation 'upright_week'.*upright_weak"),
+        ('method.train.optimizer.name', 'sdg', "unknown optimizer 'sdg'.*sgd"),
+        ('method.train.optimizer.schedule', 'cosin', "unknown schedule 'cosin'.*cosine"),
+        ('method.name', 'lmdd', "unknown method 'lmdd'.*lmd"),
+        ('model.name', 'resnet', "unknown model 'resnet'"),
+        ('start_from', '/no/such/run', '/no/such/run is no run'),
+    ],
+)
+def test_mistakes_end_before_the_first_step(tmp_path, key, value, message):
+    made = tiny.config('cross_entropy', tiny.npz(tmp_path / 'data.npz'))
+    made.update_from_flattened_dict({key: value})
+    with pytest.raises(UserError, match=message) as error:
+        train.run(made, tmp_path / 'run')
+    assert '\n' not in str(error.value)
+    assert not list((tmp_path / 'run').glob('checkpoints/*'))
+
+
+def test_a_workdir_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / 'file').write_text('', 'utf-8')
+    made = tiny.config('cross_entropy', tiny.npz(tmp_path / 'data.npz'))
+    with pytest.raises(UserError, match='cannot write to .*file/run'):
+        train.run(made, tmp_path / 'file' / 'run')
+
+
+def _leaves(values, prefix=''):
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f'{prefix}{name}.')
+        else:
+            yield prefix + name, value

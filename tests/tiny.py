@@ -1,0 +1,122 @@
+"""Data sets and runs small enough to train in a second; shared by the tests."""
+
+import atexit
+import importlib
+import pathlib
+import shutil
+import tempfile
+from typing import Any
+
+import jax
+import numpy as np
+
+from ltjax import methods, train
+from ltjax.data import datasets
+from ltjax.engine.checkpoint import Checkpoints
+from ltjax.engine.logbook import Logbook
+from ltjax.engine.loop import Training
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+CONFIGS = sorted(path.stem for path in (ROOT / 'configs').glob('*.py'))
+COUNTS = (32, 16, 8)
+
+# These networks compile ten times as long as they run: so compile without optimisation, and the same step once.
+_CACHE = tempfile.mkdtemp()
+atexit.register(shutil.rmtree, _CACHE, ignore_errors=True)
+jax.config.update('jax_disable_most_optimizations', True)
+jax.config.update('jax_compilation_cache_dir', _CACHE)
+jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)
+
+
+def arrays(
+    counts: tuple[int, ...] = COUNTS, *, size: int = 12, channels: int = 1, held: int = 4
+) -> dict[str, np.ndarray]:
+    """Returns a set with counts[k] training and twice `held` other images of class k; classes differ in brightness."""
+    rng = np.random.default_rng(0)
+    classes = np.arange(len(counts))
+    labels = np.concatenate([np.repeat(classes, counts), np.repeat(classes, held).repeat(2)])
+    split = np.array(['train'] * sum(counts) + ['val', 'test'] * (held * len(counts)))
+    noise = rng.integers(0, 120, (len(labels), size, size, channels))
+    images = (noise + 40 * labels[:, None, None, None]).astype(np.uint8)
+    return {'images': images, 'labels': labels, 'split': split}
+
+
+def npz(path: pathlib.Path, **changes: Any) -> pathlib.Path:
+    """Writes `arrays()` with changes (None leaves an array out) to `path`."""
+    values = arrays() | changes
+    np.savez(path, **{name: value for name, value in values.items() if value is not None})
+    return path
+
+
+def config(name: str, path: pathlib.Path, overrides: dict[str, Any] | None = None) -> Any:
+    """Returns configs/NAME.py for its default data set, shrunk, and reading the npz at `path`."""
+    made = importlib.import_module(f'configs.{name}').get_config()
+    made.data.format, made.data.path = 'npz', str(path)
+    made.model = {'name': 'small_cnn', 'width': 4}
+    made.num_bootstrap = 10
+    for stage in ('train', 'retrain', 'rrl'):
+        if stage in made.method:
+            made.method[stage].epochs = 2
+            made.method[stage].batch_size = 16
+            made.method[stage].view = 'upright_weak'
+    if 'rrl' in made.method:
+        made.method.rrl.start_epoch = 1
+        made.method.icc.update(
+            {'rounds': 2, 'virtual_per_class': 16, 'm_batch_size': 24, 'e_batch_size': 16}
+        )
+    made.update_from_flattened_dict(overrides or {})
+    return made
+
+
+def training(
+    made: Any, folder: pathlib.Path, *, logbook: Logbook | None = None, mesh: Any = None
+) -> Training:
+    """Returns the training that `made` describes, with its checkpoints in `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    data = datasets.load(made.data)
+    recipe = methods.get(made.method.name).recipe(made.method, train.make_task(made, data))
+    result = train.build(
+        made, data, recipe, Checkpoints(folder / 'checkpoints'), logbook or Recorder()
+    )
+    if mesh is not None:
+        result.mesh = mesh
+        result.__post_init__()
+    return result
+
+
+def run(made: Any, folder: pathlib.Path, **options: Any) -> tuple[Any, dict[str, Any], list[dict]]:
+    """Trains as `made` says; returns the selected state on the host, the best round and the rows of the log."""
+    trained = training(made, folder, **options)
+    try:
+        state, best = trained.run()
+    finally:
+        trained.checkpoints.close()
+    return jax.device_get(state), best, trained.logbook.rows
+
+
+class Recorder(Logbook):
+    """Keeps the rows in a list, writes nothing."""
+
+    def __init__(self) -> None:
+        self.rows: list[dict] = []
+
+    def row(self, values: dict[str, Any], *, step: int) -> None:
+        self.rows.append(values | {'step': step})
+
+    def progress(self, *_: Any) -> None:
+        pass
+
+
+def timeless(rows: list[dict]) -> list[dict]:
+    """Returns rows of the log without what a clock measured."""
+    clocks = ('seconds', 'images_per_second')
+    return [{name: value for name, value in row.items() if name not in clocks} for row in rows]
+
+
+def same(a: Any, b: Any) -> bool:
+    """Tells whether two trees are equal bit for bit."""
+    ours, theirs = jax.tree.leaves(a), jax.tree.leaves(b)
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    return all(
+        np.asarray(x).tobytes() == np.asarray(y).tobytes() for x, y in zip(ours, theirs, strict=True)
+    )
