@@ -8,19 +8,14 @@ from ml_collections import ConfigDict
 
 from ltjax.data import catalog
 
-PAPER = (
-    'isic2019_lt_r100',
-    'isic2019_lt_r300',
-    'isic2019_lt_r500',
-    'isic_archive_lt',
-    'hyper_kvasir',
-)
+# View and epochs: as many as both stages of configs/lmd.py together.
+SMALL_STAGES = {'fashion_mnist_lt_mini': ('upright_weak', 40), 'chula_rbc12': ('cell_moderate', 25)}
 
 
 def get_config(dataset: str = 'fashion_mnist_lt_mini') -> ConfigDict:
-    """Returns the settings for a data set: as many encoder steps and the same augmentation as configs/lmd.py."""
-    paper = dataset in PAPER
-    views = {'fashion_mnist_lt_mini': 'upright', 'chula_rbc12': 'cell'}.get(dataset, 'lmd')
+    """Returns the settings for a data set; the encoder makes as many steps as in configs/lmd.py."""
+    paper = dataset in catalog.LMD_PAPER
+    view, epochs = ('lmd_strong', 100) if paper else SMALL_STAGES.get(dataset, ('lmd_weak', 40))
     sgd = {
         'name': 'sgd',
         'learning_rate': 0.01 if paper else 0.1,
@@ -40,10 +35,10 @@ def get_config(dataset: str = 'fashion_mnist_lt_mini') -> ConfigDict:
     config.method = {
         'name': 'cross_entropy',
         'train': {
-            'epochs': 100 if paper else 40,
+            'epochs': epochs,
             'batch_size': 512 if paper else 128,
             'sampler': 'instance_balanced',
-            'view': f'{views}_strong',
+            'view': view,
             'optimizer': sgd,
         },
     }

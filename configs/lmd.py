@@ -14,19 +14,20 @@ from ml_collections import ConfigDict
 
 from ltjax.data import catalog
 
-PAPER = (
-    'isic2019_lt_r100',
-    'isic2019_lt_r300',
-    'isic2019_lt_r500',
-    'isic_archive_lt',
-    'hyper_kvasir',
-)
+# Student's view, teacher's view, epochs and first epoch of the consistency terms in stage 1, rounds of stage 2.
+PAPER_STAGES = ('lmd_strong', 'lmd_weak', 100, 21, 200)
+SMALL_STAGES = {
+    'fashion_mnist_lt_mini': ('upright_weak', 'upright_weak', 30, 12, 10),
+    'chula_rbc12': ('cell_moderate', 'cell_weak', 20, 8, 5),
+}
+OWN_STAGES = ('lmd_weak', 'lmd_weak', 30, 12, 10)
 
 
 def get_config(dataset: str = 'fashion_mnist_lt_mini') -> ConfigDict:
     """Returns the settings for a data set."""
-    paper = dataset in PAPER
-    views = {'fashion_mnist_lt_mini': 'upright', 'chula_rbc12': 'cell'}.get(dataset, 'lmd')
+    paper = dataset in catalog.LMD_PAPER
+    stages = PAPER_STAGES if paper else SMALL_STAGES.get(dataset, OWN_STAGES)
+    view, teacher_view, epochs, start_epoch, rounds = stages
     sgd = {'name': 'sgd', 'momentum': 0.9, 'clip_norm': 0.0}
     config = ConfigDict()
     config.seed = 0
@@ -41,13 +42,13 @@ def get_config(dataset: str = 'fashion_mnist_lt_mini') -> ConfigDict:
         'variant': 'default',  # or paper, authors: see docs/lmd.md
         'rrl': {
             'enabled': True,
-            'epochs': 100 if paper else 30,
+            'epochs': epochs,
             'batch_size': 512 if paper else 128,
             'sampler': 'instance_balanced',
-            'view': f'{views}_strong',
-            'teacher_view': f'{views}_weak',
-            'weight': 10.0 if paper else 0.1,  # lambda_1
-            'start_epoch': 21 if paper else 12,
+            'view': view,
+            'teacher_view': teacher_view,
+            'weight': 10.0 if paper else 0.5,  # lambda_1
+            'start_epoch': start_epoch,
             'ema_decay': 0.999,
             'optimizer': sgd
             | (
@@ -60,15 +61,15 @@ def get_config(dataset: str = 'fashion_mnist_lt_mini') -> ConfigDict:
             'enabled': True,
             'vfc': True,
             'fdc': True,
-            'rounds': 200 if paper else 10,  # J
-            'virtual_per_class': 50_000 if paper else 1000,  # R
+            'rounds': rounds,  # J
+            'virtual_per_class': 50_000 if paper else 10_000 // rounds,  # R
             'm_batch_size': 352 if paper else 320,
             'e_batch_size': 128,
             'e_steps': -1,  # gradient steps a round; -1: one pass, 0: none, the encoder stays frozen
-            'e_view': 'none' if paper else f'{views}_weak',
+            'e_view': 'none' if paper else view,
             'e_batch_norm': 'batch',
             'balanced_m': True,
-            'balanced_e': False,
+            'balanced_e': not paper,
             'lambda_e': 1e-4,
             'max_repulsion': 200.0,  # bound on a squared distance; 0: none, as in the paper
             'statistics': 'variant',
@@ -81,7 +82,7 @@ def get_config(dataset: str = 'fashion_mnist_lt_mini') -> ConfigDict:
             },
             'e_optimizer': sgd
             | {
-                'learning_rate': 1e-6 if paper else 1e-3,
+                'learning_rate': 1e-6 if paper else 1e-2,
                 'weight_decay': 1e-4,
                 'schedule': 'constant',
                 'clip_norm': 1.0,

@@ -50,7 +50,9 @@ def test_predictions_hold_the_test_split(finished):
 
 def test_rounds_and_steps_are_logged(finished):
     made, workdir, _ = finished
-    rows = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text('utf-8').split('\n')[:-1]]
+    rows = [
+        json.loads(line) for line in (workdir / 'metrics.jsonl').read_text('utf-8').split('\n')[:-1]
+    ]
     stages = {'decoupling': 2, 'lmd': 2}.get(made.method.name, 1)
     assert len(rows) == 2 * stages
     assert [row['round'] for row in rows] == [0, 1] * stages
@@ -73,7 +75,9 @@ def test_another_config_is_refused_by_the_key_that_differs(finished):
     stage = 'rrl' if 'rrl' in other.method else 'train'
     other.method[stage].optimizer.learning_rate = 0.5
     before = (workdir / 'config.json').read_bytes()
-    with pytest.raises(UserError, match=rf'differs in method\.{stage}\.optimizer\.learning_rate') as e:
+    with pytest.raises(
+        UserError, match=rf'differs in method\.{stage}\.optimizer\.learning_rate'
+    ) as e:
         train.run(other, workdir)
     assert str(workdir) in str(e.value)
     assert '\n' not in str(e.value)

@@ -118,5 +118,6 @@ def same(a: Any, b: Any) -> bool:
     ours, theirs = jax.tree.leaves(a), jax.tree.leaves(b)
     assert jax.tree.structure(a) == jax.tree.structure(b)
     return all(
-        np.asarray(x).tobytes() == np.asarray(y).tobytes() for x, y in zip(ours, theirs, strict=True)
+        np.asarray(x).tobytes() == np.asarray(y).tobytes()
+        for x, y in zip(ours, theirs, strict=True)
     )

@@ -36,6 +36,14 @@ _PAPER = {
     'std': IMAGENET_STD,
 }
 
+LMD_PAPER = (
+    'isic2019_lt_r100',
+    'isic2019_lt_r300',
+    'isic2019_lt_r500',
+    'isic_archive_lt',
+    'hyper_kvasir',
+)
+
 DATA_SETS: dict[str, dict] = {
     # Fashion-MNIST, 1000 down to 10 images a class: embedded, not medical.
     'fashion_mnist_lt_mini': {'format': 'embedded', 'mean': (0.286,), 'std': (0.353,)},
@@ -47,10 +55,7 @@ DATA_SETS: dict[str, dict] = {
         'long_tail': {'max_count': 1500, 'ratio': 100},
     },
     # The sets of the LMD paper: a CSV with the columns path, label and split, 224 px.
-    'isic2019_lt_r100': _PAPER,
-    'isic2019_lt_r300': _PAPER,
-    'isic2019_lt_r500': _PAPER,
-    'isic_archive_lt': _PAPER,
+    **dict.fromkeys(LMD_PAPER, _PAPER),
     'hyper_kvasir': _PAPER | {'split': {'val': 0.1, 'test': 0.1, 'seed': 0}},
     # One's own.
     'npz': {},

@@ -129,9 +129,9 @@ def _read_npz(config: Any) -> Raw:
 def _from_npz(path: pathlib.Path, config: Any) -> Raw:
     """Reads images uint8 [N, H, W] or [N, H, W, C] and, where present, labels, ids, split, group, class_names."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open('rb') as file, np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
         reason = str(error).splitlines()[0].split('. ')[0]
         raise UserError(
             f'{path} is not a readable npz of plain arrays ({reason}): write it with np.savez.'

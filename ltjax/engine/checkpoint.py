@@ -1,5 +1,6 @@
 """All of Orbax: the newest and the best state of a run, each one whole."""
 
+import operator
 import pathlib
 from collections.abc import Sequence
 from typing import Any
@@ -18,11 +19,11 @@ class _Keep:
     def should_preserve(
         self, checkpoints: Sequence[Any], *, context: policies.PreservationContext
     ) -> list[bool]:
-        best = max((info.metrics['score'] for info in checkpoints), default=None)
-        scores = [info.metrics['score'] for info in checkpoints]
+        scores = [float(info.metrics['score']) for info in checkpoints]
+        best = max(scores, default=-1.0)
         last = len(checkpoints) - 1
         return [
-            i == last or i == scores.index(best) or bool(info.metrics['stage_end'])
+            i == last or (i == scores.index(best) and best >= 0) or bool(info.metrics['stage_end'])
             for i, info in enumerate(checkpoints)
         ]
 
@@ -41,7 +42,10 @@ class Checkpoints:
                 'state': ocp.StandardCheckpointHandler(),
                 'progress': ocp.JsonCheckpointHandler(),
             },
-            options=ocp.CheckpointManagerOptions(preservation_policy=_Keep()),
+            # Without `best_fn` the metrics are not written, and a reopened manager would not know them.
+            options=ocp.CheckpointManagerOptions(
+                best_fn=operator.itemgetter('score'), preservation_policy=_Keep()
+            ),
         )
 
     def save(self, state: TrainState, progress: dict[str, Any], score: float) -> None:
@@ -50,7 +54,7 @@ class Checkpoints:
         Args:
           state: what to keep.
           progress: JSON values; 'number' is the checkpoint's, 'stage_end' true after a stage's last round.
-          score: of the validation; the highest is the best.
+          score: of the validation; the highest is the best. Below zero: cannot be the best.
         """
         self._manager.save(
             progress['number'],
@@ -77,7 +81,7 @@ class Checkpoints:
 
         Args:
           number: as in `progress['number']`.
-          like: a pytree of arrays; paths that the checkpoint has and `like` lacks are not read.
+          like: a pytree of arrays; paths that the checkpoint has and `like` lacks are left out.
 
         Raises:
           UserError: the checkpoint lacks an array of `like`, or has it in another shape.

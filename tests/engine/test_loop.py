@@ -208,7 +208,9 @@ def test_one_device_and_eight_train_the_same(undisturbed, data, tmp_path, stage)
     state_one, _, rows_one = tiny.run(made, tmp_path / 'one', mesh=one)
     state_all, _, rows_all = tiny.run(made, tmp_path / 'all')
     # Only the order of float32 sums differs, which a few steps multiply to 1e-3 of the values at most.
-    for a, b in zip(jax.tree.leaves(state_one.model), jax.tree.leaves(state_all.model), strict=True):
+    for a, b in zip(
+        jax.tree.leaves(state_one.model), jax.tree.leaves(state_all.model), strict=True
+    ):
         np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-3)
     for a, b in zip(rows_one, rows_all, strict=True):
         assert a['loss'] == pytest.approx(b['loss'], rel=1e-2)

@@ -127,9 +127,7 @@ def test_after_step_sees_the_moved_parameters(model):
         UPDATE, after_step=lambda extra, model, step: {'copy': model['classifier']['kernel'] * 2}
     )
     _, after, _ = take_steps(model, update)
-    np.testing.assert_array_equal(
-        after.extra['copy'], 2 * after.model['classifier']['kernel'][...]
-    )
+    np.testing.assert_array_equal(after.extra['copy'], 2 * after.model['classifier']['kernel'][...])
 
 
 def test_forward_is_that_of_the_running_statistics_and_not_random(model):

@@ -106,7 +106,9 @@ def test_the_classifier_starts_anew_once_and_the_encoder_goes_on(watched):
         assert np.abs(new).max() <= 16**-0.5  # drawn anew: uniform within 1 / sqrt(features)
     assert tiny.same(parameters(end, 'encoder'), parameters(start, 'encoder'))
     second_round = m_steps[2][0]
-    assert tiny.same(parameters(m_steps[1][1], 'classifier'), parameters(second_round, 'classifier'))
+    assert tiny.same(
+        parameters(m_steps[1][1], 'classifier'), parameters(second_round, 'classifier')
+    )
 
 
 def test_the_teacher_is_the_moving_average_of_the_students_parameters(watched):
@@ -316,7 +318,9 @@ def estimate(changes=None, reading=None, *, features=None, labels=None, round_=0
     if features is None:
         features = np.stack([labels * 10.0, -labels], axis=1)
     if ema is None:
-        ema = losses.ClassGaussians(jnp.zeros((3, 2)), jnp.zeros((3, 2, 2)), jnp.zeros(3, jnp.int32))
+        ema = losses.ClassGaussians(
+            jnp.zeros((3, 2)), jnp.zeros((3, 2, 2)), jnp.zeros(3, jnp.int32)
+        )
     estimator = lmd._estimator(made.method.icc, task(), reading or lmd.Reading())
     features, labels = jnp.asarray(features, jnp.float32), jnp.asarray(labels)
     return jax.jit(estimator)(features, labels, ema, jax.random.key(round_), round_)
@@ -338,19 +342,22 @@ def test_the_average_of_two_rounds_is_their_mean():
     alone, _ = estimate(whole, features=b)
     both, scratch = estimate(whole, features=b, round_=1, ema=first)
     np.testing.assert_allclose(both.mean, (first.mean + alone.mean) / 2, atol=1e-6)
-    np.testing.assert_allclose(both.covariance, (first.covariance + alone.covariance) / 2, atol=1e-6)
+    np.testing.assert_allclose(
+        both.covariance, (first.covariance + alone.covariance) / 2, atol=1e-6
+    )
     # By default virtual features come from the round alone, and distances from the average.
     np.testing.assert_allclose(scratch['virtual'][0], alone.mean, atol=1e-6)
     np.testing.assert_allclose(scratch['distribution'][0], both.mean, atol=1e-6)
-    _, scratch = estimate(
-        whole, lmd.READINGS['paper'], features=b, round_=1, ema=first
-    )
+    _, scratch = estimate(whole, lmd.READINGS['paper'], features=b, round_=1, ema=first)
     np.testing.assert_allclose(scratch['virtual'][0], scratch['distribution'][0], atol=1e-6)
 
 
 def test_literal_counts_are_the_factors_of_equation_7():
     rng = np.random.default_rng(2)
-    features, labels = rng.normal(size=(56, 2)).astype(np.float32), np.repeat([0, 1, 2], tiny.COUNTS)
+    features, labels = (
+        rng.normal(size=(56, 2)).astype(np.float32),
+        np.repeat([0, 1, 2], tiny.COUNTS),
+    )
     reading = lmd.READINGS['paper']
     found, _ = estimate({'balanced_m': False}, reading, features=features, labels=labels)
     for k in range(3):

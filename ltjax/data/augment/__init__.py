@@ -77,6 +77,13 @@ VIEWS: Mapping[str, tuple[Op, ...]] = MappingProxyType(
         ),
         # For small pictures of single cells, which lie in any direction.
         'cell_weak': (HorizontalFlip(), VerticalFlip()),
+        'cell_moderate': (
+            HorizontalFlip(),
+            VerticalFlip(),
+            Affine(degrees=180, translate=0.05, scale=0.1, p=0.5),
+            RGBShift(10, p=0.5),
+            BrightnessContrast(0.1, 0.1, p=0.5),
+        ),
         'cell_strong': (
             HorizontalFlip(),
             VerticalFlip(),

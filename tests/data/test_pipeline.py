@@ -1,0 +1,87 @@
+"""Streams that a step addresses, and the feed that brings their images to the devices."""
+
+import jax
+import numpy as np
+import pytest
+
+from ltjax import sharding
+from ltjax.data import pipeline
+from ltjax.errors import UserError
+
+COUNTS = (40, 16, 4)
+LABELS = np.random.default_rng(0).permutation(np.repeat(np.arange(3), COUNTS)).astype(np.int32)
+
+
+def stream(sampler='instance_balanced', seed=0, batch_size=8):
+    return pipeline.index_stream(
+        LABELS, sampler=sampler, batch_size=batch_size, seed=seed, num_classes=3
+    )
+
+
+@pytest.mark.parametrize('sampler', pipeline.SAMPLERS)
+def test_a_batch_depends_on_seed_and_step_alone(sampler):
+    forwards = [stream(sampler)[step] for step in range(20)]
+    backwards = stream(sampler)
+    for step in reversed(range(20)):
+        assert backwards[step].tolist() == forwards[step].tolist()
+        assert backwards[step].dtype == np.int32
+        assert backwards[step].shape == (8,)
+    others = [stream(sampler, seed=1)[step].tolist() for step in range(20)]
+    assert others != [batch.tolist() for batch in forwards]
+    assert len({tuple(batch.tolist()) for batch in forwards}) == 20
+
+
+def test_steps_far_ahead_can_be_addressed():
+    for sampler in pipeline.SAMPLERS:
+        assert stream(sampler)[1_000_000].max() < len(LABELS)
+
+
+def test_instance_balanced_sees_each_image_once_in_every_pass():
+    drawn = np.concatenate([stream()[step] for step in range(45)])  # six passes of 60 images
+    passes = drawn.reshape(6, 60)
+    for one in passes:
+        assert np.sort(one).tolist() == list(range(60))
+    assert len({tuple(one.tolist()) for one in passes}) == 6
+
+
+@pytest.mark.parametrize(
+    ('sampler', 'expected'),
+    [
+        ('class_balanced', np.full(3, 1 / 3)),
+        ('square_root', np.sqrt(COUNTS) / np.sqrt(COUNTS).sum()),
+    ],
+)
+def test_classes_are_drawn_by_their_probability_and_images_evenly(sampler, expected):
+    drawn = np.concatenate([stream(sampler, batch_size=1000)[step] for step in range(20)])
+    frequency = np.bincount(LABELS[drawn]) / len(drawn)
+    np.testing.assert_allclose(frequency, expected, atol=0.015)  # four standard errors
+    times = np.bincount(drawn, minlength=60)
+    for k in range(3):
+        mean = times[LABELS == k].mean()
+        assert np.abs(times[LABELS == k] - mean).max() < 5 * np.sqrt(mean)
+
+
+def test_an_unknown_sampler_is_refused():
+    with pytest.raises(UserError, match="unknown sampler 'balanced': did you mean class_balanced"):
+        stream('balanced')
+
+
+@pytest.mark.parametrize('devices', [1, 8])
+def test_the_feed_gives_the_same_batch_resident_and_not(monkeypatch, devices):
+    images = np.random.default_rng(1).integers(0, 256, (60, 5, 4, 1), np.uint8)
+    mesh = sharding.make_mesh(jax.devices()[:devices])
+    index = stream()[3]
+    resident = pipeline.Feed(images, LABELS, mesh).batch(index)
+    monkeypatch.setattr(pipeline, 'RESIDENT_BYTES', 0)
+    streamed = pipeline.Feed(images, LABELS, mesh).batch(index)
+    expected = {'index': index, 'label': LABELS[index], 'image': images[index]}
+    for batch in (resident, streamed):
+        assert set(batch) == set(expected)
+        for name, values in expected.items():
+            assert batch[name].dtype == values.dtype
+            assert batch[name].tolist() == values.tolist()
+            assert len(batch[name].sharding.device_set) == devices
+            assert batch[name].addressable_shards[0].data.shape[0] == 8 // devices
+    without = pipeline.Feed(images, LABELS, mesh).batch(index, with_images=False)
+    assert set(without) == {'index', 'label'}
+    assert without['label'].tolist() == LABELS[index].tolist()

@@ -1,0 +1,160 @@
+"""The comparison: equal budgets, names of folders, and the table."""
+
+import argparse
+import importlib
+import json
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import tiny
+from ltjax import workdir
+from ltjax.data import catalog, datasets
+from ltjax.errors import UserError
+from scripts import compare
+
+
+def arguments(**changes):
+    values = {
+        'dataset': 'fashion_mnist_lt_mini',
+        'path': '',
+        'seeds': [0],
+        'out': pathlib.Path('.'),
+    }
+    return argparse.Namespace(**values | changes)
+
+
+@pytest.fixture(scope='module')
+def num_images():
+    return int(datasets.load(catalog.get('fashion_mnist_lt_mini')).train_counts.sum())
+
+
+def encoder_steps(method, num_images):
+    """Gradient steps that move the encoder, from the config's own numbers."""
+    if method.name != 'lmd':
+        return method.train.epochs * (num_images // method.train.batch_size)
+    steps = method.rrl.epochs * (num_images // method.rrl.batch_size)
+    if not method.icc.enabled:
+        return steps
+    per_round = method.icc.e_steps
+    if per_round < 0:
+        per_round = num_images // method.icc.e_batch_size
+    return steps + method.icc.rounds * per_round
+
+
+@pytest.mark.parametrize('name', compare.EXPERIMENTS)
+def test_every_experiment_has_the_same_encoder_steps(name, num_images):
+    baseline = compare.make_config('CE', arguments(), 0)
+    config = compare.make_config(name, arguments(), 0)
+    steps = encoder_steps(config.method, num_images)
+    assert steps == encoder_steps(baseline.method, num_images)
+    assert config.data.to_dict() == baseline.data.to_dict()
+    assert config.model.to_dict() == baseline.model.to_dict()
+
+
+def test_overrides_path_and_seed_arrive():
+    config = compare.make_config('LMD w/o FDC', arguments(path='x.npz', dataset='npz'), 3)
+    assert config.seed == 3
+    assert config.data.path == 'x.npz'
+    assert config.method.icc.fdc is False
+    assert config.method.icc.vfc is True
+    shipped = importlib.import_module('configs.lmd').get_config('npz')
+    assert config.method.rrl.to_dict() == shipped.method.rrl.to_dict()
+
+
+def test_first_stages_are_shared_only_where_they_are_the_same():
+    for name, (_, _, first) in compare.EXPERIMENTS.items():
+        if not first:
+            continue
+        ours = compare.make_config(name, arguments(), 0).method
+        theirs = compare.make_config(first, arguments(), 0).method
+        settings = [
+            {**(method.rrl if 'rrl' in method else method.train).to_dict()}
+            for method in (ours, theirs)
+        ]
+        common = set(settings[0]) & set(settings[1])
+        assert {'epochs', 'batch_size', 'sampler', 'view', 'optimizer'} <= common
+        for key in common - {'enabled'}:
+            assert settings[0][key] == settings[1][key], (name, key)
+        for stage in settings:
+            assert stage.get('enabled', True) is True or first == 'CE'
+
+
+def test_folders_have_a_name_of_their_own():
+    assert compare.slug('LMD w/o RRL', 0) == 'lmd-w-o-rrl-0'
+    assert compare.slug('CE + VFC, frozen encoder', 12) == 'ce-vfc-frozen-encoder-12'
+    names = {compare.slug(name, seed) for name in compare.EXPERIMENTS for seed in range(3)}
+    assert len(names) == 3 * len(compare.EXPERIMENTS)
+
+
+def fabricate(folder, correct, ids=None):
+    """Writes a run of 30 test images in three classes of which the first `correct` are right in each class."""
+    labels = np.repeat(np.arange(3), 10)
+    right = np.arange(30) % 10 < correct
+    logits = np.eye(3, dtype=np.float32)[np.where(right, labels, (labels + 1) % 3)]
+    folder.mkdir(parents=True)
+    workdir.write_npz(
+        folder / 'predictions.npz',
+        {
+            'ids': np.arange(30).astype(str) if ids is None else ids,
+            'labels': labels,
+            'logits': logits,
+        },
+    )
+    results = {
+        'class_names': ['a', 'b', 'c'], 'train_counts': [30, 20, 10], 'split_sha256': 'f00d',
+        'versions': {'ltjax': '0'}, 'seconds': 1.5,
+        'test': {
+            'metrics': {'macro_auc': {'value': 0.75}},
+            'groups': {'head': {'classes': ['a']}, 'tail': {'classes': ['b', 'c']}},
+        },
+    }  # fmt: skip
+    workdir.write_json(folder / 'results.json', results)
+    return folder
+
+
+def test_the_table_holds_means_and_paired_differences(tmp_path):
+    runs = {
+        'CE': [fabricate(tmp_path / 'ce0', 4), fabricate(tmp_path / 'ce1', 6)],
+        'LMD': [fabricate(tmp_path / 'l0', 7), fabricate(tmp_path / 'l1', 9)],
+    }
+    comparison = compare.compare(runs)
+    assert comparison['split_sha256'] == 'f00d'
+    row = comparison['experiments']['LMD']
+    assert row['macro_auc'] == 0.75
+    difference = row['vs CE']['balanced_accuracy']
+    assert difference['difference'] == pytest.approx(0.3)
+    assert difference['low'] <= 0.3 <= difference['high']
+    json.dumps(comparison)
+    lines = compare.markdown('npz', [0, 1], comparison).splitlines()
+    assert lines[0] == 'npz, seeds 0, 1; percent, mean over the seeds.'
+    header, rule, ce, lmd = lines[2:]
+    assert header.count('|') == rule.count('|') == ce.count('|') == lmd.count('|')
+    assert ce.startswith('| CE | 50.0 |')
+    assert lmd.startswith('| LMD | 80.0 |')
+    assert '+30.0 [' in lmd
+    assert '-30.0 [' in ce
+
+
+def test_runs_on_other_images_are_refused(tmp_path):
+    runs = {
+        'CE': [fabricate(tmp_path / 'ce', 4)],
+        'LMD': [fabricate(tmp_path / 'l', 7, ids=np.arange(1, 31).astype(str))],
+    }
+    with pytest.raises(UserError, match='LMD was tested on other images than CE'):
+        compare.compare(runs)
+
+
+def test_an_unknown_experiment_is_refused(tmp_path):
+    done = subprocess.run(
+        [sys.executable, tiny.ROOT / 'scripts' / 'compare.py', '--only=LMD w/o ICCC'],
+        capture_output=True, text=True, cwd=tmp_path, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        "error: unknown experiment 'LMD w/o ICCC': did you mean "
+        'LMD w/o ICC or LMD w/o VFC or LMD w/o RRL?'
+    ]

@@ -1,0 +1,156 @@
+"""Applying a finished run to new images: formats, ids, labels, and what is refused."""
+
+import csv
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import tiny
+from ltjax import predict, train
+from ltjax.errors import UserError
+
+NAMES = ('mel', 'bkl', 'nv')
+
+
+@pytest.fixture(scope='module')
+def workdir(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('run')
+    path = tiny.npz(folder / 'data.npz', class_names=np.array(NAMES))
+    train.run(tiny.config('cross_entropy', path), folder / 'run')
+    return folder / 'run'
+
+
+@pytest.fixture(scope='module')
+def model(workdir):
+    return predict.Trained.load(workdir)
+
+
+def npz(path, **changes):
+    values = {'images': tiny.arrays()['images'][:10]} | changes
+    np.savez(path, **values)
+    return path
+
+
+def folder(root, names):
+    for i, name in enumerate(names):
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(tiny.arrays()['images'][i, :, :, 0]).save(path)
+    return root
+
+
+def call(workdir, data, out, *more):
+    predict.main([f'--workdir={workdir}', f'--data={data}', f'--out={out}', *more])
+
+
+def test_the_test_split_comes_out_as_the_run_wrote_it(workdir, model):
+    with np.load(workdir / 'predictions.npz') as archive:
+        test = tiny.arrays()['images'][tiny.arrays()['split'] == 'test']
+        features, logits = model.predict(test)
+        np.testing.assert_allclose(logits, archive['logits'], rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(features, archive['features'], rtol=1e-5, atol=1e-5)
+    assert model.class_names == NAMES
+    assert model.image_shape == (12, 12, 1)
+
+
+def test_an_npz_keeps_its_ids_and_labels(workdir, tmp_path, capsys):
+    ids, labels = np.char.mod('lesion %d', np.arange(10)), np.arange(10) % 3
+    call(workdir, npz(tmp_path / 'a.npz', ids=ids, labels=labels), tmp_path / 'out.npz')
+    with np.load(tmp_path / 'out.npz', allow_pickle=False) as archive:
+        assert set(archive.files) == {'ids', 'labels', 'logits'}
+        assert archive['ids'].tolist() == ids.tolist()
+        assert archive['labels'].tolist() == labels.tolist()
+        accuracy = (archive['logits'].argmax(1) == labels).mean()
+    shown = capsys.readouterr().out
+    assert 'out.npz: 10 images' in shown
+    assert f'accuracy {accuracy:.1%}, balanced accuracy' in shown
+
+
+def test_features_are_written_on_request(workdir, tmp_path):
+    call(workdir, npz(tmp_path / 'a.npz'), tmp_path / 'out.npz', '--features')
+    with np.load(tmp_path / 'out.npz', allow_pickle=False) as archive:
+        assert archive['features'].shape == (10, 16)
+        assert archive['labels'].tolist() == [-1] * 10
+
+
+def test_a_csv_has_probabilities_by_name(workdir, model, tmp_path, capsys):
+    data = npz(tmp_path / 'a.npz')
+    call(workdir, data, tmp_path / 'out.csv')
+    with (tmp_path / 'out.csv').open(newline='', encoding='utf-8') as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ['id', 'label', 'prediction', 'p(mel)', 'p(bkl)', 'p(nv)']
+    logits = predict.predict(model, data)['logits']
+    for row, expected in zip(rows, logits, strict=True):
+        assert row['label'] == ''
+        assert row['prediction'] == NAMES[expected.argmax()]
+        probabilities = np.array([float(row[f'p({name})']) for name in NAMES])
+        assert probabilities.sum() == pytest.approx(1, abs=1e-5)
+        np.testing.assert_allclose(
+            probabilities, np.exp(expected) / np.exp(expected).sum(), rtol=1e-4
+        )
+    assert [row['id'] for row in rows] == [f'{i:06d}' for i in range(10)]
+    assert 'accuracy' not in capsys.readouterr().out
+
+
+def test_an_unlabelled_folder(model, tmp_path):
+    found = predict.predict(model, folder(tmp_path, ['b.png', 'a.png']))
+    assert found['ids'].tolist() == ['a.png', 'b.png']
+    assert found['labels'].tolist() == [-1, -1]
+    direct = model.predict(tiny.arrays()['images'][[1, 0]])[1]
+    np.testing.assert_allclose(found['logits'], direct, rtol=1e-5, atol=1e-5)
+
+
+def test_class_folders_are_matched_by_name(model, tmp_path):
+    found = predict.predict(model, folder(tmp_path, ['nv/1.png', 'mel/2.png', 'nv/3.png']))
+    assert dict(zip(found['ids'].tolist(), found['labels'].tolist(), strict=True)) == {
+        'mel/2.png': 0, 'nv/1.png': 2, 'nv/3.png': 2,
+    }  # fmt: skip
+
+
+def test_images_of_one_class_are_no_mistake(model, tmp_path):
+    found = predict.predict(model, folder(tmp_path, ['nv/1.png', 'nv/3.png']))
+    assert found['labels'].tolist() == [2, 2]
+
+
+def test_a_csv_of_paths(model, tmp_path):
+    folder(tmp_path, ['x/1.png', 'x/2.png'])
+    (tmp_path / 'list.csv').write_text('path,label\nx/2.png,bkl\nx/1.png,mel\n', 'utf-8')
+    found = predict.predict(model, tmp_path / 'list.csv')
+    assert found['ids'].tolist() == ['x/2.png', 'x/1.png']
+    assert found['labels'].tolist() == [1, 0]
+
+
+def test_images_are_brought_to_the_models_size_and_channels(model, tmp_path):
+    images = np.full((3, 30, 30, 3), 90, np.uint8)
+    found = predict.predict(model, npz(tmp_path / 'a.npz', images=images))
+    direct = model.predict(np.full((3, 12, 12, 1), 90, np.uint8))[1]
+    np.testing.assert_allclose(found['logits'], direct, rtol=1e-5, atol=1e-5)
+
+
+def refused(*arguments):
+    with pytest.raises(UserError) as error:
+        call(*arguments)
+    assert '\n' not in str(error.value)
+    return str(error.value)
+
+
+def test_mistakes_are_named(workdir, tmp_path):
+    data, out = npz(tmp_path / 'a.npz'), tmp_path / 'out.npz'
+    assert 'holds no finished run' in refused(tmp_path, data, out)
+    assert 'absent.npz does not exist' in refused(workdir, tmp_path / 'absent.npz', out)
+    assert 'out.txt should end in .npz or .csv' in refused(workdir, data, tmp_path / 'out.txt')
+    assert 'is no folder: make it first' in refused(workdir, data, tmp_path / 'new' / 'out.npz')
+    (tmp_path / 'a.txt').write_text('', 'utf-8')
+    assert 'a.txt is no folder, .npz or .csv' in refused(workdir, tmp_path / 'a.txt', out)
+    strange = folder(tmp_path / 'strange', ['scc/1.png', 'nv/2.png'])
+    assert "has the class 'scc', the model knows mel, bkl, nv" in refused(workdir, strange, out)
+    wrong = npz(tmp_path / 'b.npz', labels=np.full(10, 3))
+    assert 'label 3 of' in refused(workdir, wrong, out)
+    assert not out.exists()
+
+
+def test_a_run_without_its_checkpoint_is_refused(workdir, tmp_path):
+    for name in ('config.json', 'results.json'):
+        (tmp_path / name).write_bytes((workdir / name).read_bytes())
+    assert 'cannot be read' in refused(tmp_path, npz(tmp_path / 'a.npz'), tmp_path / 'out.npz')
