@@ -77,6 +77,8 @@ def parse(argv: list[str]) -> list[str]:
     check_config(argv)
     try:
         return flags.FLAGS(argv)
+    except SystemExit:
+        sys.exit(0)  # --help was answered, which absl ends with status 1
     except (flags.Error, TypeError, ValueError) as error:
         raise UserError(' '.join(str(error).split())) from None
 

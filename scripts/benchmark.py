@@ -1,7 +1,6 @@
 """Measures speed and memory on this machine: medians after a warm-up, printed as JSON.
 
-    python scripts/benchmark.py                                  # everything, minutes on two cores
-    python scripts/benchmark.py --only virtual_features --out benchmark.json
+    python scripts/benchmark.py [--only virtual_features] [--out benchmark.json]  # a few minutes
 
 Cases:
   virtual_features: LMD's M-step, 14 classes, 512 features wide, 5 000 and 50 000 draws of each class:
@@ -22,13 +21,14 @@ import json
 import os
 import pathlib
 import platform
+import re
 import resource
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -37,38 +37,38 @@ from flax import nnx
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from ltjax import __version__, losses, methods, sharding, train  # noqa: E402
+from ltjax import losses, methods, sharding, train  # noqa: E402
 from ltjax.engine.stage import Stage, Update  # noqa: E402
 from ltjax.engine.state import TrainState, parameter_filter  # noqa: E402
 from ltjax.engine.step import key_for, make_step  # noqa: E402
 from ltjax.errors import UserError, unknown  # noqa: E402
 from ltjax.methods.task import Task  # noqa: E402
 
-PAPER, SMALL = (
-    'isic2019_lt_r100',
-    'fashion_mnist_lt_mini',
-)  # whose configs have ResNet-18, small_cnn
-
 
 class RandomRun:
     """What the hooks of a stage may ask of a training (`stage.Run`), answered with random features."""
 
     def __init__(
-        self, file: str, dataset: str, overrides: dict[str, Any], counts: np.ndarray, channels: int
+        self, file: str, overrides: dict[str, Any], sizes: tuple[int, int, int], small_cnn: bool
     ) -> None:
+        """Takes configs/FILE.py, changes to its method, and numbers of classes, images and channels."""
+        num_classes, num_images, channels = sizes
+        # From the first class to the last, sizes fall to about a hundredth.
+        share = 100.0 ** -np.linspace(0, 1, num_classes)
+        counts = np.maximum(1, num_images * share / share.sum()).astype(np.int64)
+        counts[0] += num_images - counts.sum()
+        dataset = 'fashion_mnist_lt_mini' if small_cnn else 'isic2019_lt_r100'  # of a ResNet-18
         config = importlib.import_module(f'configs.{file}').get_config(dataset)
-        config.update_from_flattened_dict(overrides)
+        config.method.update_from_flattened_dict(overrides)
         self.seed = config.seed
-        self.num_classes = len(counts)
-        self.train_labels = np.repeat(np.arange(self.num_classes, dtype=np.int32), counts)
+        self.num_classes = num_classes
+        self.train_labels = np.repeat(np.arange(num_classes, dtype=np.int32), counts)
         self.mesh = sharding.make_mesh()
         self._root = jax.random.key(self.seed)
-        self._create = lambda key: train.create_model(
-            config, self.num_classes, channels, nnx.Rngs(key)
-        )
+        self._create = lambda key: train.create_model(config, num_classes, channels, nnx.Rngs(key))
         self.graphdef = nnx.graphdef(nnx.eval_shape(lambda: self._create(self._root)))
         self._features: jax.Array | None = None
-        task = Task(counts, (0.5,) * channels, (0.25,) * channels)
+        task = Task(counts, (0.5,), (0.25,))
         recipe = methods.get(config.method.name).recipe(config.method, task)
         self.stages = {stage.name: stage for stage in recipe.stages}
 
@@ -105,7 +105,6 @@ class RandomRun:
         batch = {
             'image': rng.integers(0, 256, (size, *shape), np.uint8),
             'label': rng.integers(0, self.num_classes, size, np.int32),
-            'index': np.arange(size, dtype=np.int32),
         }
         batch = jax.device_put(batch, sharding.batch_sharding(self.mesh))
         step, state = make_step(update, self.graphdef, self.mesh), self.enter(stage)
@@ -120,15 +119,7 @@ class RandomRun:
         return run_once
 
 
-def tail_counts(num_classes: int, num_images: int) -> np.ndarray:
-    """Returns class sizes that fall geometrically to about a hundredth of the first."""
-    share = 100.0 ** -np.linspace(0, 1, num_classes)
-    counts = np.maximum(1, num_images * share / share.sum()).astype(np.int64)
-    counts[0] += num_images - counts.sum()
-    return counts
-
-
-def median_seconds(functions: dict[str, Callable[[], None]], repeats: int) -> dict[str, float]:
+def median_seconds(functions: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
     """Returns each function's median time; they take turns, so that a change of load meets them alike."""
     for function in functions.values():
         function()
@@ -141,66 +132,54 @@ def median_seconds(functions: dict[str, Callable[[], None]], repeats: int) -> di
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
-def peak_mb() -> float:
-    """Returns the largest resident memory of this process so far, in millions of bytes."""
-    unit = 1 if sys.platform == 'darwin' else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+def memory_mb() -> tuple[float, float]:
+    """Returns the resident memory of this process, now and at its peak, in millions of bytes (Linux)."""
+    pages = pathlib.Path('/proc/self/statm').read_text('ascii').split()[1]
+    peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(pages) * resource.getpagesize() / 1e6, peak_kib * 1024 / 1e6
 
 
-def resident_mb() -> float:
-    """Returns the resident memory of this process now; the peak so far where there is no /proc."""
-    statm = pathlib.Path('/proc/self/statm')
-    if not statm.exists():
-        return peak_mb()
-    return int(statm.read_text('ascii').split()[1]) * resource.getpagesize() / 1e6
-
-
-def virtual_features(per_class: int, rows: int, repeats: int, small: bool) -> dict[str, Any]:
+def virtual_features(per_class: int, *, small: bool) -> dict[str, Any]:
     """One round of the M-step: `per_class` draws of each class, `rows` of each class a step."""
-    num_classes = 3 if small else 14
-    overrides = {
-        'method.icc.virtual_per_class': per_class,
-        'method.icc.m_batch_size': num_classes * rows,
-    }
+    num_classes, rows, repeats = (3, per_class // 2, 1) if small else (14, 64, 3)
+    overrides = {'icc.virtual_per_class': per_class, 'icc.m_batch_size': num_classes * rows}
     # The Gaussians of few images are as large as those of many and leave less memory behind.
-    counts = tail_counts(num_classes, 50 * num_classes)
-    run = RandomRun('lmd', SMALL if small else PAPER, overrides, counts, 3)
-    stage = run.stages['icc']
-    update, state, key = stage.updates[0], run.enter(stage), run.key('icc/m_step')
+    run = RandomRun('lmd', overrides, (num_classes, 50 * num_classes, 3), small)
+    stage, key = run.stages['icc'], run.key('m_step')
+    update, state = stage.updates[0], run.enter(stage)
     # A step donates its state, and with it the arrays that the draws alone go on using.
     source = jax.tree.map(lambda array: array.copy(), state.extra['round']['virtual'])
 
     def draw_fn(key: jax.Array, step: jax.Array, source: Any) -> Any:
         key = key_for(jax.random.fold_in(key, step), 'loss')
-        return losses.virtual_features(key, *source, rows)
+        return losses.virtual_features(key, source[0], source[1], rows)
 
     # Compiled ahead: the first call of a jitted function would compile and draw at once.
     draw = jax.jit(draw_fn).lower(key, np.int32(0), source).compile()
-    step = make_step(update, run.graphdef, run.mesh).lower(state, {}, key, np.int32(0)).compile()
+    step: Any = make_step(update, run.graphdef, run.mesh)
+    step = step.lower(state, {}, key, np.int32(0)).compile()
     jax.block_until_ready((state, source))
-    before = resident_mb()
+    before, _ = memory_mb()
 
-    def draw_once(number: int) -> Any:
-        return draw(key, np.int32(number), source)
-
-    def train_once(number: int) -> Any:
-        nonlocal state
-        state, metrics = step(state, {}, key, np.int32(number))
-        return metrics
-
-    def whole_round(once: Callable[[int], Any]) -> None:
-        # As in the training loop, the host waits for a step while the next one runs.
-        late = None
+    def draws() -> Iterator[Any]:
         for number in range(update.steps):
-            now = once(number)
-            jax.block_until_ready(late)
+            yield draw(key, np.int32(number), source)
+
+    def m_steps() -> Iterator[Any]:
+        nonlocal state
+        for number in range(update.steps):
+            state, metrics = step(state, {}, key, np.int32(number))
+            yield metrics
+
+    def finish(results: Iterator[Any]) -> None:
+        late = None
+        for now in results:
+            jax.block_until_ready(late)  # of the step before, as in the training loop
             late = now
         jax.block_until_ready(late)
 
-    rounds = {'draw': draw_once, 'm_step': train_once}
-    seconds = median_seconds(
-        {name: functools.partial(whole_round, once) for name, once in rounds.items()}, repeats
-    )
+    rounds = {'draw': lambda: finish(draws()), 'm_step': lambda: finish(m_steps())}
+    seconds = median_seconds(rounds, repeats)
     drawn = num_classes * rows * update.steps
     return {
         'num_classes': num_classes,
@@ -212,96 +191,73 @@ def virtual_features(per_class: int, rows: int, repeats: int, small: bool) -> di
         'draw_ms': 1e3 * seconds['draw'] / update.steps,
         'm_step_ms': 1e3 * seconds['m_step'] / update.steps,
         'memory_before_mb': before,
-        'memory_growth_mb': max(0.0, peak_mb() - before),
+        'memory_growth_mb': max(0.0, memory_mb()[1] - before),
     }
 
 
-def e_step_fdc(pixels: int, batch: int, images: int, repeats: int, small: bool) -> dict[str, Any]:
+def e_step_fdc(*, small: bool) -> dict[str, Any]:
     """The E-step with and without FDC, and the estimate of the Gaussians that it needs once a round."""
-    counts = tail_counts(3 if small else 14, images)
+    num_classes, images = (3, 100) if small else (14, 25_000)
+    batch, pixels, repeats = (8, 8, 1) if small else (128, 96, 9)
     steps = {}
     for name, fdc in (('without_fdc', False), ('with_fdc', True)):
-        overrides = {'fdc': fdc, 'e_batch_size': batch, 'e_view': 'none'}
-        overrides = {f'method.icc.{key}': value for key, value in overrides.items()}
-        run = RandomRun('lmd', SMALL if small else PAPER, overrides, counts, 3)
+        overrides = {'icc.fdc': fdc, 'icc.e_batch_size': batch, 'icc.e_view': 'none'}
+        run = RandomRun('lmd', overrides, (num_classes, images, 3), small)
         stage = run.stages['icc']
         steps[name] = run.stepper(stage, stage.updates[1], batch, (pixels, pixels, 3))
     seconds = median_seconds(steps, repeats)
-    steps_peak = peak_mb()
-
-    # The run with FDC, the last one above.
-    state, before_round = run.enter(stage), stage.before_round
-    if before_round is None:
-        raise ValueError('stage icc has no estimate before its rounds')
-
-    def estimate() -> None:
-        jax.block_until_ready(before_round(state, run, 1))
-
+    _, peak = memory_mb()
+    # Of the run with FDC, the last one above.
+    state, before_round = run.enter(stage), cast(Callable, stage.before_round)
+    estimate = {'estimate': lambda: jax.block_until_ready(before_round(state, run, 1))}
     return {
-        'num_classes': run.num_classes,
+        'num_classes': num_classes,
         'feature_dim': state.extra['gaussians'].mean.shape[1],
         'batch': batch,
         'pixels': pixels,
         'with_fdc_ms': 1e3 * seconds['with_fdc'],
         'without_fdc_ms': 1e3 * seconds['without_fdc'],
         'ratio': seconds['with_fdc'] / seconds['without_fdc'],
-        'memory_peak_mb': steps_peak,
+        'memory_peak_mb': peak,
         'estimate_images': images,
-        'estimate_seconds': median_seconds({'': estimate}, min(3, repeats))[''],
+        'estimate_seconds': median_seconds(estimate, min(3, repeats))['estimate'],
     }
 
 
-def train_step(pixels: int, batch: int, repeats: int) -> dict[str, Any]:
+def train_step(*, small: bool) -> dict[str, Any]:
     """A step of cross-entropy and one of LMD's first stage, augmentation included."""
+    batch, pixels, repeats = (8, 8, 1) if small else (128, 28, 30)
     steps = {}
     for config, name in (('cross_entropy', 'cross_entropy'), ('lmd', 'rrl')):
-        run = RandomRun(config, SMALL, {}, tail_counts(10, 1000), 1)
+        run = RandomRun(config, {}, (10, 1000, 1), True)
         stage = run.stages[name]
         steps[name] = run.stepper(stage, stage.updates[0], batch, (pixels, pixels, 1))
     results: dict[str, Any] = {'batch': batch, 'pixels': pixels}
     for name, seconds in median_seconds(steps, repeats).items():
         results[f'{name}_ms'] = 1e3 * seconds
         results[f'{name}_images_per_second'] = batch / seconds
-    return results | {'memory_peak_mb': peak_mb()}
+    return results | {'memory_peak_mb': memory_mb()[1]}
 
 
-Settings = list[dict[str, Any]]
-Case = Callable[..., dict[str, Any]]
-
-# Each case with its settings, first in full, then small: one process a setting.
-CASES: dict[str, tuple[Case, Settings, Settings]] = {
-    'virtual_features': (
-        virtual_features,
-        [{'per_class': n, 'rows': 64, 'repeats': 3, 'small': False} for n in (5_000, 50_000)],
-        [{'per_class': n, 'rows': 4, 'repeats': 1, 'small': True} for n in (8, 16)],
-    ),
-    'e_step_fdc': (
-        e_step_fdc,
-        [{'pixels': 96, 'batch': 128, 'images': 25_000, 'repeats': 9, 'small': False}],
-        [{'pixels': 8, 'batch': 8, 'images': 100, 'repeats': 1, 'small': True}],
-    ),
-    'train_step': (
-        train_step,
-        [{'pixels': 28, 'batch': 128, 'repeats': 30}],
-        [{'pixels': 8, 'batch': 8, 'repeats': 1}],
-    ),
+# What a case measures, each in a process of its own; `--small` takes the first alone.
+CASES: dict[str, list[Callable[..., dict[str, Any]]]] = {
+    'virtual_features': [functools.partial(virtual_features, n) for n in (5_000, 50_000)],
+    'e_step_fdc': [e_step_fdc],
+    'train_step': [train_step],
 }
 
 
 def machine() -> dict[str, Any]:
-    """Returns what the figures depend on besides the code."""
-    info = pathlib.Path('/proc/cpuinfo')
-    lines = info.read_text('utf-8').splitlines() if info.exists() else []
-    models = [line.partition(':')[2].strip() for line in lines if line.startswith('model name')]
+    """Returns what the figures depend on besides the code (Linux)."""
+    cpu = re.search(r'model name\s*: (.+)', pathlib.Path('/proc/cpuinfo').read_text('utf-8'))
     return {
         'date': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
-        'cpu': models[0] if models else platform.processor() or platform.machine(),
+        'cpu': cpu[1] if cpu else platform.machine(),
         'cores': os.cpu_count(),
         'load_average': os.getloadavg()[0],
         'device': jax.devices()[0].device_kind,
         'devices': jax.device_count(),
         'jax': jax.__version__,
-        'ltjax': __version__,
     }
 
 
@@ -309,35 +265,30 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--only', nargs='+', default=[*CASES], metavar='CASE')
     parser.add_argument('--out', type=pathlib.Path, help='also write the JSON here')
-    parser.add_argument('--small', action='store_true', help='tiny sizes, to try the script out')
+    parser.add_argument('--small', action='store_true', help='tiny sizes')
     parser.add_argument('--job', type=json.loads, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.job:
-        run_job(*arguments.job)
+        case, number = arguments.job
+        cache = os.path.expanduser('~/.cache/ltjax/xla')  # as `python -m ltjax.main` does
+        jax.config.update('jax_compilation_cache_dir', cache)
+        jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.2)
+        print(json.dumps([machine(), CASES[case][number](small=arguments.small)]))
         return
     for name in arguments.only:
         if name not in CASES:
             raise unknown('case', name, CASES)
     results: dict[str, Any] = {'machine': {}, 'small': arguments.small, 'cases': {}}
     for name in arguments.only:
-        _, full, small = CASES[name]
-        for settings in small if arguments.small else full:
-            job = [sys.executable, __file__, '--job', json.dumps([name, settings])]
-            done = subprocess.run(job, stdout=subprocess.PIPE, check=True)
+        for number in range(1 if arguments.small else len(CASES[name])):
+            command = [sys.executable, __file__, '--job', json.dumps([name, number])]
+            command += ['--small'] if arguments.small else []
+            done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
             results['machine'], figures = json.loads(done.stdout)
             results['cases'].setdefault(name, []).append(figures)
     if arguments.out:
         arguments.out.write_text(json.dumps(results, indent=1) + '\n', 'utf-8')
     print(json.dumps(results, indent=1))
-
-
-def run_job(case: str, settings: dict[str, Any]) -> None:
-    """Measures one setting of a case; prints the machine and the figures. JAX starts here and nowhere else."""
-    cache = pathlib.Path('~/.cache/ltjax/xla').expanduser()  # as `python -m ltjax.main` does
-    jax.config.update('jax_compilation_cache_dir', str(cache))
-    jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.2)
-    here = machine()
-    print(json.dumps([here, CASES[case][0](**settings)]))
 
 
 if __name__ == '__main__':

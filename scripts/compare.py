@@ -45,7 +45,7 @@ EXPERIMENTS: dict[str, tuple[str, dict[str, Any], str]] = {
     'LMD w/o VFC': ('lmd', {'method.icc.vfc': False}, 'LMD'),
     'LMD w/o FDC': ('lmd', {'method.icc.fdc': False}, 'LMD'),
     'LMD, M-step not class-balanced': ('lmd', {'method.icc.balanced_m': False}, 'LMD'),
-    'LMD, E-step class-balanced': ('lmd', {'method.icc.balanced_e': True}, 'LMD'),
+    'LMD, E-step not class-balanced': ('lmd', {'method.icc.balanced_e': False}, 'LMD'),
 }
 
 METRICS = ('balanced_accuracy', 'macro_f1')

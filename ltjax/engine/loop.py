@@ -163,8 +163,9 @@ class Training:
                 number += 1
         if best is None:
             raise ValueError('the last stage of a recipe has no round')
+        state = _lasting(state)
         if best['number'] != number - 1:
-            state = self.checkpoints.restore(best['number'], _lasting(state))
+            state = self.checkpoints.restore(best['number'], state)
         return state, best
 
     def _borrow(self, workdir: pathlib.Path, state: TrainState) -> tuple[int, TrainState]:

@@ -25,6 +25,7 @@ from ltjax.losses.gaussian import (
     ema_decay,
     reparameterise,
     virtual_features,
+    whitening_matrices,
     with_expected_counts,
 )
 from ltjax.losses.reduce import mean, total, weighted_mean
@@ -76,5 +77,6 @@ __all__ = [
     'total',
     'virtual_features',
     'weighted_mean',
+    'whitening_matrices',
     'with_expected_counts',
 ]

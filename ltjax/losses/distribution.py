@@ -18,16 +18,16 @@ def _deviations(features: ArrayLike, mean: ArrayLike) -> jax.Array:
     return at_least_float32(features)[None, :, :] - at_least_float32(mean)[:, None, :]
 
 
-def squared_mahalanobis(features: ArrayLike, mean: ArrayLike, cholesky: ArrayLike) -> jax.Array:
+def squared_mahalanobis(features: ArrayLike, mean: ArrayLike, whitening: ArrayLike) -> jax.Array:
     """Squared Mahalanobis distance, d_ik = (f_i - mean_k) cov_k^{-1} (f_i - mean_k)^T.
 
-    By a triangular solve with each class's factor, which is made once and kept; no matrix is
-    inverted and none is formed per example.
+    The squared length of the whitened deviation; each class's whitening matrix is made once and
+    kept, and none is formed per example.
 
     Args:
       features: [batch, C].
       mean: [K, C].
-      cholesky: [K, C, C] lower factors L_k of the covariances, see `cholesky_factors`.
+      whitening: [K, C, C] inverse Cholesky factors of the covariances, see `whitening_matrices`.
 
     Returns:
       [batch, K].
@@ -35,14 +35,12 @@ def squared_mahalanobis(features: ArrayLike, mean: ArrayLike, cholesky: ArrayLik
     LMD, equations 10 and 11 with the inverse that the name of the distance and the released code
     give it.
 
-    >>> squared_mahalanobis(jnp.array([[2.0]]), jnp.zeros([1, 1]), jnp.array([[[0.5]]])).tolist()
+    >>> squared_mahalanobis(jnp.array([[2.0]]), jnp.zeros([1, 1]), jnp.array([[[2.0]]])).tolist()
     [[16.0]]
     """
     deviations = _deviations(features, mean)
-    # Rows y with y L^T = f - mean. Solving from the right leaves the batch as it lies in memory.
-    whitened = jax.lax.linalg.triangular_solve(
-        jnp.asarray(cholesky, deviations.dtype), deviations, lower=True, transpose_a=True
-    )
+    matrices = jnp.asarray(whitening, deviations.dtype)
+    whitened = jnp.einsum('kbd,kcd->kbc', deviations, matrices, precision=_HIGHEST)
     return jnp.square(whitened).sum(axis=2).T
 
 

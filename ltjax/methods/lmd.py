@@ -223,7 +223,9 @@ def _estimator(config: Any, task: Task, reading: Reading) -> Any:
         else:
             scratch['features'] = features
         if config.fdc:
-            metric = _factors(ema.covariance, reading) if reading.mahalanobis else ema.covariance
+            metric = ema.covariance
+            if reading.mahalanobis:
+                metric = losses.whitening_matrices(_factors(ema.covariance, reading))
             scratch['distribution'] = (ema.mean, metric)
         return ema, scratch
 

@@ -178,9 +178,9 @@ def distribution_consistency(arrays: Arrays, dtype: Any) -> dict[str, Any]:
     labels, mean, cov = arrays['in_labels'], arrays['in_mean'], arrays['in_cov']
     weight, bias = arrays['in_classifier_w'], arrays['in_classifier_b']
     lambda_e, q = float(arrays['hp_lambda_e']), float(arrays['hp_gce_q'])
-    cholesky = losses.cholesky_factors(cov)
+    whitening = losses.whitening_matrices(losses.cholesky_factors(cov))
     distances = {
-        'inv': lambda features: losses.squared_mahalanobis(features, mean, cholesky),
+        'inv': lambda features: losses.squared_mahalanobis(features, mean, whitening),
         'literal': lambda features: losses.quadratic_form(features, mean, cov),
     }
 

@@ -1,3 +1,5 @@
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -62,3 +64,12 @@ def test_impossible_labels_are_refused():
         losses.instance_probabilities([0.5, 0.5], [0, 2])
     with pytest.raises(ValueError, match=r'\[1\] have a probability but no image'):
         losses.instance_probabilities([0.5, 0.5], [0, 0])
+
+
+def test_balanced_draws_take_every_class_equally_and_every_image_of_it():
+    labels = jnp.asarray([2, 0, 0, 1, 0, 2])
+    counts = jnp.asarray([3, 1, 2])
+    index = jax.jit(losses.balanced_draws, static_argnums=3)(jax.random.key(0), labels, counts, 600)
+    np.testing.assert_array_equal(np.bincount(labels[index]), [600, 600, 600])
+    frequencies = np.bincount(index, minlength=6) / 600
+    np.testing.assert_allclose(frequencies, [1 / 2, 1 / 3, 1 / 3, 1, 1 / 3, 1 / 2], atol=0.07)

@@ -18,7 +18,9 @@ def gaussian_score(features, teacher, labels, where):
     """A scalar that depends on every class mean, covariance and distance."""
     gaussians = losses.class_gaussians(features, labels, CLASSES, where=where)
     cholesky = losses.cholesky_factors(gaussians.covariance)
-    distances = losses.squared_mahalanobis(teacher, gaussians.mean, cholesky)
+    distances = losses.squared_mahalanobis(
+        teacher, gaussians.mean, losses.whitening_matrices(cholesky)
+    )
     return losses.mean(losses.feature_distribution_consistency(distances, labels), where)
 
 

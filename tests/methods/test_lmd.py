@@ -216,8 +216,6 @@ def test_the_second_stage_alone_is_that_of_the_whole_run(watched, data, first_st
         ({'icc.statistics': 'ema'}, 'classifier'),
         ({'icc.e_batch_norm': 'running'}, 'encoder'),
         ({'icc.e_view': 'upright_strong'}, 'encoder'),
-        ({'icc.max_repulsion': 0.5, 'icc.lambda_e': 0.1}, 'encoder'),
-        ({'icc.max_repulsion': 0.0}, 'none'),
         ({'variant': 'paper'}, 'all'),
         ({'variant': 'authors'}, 'encoder'),
     ],
@@ -230,7 +228,7 @@ def test_switches_of_the_second_stage(watched, data, first_stage, tmp_path, chan
     assert [row['round'] for row in rows] == list(range(rounds))
     assert best['round'] == rounds - 1
     base = watched[1][0]
-    for trains in ('encoder', 'classifier') if what == 'all' else (what,) if what != 'none' else ():
+    for trains in ('encoder', 'classifier') if what == 'all' else (what,):
         assert not tiny.same(parameters(state, trains), parameters(base, trains)), trains
     assert ('e_step_fdc' in rows[0]) is changes.get('icc.fdc', True)
 
