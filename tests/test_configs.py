@@ -5,8 +5,8 @@ import json
 
 import numpy as np
 import pytest
-import tiny
 
+import tiny
 from ltjax import methods, train
 from ltjax.data import catalog
 from ltjax.data.augment import VIEWS

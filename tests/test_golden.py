@@ -10,6 +10,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+
 from golden_checks import CHECKS, TOLERANCES
 from golden_checks.compare import Judged, cast_inputs, failures
 

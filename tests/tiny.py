@@ -62,7 +62,13 @@ def config(name: str, path: pathlib.Path, overrides: dict[str, Any] | None = Non
     if 'rrl' in made.method:
         made.method.rrl.start_epoch = 1
         made.method.icc.update(
-            {'rounds': 2, 'virtual_per_class': 16, 'm_batch_size': 24, 'e_batch_size': 16}
+            {
+                'rounds': 2,
+                'virtual_per_class': 16,
+                'm_batch_size': 24,
+                'e_batch_size': 16,
+                'balanced_e': False,
+            }
         )
     made.update_from_flattened_dict(overrides or {})
     return made

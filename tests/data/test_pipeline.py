@@ -57,8 +57,8 @@ def test_classes_are_drawn_by_their_probability_and_images_evenly(sampler, expec
     np.testing.assert_allclose(frequency, expected, atol=0.015)  # four standard errors
     times = np.bincount(drawn, minlength=60)
     for k in range(3):
-        mean = times[LABELS == k].mean()
-        assert np.abs(times[LABELS == k] - mean).max() < 5 * np.sqrt(mean)
+        mean = times[k == LABELS].mean()
+        assert np.abs(times[k == LABELS] - mean).max() < 5 * np.sqrt(mean)
 
 
 def test_an_unknown_sampler_is_refused():

@@ -5,8 +5,8 @@ import re
 import jax
 import numpy as np
 import pytest
-import tiny
 
+import tiny
 from ltjax import sharding, train
 from ltjax.data import datasets, splits
 from ltjax.engine import loop
@@ -53,7 +53,7 @@ def test_the_same_seed_gives_the_same_bits(undisturbed, tmp_path):
 
 
 def test_another_seed_gives_another_network_on_the_same_split(undisturbed, data, tmp_path):
-    made, _, (state, _, _) = undisturbed
+    _, _, (state, _, _) = undisturbed
     other = tiny.config('lmd', data, {'seed': 1})
     assert not tiny.same(state.model, tiny.run(other, tmp_path)[0].model)
 

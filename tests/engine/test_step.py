@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-import tiny
 from flax import nnx
 
+import tiny
 from ltjax import losses, models, sharding
 from ltjax.data import augment
 from ltjax.engine.stage import Update
