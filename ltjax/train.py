@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from clu import parameter_overview
 from flax import nnx
 
 from ltjax import methods, models, sharding
@@ -146,7 +147,7 @@ def test(
     if config.save_features:
         predictions['features'] = features
     folder.write_npz(workdir / 'predictions.npz', predictions)
-    kernel = nnx.to_pure_dict(state.model)['classifier']['kernel']
+    parameters = nnx.to_pure_dict(nnx.filter_state(state.model, nnx.Param))
     return {
         'method': config.method.name,
         'dataset': config.data.name,
@@ -156,7 +157,10 @@ def test(
         'train_counts': counts,
         'split_sha256': splits.fingerprint(data.parts, data.ids),
         'best': dict(best),
-        'classifier_weight_norms': np.linalg.norm(np.asarray(kernel), axis=0).tolist(),
+        'num_parameters': parameter_overview.count_parameters(parameters),
+        'classifier_weight_norms': np.linalg.norm(
+            np.asarray(parameters['classifier']['kernel']), axis=0
+        ).tolist(),
         'test': metrics.evaluate(
             labels,
             logits,
