@@ -68,7 +68,7 @@ class Trained:
         graphdef, state = nnx.split(model)
         like = TrainState(sharding.replicate(state, sharding.make_mesh()), {}, {})
         with contextlib.closing(Checkpoints(workdir / 'checkpoints')) as checkpoints:
-            state = checkpoints.restore(results['best']['number'], like).model
+            state = checkpoints.restore(results['best']['checkpoint'], like).model
         return cls(config, names, shape, graphdef, state)
 
     def predict(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

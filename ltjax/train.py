@@ -157,7 +157,7 @@ def test(
         'train_counts': counts,
         'split_sha256': splits.fingerprint(data.parts, data.ids),
         'best': dict(best),
-        'num_parameters': parameter_overview.count_parameters(parameters),
+        'num_parameters': int(parameter_overview.count_parameters(parameters)),
         'classifier_weight_norms': np.linalg.norm(
             np.asarray(parameters['classifier']['kernel']), axis=0
         ).tolist(),

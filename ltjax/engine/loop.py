@@ -5,6 +5,7 @@ import dataclasses
 import math
 import pathlib
 import time
+import warnings
 import zlib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -147,8 +148,9 @@ class Training:
                 state, row = self._round(stage, round_, state, steps)
                 score, end = row['val_balanced_accuracy'], round_ == stage.rounds - 1
                 eligible = at == last_stage and (end or self.select == 'best')
-                if eligible and (best is None or score > best['score']):
-                    best = {'number': number, 'stage': stage.name, 'round': round_, 'score': score}
+                if eligible and (best is None or score > best['val_balanced_accuracy']):
+                    best = {'stage': stage.name, 'round': round_, 'checkpoint': number}
+                    best['val_balanced_accuracy'] = score
                 progress = {
                     'number': number,
                     'stage': at,
@@ -164,8 +166,8 @@ class Training:
         if best is None:
             raise ValueError('the last stage of a recipe has no round')
         state = _lasting(state)
-        if best['number'] != number - 1:
-            state = self.checkpoints.restore(best['number'], state)
+        if best['checkpoint'] != number - 1:
+            state = self.checkpoints.restore(best['checkpoint'], state)
         return state, best
 
     def _borrow(self, workdir: pathlib.Path, state: TrainState) -> tuple[int, TrainState]:
@@ -233,7 +235,10 @@ class Training:
                 f'the network gives non-finite logits after round {round_} of stage {stage.name!r}: '
                 'lower the learning rate or set a clip_norm; the last good checkpoint is kept.'
             )
-        score = balanced_accuracy_score(self.data.labels[val], logits.argmax(axis=1))
+        with warnings.catch_warnings():
+            # A small validation split may lack a class, which then does not count.
+            warnings.filterwarnings('ignore', 'y_pred contains classes not in y_true')
+            score = balanced_accuracy_score(self.data.labels[val], logits.argmax(axis=1))
         row['val_balanced_accuracy'] = float(score)
         row['images_per_second'] = (self._images_seen - images_before) / max(seconds, 1e-9)
         row['seconds'] = seconds

@@ -233,10 +233,10 @@ def _weights(results: Mapping[str, Any], test: Mapping[str, Any], order: Sequenc
 
 def _config(config: Any, results: Mapping[str, Any]) -> Markup:
     parts = []
-    for name in ('best', 'versions'):
+    for name, title in (('best', 'Kept for the test'), ('versions', 'Versions')):
         if isinstance(results.get(name), dict):
             text = ', '.join(f'{key} {_short(value)}' for key, value in results[name].items())
-            parts.append(page.paragraph(f'{name.capitalize()}: {text}.'))
+            parts.append(page.paragraph(f'{title}: {text}.'))
     if config is None:
         parts.append(page.paragraph('Left out: there is no readable config.json.', 'note'))
         return Markup(''.join(parts))

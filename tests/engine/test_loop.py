@@ -196,7 +196,7 @@ def test_a_first_round_that_diverges_leaves_nothing_behind(data, tmp_path):
         train.run(made, tmp_path)
     assert not (tmp_path / 'results.json').exists()
     made.method.train.optimizer.learning_rate = 0.1
-    assert train.run(made, tmp_path)['best']['number'] >= 0
+    assert train.run(made, tmp_path)['best']['checkpoint'] >= 0
 
 
 def test_one_device_and_eight_train_the_same(data, tmp_path):
