@@ -141,10 +141,10 @@ def test_the_state_is_that_of_the_first_best_round(
     trained = tiny.training(made, tmp_path)
     state, best = trained.run()
     assert best == {
-        'number': expected,
+        'checkpoint': expected,
         'stage': 'cross_entropy',
         'round': expected,
-        'score': scores[expected],
+        'val_balanced_accuracy': scores[expected],
     }
     # kept[0] is the state before the first round.
     assert tiny.same(kept[1 + expected].model, jax.device_get(state).model)
@@ -157,7 +157,12 @@ def test_the_state_is_that_of_the_first_best_round(
 def test_the_best_round_of_an_earlier_stage_does_not_count(data, tmp_path, monkeypatch):
     scored(monkeypatch, (0.9, 0.8, 0.1, 0.2))
     _, best, _ = tiny.run(tiny.config('decoupling', data), tmp_path)
-    assert best == {'number': 3, 'stage': 'retrain', 'round': 1, 'score': 0.2}
+    assert best == {
+        'checkpoint': 3,
+        'stage': 'retrain',
+        'round': 1,
+        'val_balanced_accuracy': 0.2,
+    }
 
 
 def test_the_best_round_is_still_known_after_an_interruption(data, tmp_path, monkeypatch):
@@ -169,7 +174,7 @@ def test_the_best_round_is_still_known_after_an_interruption(data, tmp_path, mon
     with pytest.raises(Interrupted):
         first.run()
     first.checkpoints.close()
-    assert tiny.run(made, tmp_path)[1]['number'] == 1
+    assert tiny.run(made, tmp_path)[1]['checkpoint'] == 1
 
 
 def test_a_diverging_run_says_where_and_keeps_its_last_good_checkpoint(data, tmp_path):
