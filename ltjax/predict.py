@@ -10,9 +10,11 @@ import argparse
 import contextlib
 import csv
 import dataclasses
+import functools
 import json
 import pathlib
 import sys
+from collections.abc import Callable
 
 import numpy as np
 from flax import nnx
@@ -51,12 +53,13 @@ class Trained:
     state: nnx.State
 
     @classmethod
-    def load(cls, workdir: pathlib.Path) -> 'Trained':
+    def load(cls, workdir: pathlib.Path | str) -> 'Trained':
         """Reads the model that the run in `workdir` selected.
 
         Raises:
           UserError: there is no finished run.
         """
+        workdir = pathlib.Path(workdir)
         if not (workdir / 'results.json').exists():
             raise UserError(
                 f'{workdir} holds no finished run: train one with python -m ltjax.main.'
@@ -73,10 +76,14 @@ class Trained:
 
     def predict(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Returns features float32 [N, C] and logits float32 [N, K] of images uint8 [N, H, W, C]."""
-        data, mesh = self.config.data, sharding.make_mesh()
+        mesh = sharding.make_mesh()
+        return inference.run(self._forward, self.state, images, batch_size=BATCH_SIZE, mesh=mesh)
+
+    @functools.cached_property
+    def _forward(self) -> Callable:
+        data = self.config.data
         view = augment.view('none', mean=data.mean, std=data.std)
-        forward = make_forward(self.graphdef, mesh, view)
-        return inference.run(forward, self.state, images, batch_size=BATCH_SIZE, mesh=mesh)
+        return make_forward(self.graphdef, sharding.make_mesh(), view)
 
 
 def predict(model: Trained, path: pathlib.Path) -> dict[str, np.ndarray]:

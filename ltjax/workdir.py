@@ -91,8 +91,10 @@ def versions() -> dict[str, str]:
 
 
 def git_commit() -> str:
-    """Returns the commit of the source tree, with '-dirty' if it was changed; '' outside a repository."""
+    """Returns the commit of the source tree, with '-dirty' if it was changed; '' if it is no repository."""
     root = pathlib.Path(__file__).resolve().parent.parent
+    if not (root / '.git').exists():
+        return ''
     command = ['git', '-C', str(root), 'describe', '--always', '--dirty', '--abbrev=40']
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

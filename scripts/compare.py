@@ -13,6 +13,7 @@ import argparse
 import importlib
 import json
 import pathlib
+import re
 import sys
 from typing import Any
 
@@ -179,6 +180,8 @@ def main() -> None:
     parser.add_argument('--only', default='', help='names of experiments, separated by semicolons')
     parser.add_argument('--out', default='runs/compare', type=pathlib.Path)
     arguments = parser.parse_args()
+    if not re.fullmatch(r'\d+(,\d+)*', arguments.seeds):
+        raise UserError(f'--seeds={arguments.seeds}: give numbers separated by commas.')
     arguments.seeds = [int(seed) for seed in arguments.seeds.split(',')]
     names = [name.strip() for name in arguments.only.split(';') if name.strip()] or [*EXPERIMENTS]
     for name in names:

@@ -71,7 +71,7 @@ READINGS = {
 }
 
 # Without a ridge the covariance of a class with no more images than features is singular and has no Cholesky
-# factor. The factor, and it alone, then gets this much on the diagonal.
+# factor. The factor, and it alone, then gets this share of the mean variance on the diagonal.
 FACTOR_RIDGE = 1e-4
 
 
@@ -234,7 +234,9 @@ def _estimator(config: Any, task: Task, reading: Reading) -> Any:
 
 def _factors(covariance: jax.Array, reading: Reading) -> jax.Array:
     if not reading.ridge:
-        covariance = covariance + FACTOR_RIDGE * jnp.eye(covariance.shape[-1])[None]
+        variance = jnp.diagonal(covariance, axis1=1, axis2=2).mean(axis=1) + 1e-6
+        identity = jnp.eye(covariance.shape[-1])
+        covariance = covariance + FACTOR_RIDGE * variance[:, None, None] * identity[None]
     return losses.cholesky_factors(covariance)
 
 
