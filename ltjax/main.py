@@ -61,7 +61,9 @@ def main(argv: list[str]) -> None:
     if finished:
         print(f'{workdir} already holds this run, finished; remove it to run again.')
     print(table.format_metrics(results))
-    print(f'{time.monotonic() - started:.0f} s; report: {workdir / "report.html"}')
+    for warning in results['test']['warnings']:
+        print(f'\nnote: {warning}')
+    print(f'\n{time.monotonic() - started:.0f} s; report: {workdir / "report.html"}')
 
 
 def default_workdir(config: Any, argv: list[str]) -> str:

@@ -16,13 +16,13 @@ lie on the device. Every measurement has a process of its own, because a peak of
 import argparse
 import datetime
 import functools
-import importlib
 import json
 import os
 import pathlib
 import platform
 import re
 import resource
+import runpy
 import statistics
 import subprocess
 import sys
@@ -34,15 +34,14 @@ import jax
 import numpy as np
 from flax import nnx
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+from ltjax import losses, methods, sharding, train
+from ltjax.engine.stage import Stage, Update
+from ltjax.engine.state import TrainState, parameter_filter
+from ltjax.engine.step import key_for, make_step
+from ltjax.errors import UserError, unknown
+from ltjax.methods.task import Task
 
-from ltjax import losses, methods, sharding, train  # noqa: E402
-from ltjax.engine.stage import Stage, Update  # noqa: E402
-from ltjax.engine.state import TrainState, parameter_filter  # noqa: E402
-from ltjax.engine.step import key_for, make_step  # noqa: E402
-from ltjax.errors import UserError, unknown  # noqa: E402
-from ltjax.methods.task import Task  # noqa: E402
+CONFIGS = pathlib.Path(__file__).resolve().parent.parent / 'configs'
 
 
 class RandomRun:
@@ -58,7 +57,7 @@ class RandomRun:
         counts = np.maximum(1, num_images * share / share.sum()).astype(np.int64)
         counts[0] += num_images - counts.sum()
         dataset = 'fashion_mnist_lt_mini' if small_cnn else 'isic2019_lt_r100'  # of a ResNet-18
-        config = importlib.import_module(f'configs.{file}').get_config(dataset)
+        config = runpy.run_path(str(CONFIGS / f'{file}.py'))['get_config'](dataset)
         config.method.update_from_flattened_dict(overrides)
         self.seed = config.seed
         self.num_classes = num_classes

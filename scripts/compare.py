@@ -10,10 +10,10 @@ first stage with another one takes it from there: with the same seed it would co
 """
 
 import argparse
-import importlib
 import json
 import pathlib
 import re
+import runpy
 import sys
 from typing import Any
 
@@ -21,14 +21,13 @@ import jax
 import numpy as np
 from absl import logging
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+from ltjax import train
+from ltjax import workdir as folder
+from ltjax.engine.loop import NonFiniteLossError
+from ltjax.errors import UserError, unknown
+from ltjax.evaluation.bootstrap import paired_bootstrap
 
-from ltjax import train  # noqa: E402
-from ltjax import workdir as folder  # noqa: E402
-from ltjax.engine.loop import NonFiniteLossError  # noqa: E402
-from ltjax.errors import UserError, unknown  # noqa: E402
-from ltjax.evaluation.bootstrap import paired_bootstrap  # noqa: E402
+CONFIGS = pathlib.Path(__file__).resolve().parent.parent / 'configs'
 
 # Name: config file, overrides, experiment whose first stage is shared. The value 'CE' stands for the epochs of
 # CE, which are those of both LMD stages together.
@@ -62,7 +61,7 @@ METRICS = ('balanced_accuracy', 'macro_f1')
 
 def load_config(name: str, dataset: str) -> Any:
     """Returns configs/NAME.py for a data set."""
-    return importlib.import_module(f'configs.{name}').get_config(dataset)
+    return runpy.run_path(str(CONFIGS / f'{name}.py'))['get_config'](dataset)
 
 
 def make_config(name: str, arguments: argparse.Namespace, seed: int) -> Any:
