@@ -127,7 +127,7 @@ class Training:
         Raises:
           NonFiniteLossError: a step's loss or gradient is not finite.
         """
-        state = self._initial_state()
+        state = TrainState(self.new_model(self.key('model')), {}, {})
         first_stage, first_round, number, best = 0, 0, 0, None
         saved = self.checkpoints.numbers()
         if saved:
@@ -181,10 +181,6 @@ class Training:
                 if progress['stage_end'] and progress['stage_name'] == name:
                     return 1, state._replace(model=theirs.restore(number, state).model)
         raise UserError(f'{workdir} has no finished stage {name!r}: start from a run that has.')
-
-    def _initial_state(self) -> TrainState:
-        model = self.new_model(self.key('model'))
-        return TrainState(model, {}, sharding.replicate(self.recipe.init_extra(model), self.mesh))
 
     def _enter(self, stage: Stage, state: TrainState) -> TrainState:
         """Leaves the stage before: its optimisers and scratch go, those of `stage` come."""

@@ -86,15 +86,13 @@ class Stage:
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """A method: its stages in order, and the extra state they share.
+    """A method: its stages in order.
 
     Attributes:
       stages: the best validated round of the last one is the result; earlier ones hand on their last state.
-      init_extra: model state -> the method's own state.
     """
 
     stages: tuple[Stage, ...]
-    init_extra: Callable[[nnx.State], Any] = lambda model: {}
 
 
 class Run(Protocol):

@@ -12,6 +12,7 @@ from ltjax.data import datasets, splits
 from ltjax.engine import loop
 from ltjax.engine.checkpoint import Checkpoints
 from ltjax.engine.loop import NonFiniteLossError
+from ltjax.engine.state import TrainState
 from ltjax.errors import UserError
 
 
@@ -189,7 +190,7 @@ def test_a_diverging_run_says_where_and_keeps_its_last_good_checkpoint(data, tmp
     trained = tiny.training(made, tmp_path)
     (number,) = trained.checkpoints.numbers()
     assert trained.checkpoints.progress(number)['stage_name'] == 'rrl'
-    state = trained._initial_state()
+    state = TrainState(trained.new_model(trained.key('model')), {}, {})
     restored = jax.device_get(trained.checkpoints.restore(number, state).model)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(restored))
     trained.checkpoints.close()
