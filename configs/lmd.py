@@ -14,20 +14,20 @@ from ml_collections import ConfigDict
 
 from ltjax.data import catalog
 
-# Student's view, teacher's view, epochs and first epoch of the consistency terms in stage 1, rounds of stage 2.
-PAPER_STAGES = ('lmd_strong', 'lmd_weak', 100, 21, 200)
+# Stage 1: student's view, teacher's view, epochs, first epoch and weight of the consistency terms; stage 2: rounds.
+PAPER_STAGES = ('lmd_strong', 'lmd_weak', 100, 21, 10.0, 200)
 SMALL_STAGES = {
-    'fashion_mnist_lt_mini': ('upright_weak', 'upright_weak', 30, 12, 10),
-    'chula_rbc12': ('cell_moderate', 'cell_weak', 20, 8, 5),
+    'fashion_mnist_lt_mini': ('upright_weak', 'upright_weak', 30, 12, 0.1, 10),
+    'chula_rbc12': ('cell_moderate', 'cell_weak', 20, 8, 0.5, 5),
 }
-OWN_STAGES = ('lmd_weak', 'lmd_weak', 30, 12, 10)
+OWN_STAGES = ('lmd_weak', 'lmd_weak', 30, 12, 0.1, 10)
 
 
 def get_config(dataset: str = 'fashion_mnist_lt_mini') -> ConfigDict:
     """Returns the settings for a data set."""
     paper = dataset in catalog.LMD_PAPER
     stages = PAPER_STAGES if paper else SMALL_STAGES.get(dataset, OWN_STAGES)
-    view, teacher_view, epochs, start_epoch, rounds = stages
+    view, teacher_view, epochs, start_epoch, weight, rounds = stages
     sgd = {'name': 'sgd', 'momentum': 0.9, 'clip_norm': 0.0}
     config = ConfigDict()
     config.seed = 0
@@ -47,7 +47,7 @@ def get_config(dataset: str = 'fashion_mnist_lt_mini') -> ConfigDict:
             'sampler': 'instance_balanced',
             'view': view,
             'teacher_view': teacher_view,
-            'weight': 10.0 if paper else 0.5,  # lambda_1
+            'weight': weight,  # lambda_1
             'start_epoch': start_epoch,
             'ema_decay': 0.999,
             'optimizer': sgd
