@@ -5,6 +5,7 @@ say what they return); the caller reduces with `mean`, `total` or `weighted_mean
 imports nothing else of ltjax, so that it can be copied into another project.
 """
 
+from ltjax.losses._arrays import debug_checks
 from ltjax.losses.classification import (
     generalized_cross_entropy,
     logit_adjusted,
@@ -55,6 +56,7 @@ __all__ = [
     'class_balanced',
     'class_gaussians',
     'class_prior',
+    'debug_checks',
     'ema',
     'ema_decay',
     'feature_distribution_consistency',

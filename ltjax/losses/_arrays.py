@@ -1,8 +1,44 @@
-"""Two conventions that every loss of this folder keeps: the working dtype and masked examples."""
+"""Conventions that every loss of this folder keeps: dtypes, masked examples, checked arguments.
+
+A mistake in an argument is a ValueError that names it. Shapes and dtypes are always checked (they
+are known while tracing). Values, such as labels out of range, are checked within `debug_checks()`.
+"""
+
+import contextlib
+from collections.abc import Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.experimental import checkify
 from jax.typing import ArrayLike
+from numpy.typing import NDArray
+
+_debugging = False
+
+
+@contextlib.contextmanager
+def debug_checks() -> Iterator[None]:
+    """Also checks values: within it a label out of range is a ValueError that names the argument.
+
+    Outside `jax.jit` the error is raised at once, and costs a wait for the device. Inside `jax.jit`
+    wrap the function in `jax.experimental.checkify.checkify`; its `error.throw()` raises a
+    ValueError. Compiled functions are traced anew on entering and on leaving.
+
+    >>> from ltjax.losses import softmax_cross_entropy
+    >>> with debug_checks():
+    ...     softmax_cross_entropy(jnp.zeros([1, 2]), jnp.array([2]))
+    Traceback (most recent call last):
+    ValueError: labels must lie in 0..1, got 2..2
+    """
+    global _debugging
+    before, _debugging = _debugging, True
+    jax.clear_caches()
+    try:
+        yield
+    finally:
+        _debugging = before
+        jax.clear_caches()
 
 
 def at_least_float32(values: ArrayLike) -> jax.Array:
@@ -27,5 +63,89 @@ def keep_examples(values: jax.Array, where: ArrayLike | None) -> jax.Array:
     if where is None:
         return values
     mask = jnp.asarray(where, bool)
+    if mask.shape != values.shape[:1]:
+        raise ValueError(f'where must have shape {values.shape[:1]}, got {mask.shape}')
     mask = mask.reshape(mask.shape + (1,) * (values.ndim - mask.ndim))
     return jnp.where(mask, values, jnp.zeros((), values.dtype))
+
+
+def checked_floats(
+    values: ArrayLike, shape: Sequence[int | None], *, name: str, where: ArrayLike | None = None
+) -> jax.Array:
+    """Returns an argument in at least float32, masked examples zeroed, its shape and dtype checked.
+
+    Args:
+      values: the argument.
+      shape: the length of each axis; None for an axis of any length.
+      name: of the argument, for the message.
+      where: [batch] bool mask of the leading axis, or None.
+
+    Raises:
+      ValueError: another number of axes, another length, or a dtype that is not floating.
+    """
+    array = jnp.asarray(values)
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        raise ValueError(f'{name} must be floating, got {array.dtype}')
+    _check_shape(array.shape, shape, name)
+    return keep_examples(at_least_float32(array), where)
+
+
+def checked_labels(
+    labels: ArrayLike,
+    *,
+    batch: int,
+    num_classes: int,
+    name: str = 'labels',
+    where: ArrayLike | None = None,
+) -> jax.Array:
+    """Returns integer labels [batch] with those of masked examples set to 0.
+
+    Args:
+      labels: the argument.
+      batch: its length.
+      num_classes: K; within `debug_checks()` every label that counts must lie in 0..K-1.
+      name: of the argument, for the message.
+      where: [batch] bool mask, or None.
+
+    Raises:
+      ValueError: another shape, a dtype that is not an integer, or a label out of range.
+    """
+    array = jnp.asarray(labels)
+    if not jnp.issubdtype(array.dtype, jnp.integer):
+        raise ValueError(f'{name} must be integers, got {array.dtype}')
+    _check_shape(array.shape, (batch,), name)
+    array = keep_examples(array, where)
+    if _debugging and array.size:
+        low, high = array.min(), array.max()
+        message = f'{name} must lie in 0..{num_classes - 1}'
+        if isinstance(array, jax.core.Tracer):
+            inside = (low >= 0) & (high < num_classes)
+            checkify.debug_check(inside, message + ', got {low}..{high}', low=low, high=high)
+        elif low < 0 or high >= num_classes:
+            raise ValueError(f'{message}, got {low}..{high}')
+    return array
+
+
+def checked_counts(
+    counts: ArrayLike | Sequence[int], *, name: str = 'counts'
+) -> NDArray[np.float64]:
+    """Returns counts [K] as host float64: finite, not negative, not all zero.
+
+    Raises:
+      ValueError: they are not one such number for each class.
+    """
+    checked = np.asarray(counts, np.float64)
+    if checked.ndim != 1 or not np.all(np.isfinite(checked)) or np.any(checked < 0):
+        raise ValueError(f'{name} must be one finite number >= 0 for each class, got {counts!r}')
+    if not checked.any():
+        raise ValueError(f'{name} must name at least one image')
+    return checked
+
+
+def _check_shape(got: Sequence[int], wanted: Sequence[int | None], name: str) -> None:
+    fits = len(got) == len(wanted) and all(
+        want is None or have == want for have, want in zip(got, wanted, strict=True)
+    )
+    if not fits:
+        shown = ', '.join('any' if want is None else str(want) for want in wanted)
+        raise ValueError(f'{name} must have shape [{shown}], got {list(got)}')

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
-from ltjax.losses._arrays import at_least_float32, keep_examples
+from ltjax.losses._arrays import at_least_float32, checked_floats, checked_labels, keep_examples
 
 
 def softmax_cross_entropy(
@@ -31,8 +31,9 @@ def softmax_cross_entropy(
     >>> [round(float(v), 4) for v in values]
     [0.1269, 0.6931]
     """
-    logits = keep_examples(at_least_float32(logits), where)
-    labels = keep_examples(jnp.asarray(labels), where)
+    logits = checked_floats(logits, (None, None), name='logits', where=where)
+    batch, num_classes = logits.shape
+    labels = checked_labels(labels, batch=batch, num_classes=num_classes, where=where)
     values = optax.losses.softmax_cross_entropy_with_integer_labels(logits, labels)
     return keep_examples(values, where)
 

@@ -11,22 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ltjax.losses._arrays import checked_counts
+
 Floats = NDArray[np.float64]
-
-
-def _checked(counts: ArrayLike | Sequence[int]) -> Floats:
-    """Returns [K] counts in float64 after checking that a probability can be made of them."""
-    checked = np.asarray(counts, np.float64)
-    if checked.ndim != 1 or not np.all(np.isfinite(checked)) or np.any(checked < 0):
-        raise ValueError(f'counts must be one finite number >= 0 for each class, got {counts!r}')
-    if not checked.any():
-        raise ValueError('counts must name at least one image')
-    return checked
 
 
 def _power(counts: ArrayLike | Sequence[int], exponent: float) -> Floats:
     """Class probabilities proportional to n_k^exponent over the classes that have images."""
-    checked = _checked(counts)
+    checked = checked_counts(counts)
     # Relative to the largest class, so that no power overflows.
     present = checked > 0
     weights = np.zeros_like(checked)

@@ -5,10 +5,12 @@ returns a value for every `out_*` and `grad_*` key. Files of whole models are ch
 `models` of this package, which the walker imports when it meets one.
 """
 
-from golden_checks import lmd
+import importlib
+
 from golden_checks.compare import Check, Tolerances
 
-_MODULES = (lmd,)
+_NAMES = ('lmd', 'logits', 'sets', 'prototypes', 'heads', 'streams', 'updates')
+_MODULES = tuple(importlib.import_module(f'golden_checks.{name}') for name in _NAMES)
 
 CHECKS: dict[str, Check] = {}
 TOLERANCES: dict[str, Tolerances] = {}
