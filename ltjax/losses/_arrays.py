@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import checkify
 from jax.typing import ArrayLike
-from numpy.typing import NDArray
+from numpy import typing as npt
 
 _debugging = False
 
@@ -126,9 +126,7 @@ def checked_labels(
     return array
 
 
-def checked_counts(
-    counts: ArrayLike | Sequence[int], *, name: str = 'counts'
-) -> NDArray[np.float64]:
+def checked_counts(counts: npt.ArrayLike, *, name: str = 'counts') -> npt.NDArray[np.float64]:
     """Returns counts [K] as host float64: finite, not negative, not all zero.
 
     Raises:
