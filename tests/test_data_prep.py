@@ -83,6 +83,7 @@ def source(tmp_path, monkeypatch):
         'RATIO': 4,
         'VAL_PER_CLASS': 2,
         'TEST_PER_CLASS': 1,
+        'TUNING_PER_CLASS': 1,
     }.items():
         monkeypatch.setattr(prep, name, value)
     return folder
@@ -111,6 +112,21 @@ def test_the_set_is_built_from_the_official_files(source):
         file, number = str(name).split('-')
         assert (image == int(number)).all()
         assert official[file][int(number)] == label
+
+
+def test_the_tuning_set_takes_nothing_from_the_official_test_images(source):
+    built, tuning = prep.build(source), prep.build(source, tuning=True)
+    for split in ('train', 'val'):
+        for name in ('images', 'labels', 'ids'):
+            kept = (values[name][values['split'] == split].tolist() for values in (built, tuning))
+            assert next(kept) == next(kept)
+    held_out = tuning['split'] == 'test'
+    assert np.bincount(tuning['labels'][held_out]).tolist() == [1] * 10
+    assert all(name.startswith('train-') for name in tuning['ids'])
+    assert len(set(tuning['ids'].tolist())) == len(tuning['ids'])
+    labels = prep.read_idx(source / 'train-labels-idx1-ubyte.gz')
+    for name, label in zip(tuning['ids'], tuning['labels'], strict=True):
+        assert labels[int(name.split('-')[1])] == label
 
 
 def test_the_bytes_depend_on_the_arrays_alone(source, tmp_path):

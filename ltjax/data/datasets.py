@@ -90,7 +90,10 @@ def load(config: Any) -> DataSet:
 
 
 def read(config: Any) -> Raw:
-    """Reads the files that `config` (format, path, image_size, channels) names, without splitting."""
+    """Reads the files that `config` (format, path, image_size, channels) names, without splitting.
+
+    A path given for the embedded set stands in for its file.
+    """
     readers = {
         'embedded': _read_embedded,
         'npz': _read_npz,
@@ -99,12 +102,13 @@ def read(config: Any) -> Raw:
     }
     if config.format not in readers:
         raise unknown('data format', config.format, readers)
-    if config.format != 'embedded':
+    format_ = 'npz' if config.format == 'embedded' and config.path else config.format
+    if format_ != 'embedded':
         if not config.path:
             raise UserError(f'data set {config.name!r} needs its files: set --config.data.path=...')
         if not pathlib.Path(config.path).exists():
             raise UserError(f'{config.path} does not exist: correct --config.data.path.')
-    raw = readers[config.format](config)
+    raw = readers[format_](config)
     if len(raw.images) == 0:
         raise UserError(f'{config.path} holds no images.')
     ids, times = np.unique(raw.ids, return_counts=True)

@@ -300,3 +300,9 @@ def test_the_embedded_set_is_loaded():
     settings = catalog.get('fashion_mnist_lt_mini')
     assert train.mean() == pytest.approx(settings.mean[0], abs=0.02)
     assert train.std() == pytest.approx(settings.std[0], abs=0.02)
+
+
+def test_a_path_stands_in_for_the_embedded_file(tmp_path):
+    stand_in = load(npz(tmp_path), kind='fashion_mnist_lt_mini')
+    assert stand_in.ids.tolist() == load(npz(tmp_path)).ids.tolist()
+    assert 'does not exist' in refused(tmp_path / 'none.npz', 'fashion_mnist_lt_mini')
