@@ -20,7 +20,7 @@ import numpy as np
 from flax import nnx
 from ml_collections import ConfigDict
 
-from ltjax import sharding, train
+from ltjax import methods, sharding, train
 from ltjax import workdir as folder
 from ltjax.data import augment, catalog, datasets
 from ltjax.engine import inference
@@ -29,6 +29,7 @@ from ltjax.engine.state import TrainState
 from ltjax.engine.step import make_forward
 from ltjax.errors import UserError
 from ltjax.evaluation.metrics import softmax
+from ltjax.methods.task import Task
 
 FORMATS = {'.npz': 'npz', '.csv': 'csv'}
 BATCH_SIZE = 256
@@ -67,7 +68,9 @@ class Trained:
         results = json.loads((workdir / 'results.json').read_text('utf-8'))
         config = ConfigDict(folder.read_config(workdir))
         names, shape = tuple(results['class_names']), tuple(results['image_shape'])
-        model = train.create_model(config, len(names), shape[2], nnx.Rngs(0))
+        task = Task(np.array(results['train_counts']), config.data.mean, config.data.std)
+        recipe = methods.get(config.method.name).recipe(config.method, task)
+        model = train.create_model(config, recipe, len(names), shape[2], nnx.Rngs(0))
         graphdef, state = nnx.split(model)
         like = TrainState(sharding.replicate(state, sharding.make_mesh()), {}, {})
         with contextlib.closing(Checkpoints(workdir / 'checkpoints')) as checkpoints:

@@ -87,7 +87,7 @@ def build(
     num_classes, channels = len(data.class_names), data.images.shape[3]
     return Training(
         data=data,
-        create=lambda key: create_model(config, num_classes, channels, nnx.Rngs(key)),
+        create=lambda key: create_model(config, recipe, num_classes, channels, nnx.Rngs(key)),
         recipe=recipe,
         view=make_task(config, data).view('none'),
         seed=config.seed,
@@ -99,11 +99,16 @@ def build(
     )
 
 
-def create_model(config: Any, num_classes: int, channels: int, rngs: nnx.Rngs) -> nnx.Module:
-    """Returns the freshly initialised network that `config.model` describes."""
+def create_model(
+    config: Any, recipe: Recipe, num_classes: int, channels: int, rngs: nnx.Rngs
+) -> models.ImageClassifier:
+    """Returns the freshly initialised network that `config.model` describes, with the heads of its method."""
     options = dict(config.model)
     name = options.pop('name')
-    return models.create(name, num_classes=num_classes, channels=channels, rngs=rngs, **options)
+    model = models.create(name, num_classes=num_classes, channels=channels, rngs=rngs, **options)
+    if recipe.add_heads is not None:
+        recipe.add_heads(model, rngs)
+    return model
 
 
 def class_groups(config: Any, data: DataSet) -> dict[str, tuple[int, ...]]:

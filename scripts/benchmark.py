@@ -64,11 +64,13 @@ class RandomRun:
         self.train_labels = np.repeat(np.arange(num_classes, dtype=np.int32), counts)
         self.mesh = sharding.make_mesh()
         self._root = jax.random.key(self.seed)
-        self._create = lambda key: train.create_model(config, num_classes, channels, nnx.Rngs(key))
-        self.graphdef = nnx.graphdef(nnx.eval_shape(lambda: self._create(self._root)))
         self._features: jax.Array | None = None
         task = Task(counts, (0.5,), (0.25,))
         recipe = methods.get(config.method.name).recipe(config.method, task)
+        self._create = lambda key: train.create_model(
+            config, recipe, num_classes, channels, nnx.Rngs(key)
+        )
+        self.graphdef = nnx.graphdef(nnx.eval_shape(lambda: self._create(self._root)))
         self.stages = {stage.name: stage for stage in recipe.stages}
 
     def key(self, purpose: str, index: int = 0) -> jax.Array:

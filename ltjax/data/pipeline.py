@@ -1,7 +1,6 @@
 """Streams of batches, addressable by step: which images a step sees depends on the seed and the step alone."""
 
 import dataclasses
-from typing import Any
 
 import grain
 import jax
@@ -18,36 +17,46 @@ RESIDENT_BYTES = 1 << 30
 
 
 def index_stream(
-    labels: np.ndarray, *, sampler: str, batch_size: int, seed: int, num_classes: int
+    labels: np.ndarray,
+    *,
+    sampler: str | np.ndarray,
+    batch_size: int,
+    seed: int,
+    num_classes: int,
+    steps_per_round: int = 1,
 ) -> grain.MapDataset:
     """Returns batches of positions in `labels`, int32 [batch_size], addressed by step.
 
     'instance_balanced' passes over all images in a new order each epoch; batches run across the seam of two epochs, so
-    that every image is seen equally often. The other samplers draw a class by its probability, then an image of it,
-    both with replacement (Kang et al., 2020, eq. 1).
+    that every image is seen equally often. All else draws a class by its probability, then an image of it, both with
+    replacement (Kang et al., 2020, eq. 1).
 
     Args:
       labels: int [N] of the images to draw from.
-      sampler: the name of a function in `ltjax.losses.samplers`.
+      sampler: one of SAMPLERS, or class probabilities: [K], or [rounds, K] where they change from round to round.
       batch_size: positions a step.
       seed: of the order.
       num_classes: K.
+      steps_per_round: where the probabilities change; those of the last round stay.
 
     Raises:
       UserError: there is no such sampler.
     """
-    if sampler not in SAMPLERS:
+    if isinstance(sampler, str) and sampler not in SAMPLERS:
         raise unknown('sampler', sampler, SAMPLERS)
-    if sampler == 'instance_balanced':
+    if isinstance(sampler, str) and sampler == 'instance_balanced':
         order = grain.MapDataset.range(len(labels)).seed(seed).shuffle().repeat()
         return order.batch(batch_size, drop_remainder=True).map(_as_int32)
     counts = np.bincount(labels, minlength=num_classes)
-    class_probability = getattr(samplers, sampler)(counts)
+    if isinstance(sampler, str):
+        sampler = getattr(samplers, sampler)(counts)
+    class_probabilities = np.atleast_2d(sampler)
     by_class = np.argsort(labels, kind='stable')
     starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
 
-    def draw(_: Any, rng: np.random.Generator) -> np.ndarray:
-        classes = rng.choice(num_classes, size=batch_size, p=class_probability)
+    def draw(step: int, rng: np.random.Generator) -> np.ndarray:
+        round_ = min(step // steps_per_round, len(class_probabilities) - 1)
+        classes = rng.choice(num_classes, size=batch_size, p=class_probabilities[round_])
         return by_class[starts[classes] + rng.integers(counts[classes])].astype(np.int32)
 
     return grain.MapDataset.range(_ENDLESS).seed(seed).random_map(draw)

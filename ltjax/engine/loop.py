@@ -90,8 +90,9 @@ class Training:
                     raise unknown('batch_norm', update.batch_norm, BATCH_NORM)
                 if update.sampler is None:
                     continue
-                if update.sampler not in SAMPLERS:
-                    raise unknown('sampler', update.sampler, SAMPLERS)
+                for sampler in (update.sampler, *(s.sampler for s in update.streams.values())):
+                    if isinstance(sampler, str) and sampler not in SAMPLERS:
+                        raise unknown('sampler', sampler, SAMPLERS)
                 name = f'the batch size of {stage.name}/{update.name}'
                 sharding.check_batch_size(update.batch_size, self.mesh, name)
 
@@ -197,19 +198,34 @@ class Training:
         )
         return before + round_ * lengths[number]
 
-    def _step(self, stage: Stage, update: Update) -> tuple[Step, Any, jax.Array]:
-        """Returns the jitted step of an update, its stream of indices and its key."""
+    def _step(self, stage: Stage, update: Update) -> tuple[Step, dict[str, Any], jax.Array]:
+        """Returns the jitted step of an update, its streams of indices by name and its key."""
         name = f'{stage.name}/{update.name}'
-        stream = None
-        if update.sampler is not None:
-            stream = index_stream(
+        samplers = {'': update.sampler} | {n: s.sampler for n, s in update.streams.items()}
+        streams = {
+            stream: index_stream(
                 self.train_labels,
-                sampler=update.sampler,
+                sampler=sampler,
                 batch_size=update.batch_size,
-                seed=zlib.crc32(f'{self.seed}/{name}'.encode()) & 0x7FFFFFFF,
+                seed=zlib.crc32(f'{self.seed}/{name}{stream and "/"}{stream}'.encode())
+                & 0x7FFFFFFF,
                 num_classes=self.num_classes,
+                steps_per_round=update.steps,
             )
-        return make_step(update, self._graphdef, self.mesh), stream, self.key(name)
+            for stream, sampler in samplers.items()
+            if sampler is not None
+        }
+        return make_step(update, self._graphdef, self.mesh), streams, self.key(name)
+
+    def _batch(self, update: Update, streams: Mapping[str, Any], step: int) -> dict[str, Any]:
+        """Returns an update's batch: its own stream's and, by name, those of the further ones."""
+        batches = {
+            name: self._feed.batch(
+                stream[step], with_images=bool((update.streams[name] if name else update).views)
+            )
+            for name, stream in streams.items()
+        }
+        return batches.pop('', {}) | batches
 
     def _round(
         self, stage: Stage, round_: int, state: TrainState, steps: Mapping[str, tuple]
@@ -247,7 +263,7 @@ class Training:
         round_: int,
         state: TrainState,
         step_fn: Step,
-        stream: Any,
+        streams: Mapping[str, Any],
         key: jax.Array,
     ) -> tuple[TrainState, dict[str, float]]:
         """Runs the steps of one update of one round; returns the mean of its logged values.
@@ -257,9 +273,7 @@ class Training:
         sums: dict[str, float] = {}
         late: tuple[int, dict[str, jax.Array]] | None = None
         for step in range(round_ * update.steps, (round_ + 1) * update.steps):
-            batch = {}
-            if stream is not None:
-                batch = self._feed.batch(stream[step], with_images=bool(update.views))
+            batch = self._batch(update, streams, step)
             state, metrics = step_fn(state, batch, key, np.int32(step))
             if late is not None:
                 self._read(stage, update, *late, sums)

@@ -2,7 +2,8 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from types import MappingProxyType
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
@@ -12,7 +13,23 @@ from flax import nnx
 from ltjax.engine.state import TrainState, parameter_filter
 from ltjax.models import ImageClassifier
 
-Batch = Mapping[str, jax.Array]
+Batch = Mapping[str, Any]
+View = Callable[[jax.Array, jax.Array], jax.Array]
+Sampler = str | np.ndarray
+
+
+class Loss(NamedTuple):
+    """What a loss function returns.
+
+    Attributes:
+      value: the scalar to minimise.
+      logged: named scalars for the log.
+      extra: the method's own state after this batch (keys pushed into a queue, centroids moved); None leaves it.
+    """
+
+    value: jax.Array
+    logged: Mapping[str, jax.Array] = MappingProxyType({})
+    extra: Any = None
 
 
 class LossFn(Protocol):
@@ -21,17 +38,28 @@ class LossFn(Protocol):
     Args:
       model: the whole network, its parameters traced; `model(images)` gives features and logits.
       extra: the method's own state (teacher, Gaussians, queue ...).
-      batch: 'index' int32 [B], 'label' int32 [B], and one normalised float32 [B, H, W, C] a view, by its name.
+      batch: 'index' int32 [B], 'label' int32 [B], one normalised float32 [B, H, W, C] a view, by its name, and the
+        same again for each further stream, by its name.
       key: this step's own key.
       step: int32 scalar, steps of this update so far, over all rounds.
-
-    Returns:
-      The scalar to minimise and named scalars to log.
     """
 
     def __call__(
         self, model: ImageClassifier, extra: Any, batch: Batch, key: jax.Array, step: jax.Array
-    ) -> tuple[jax.Array, dict[str, jax.Array]]: ...
+    ) -> Loss: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Stream:
+    """A further stream of training images beside that of an update; its batches are as large.
+
+    Attributes:
+      sampler: as in `Update`.
+      views: as in `Update`.
+    """
+
+    sampler: Sampler
+    views: Mapping[str, View]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,8 +72,9 @@ class Update:
       optimizer: sees the parameters selected by `trains` only.
       steps: gradient steps a round.
       batch_size: images a step; of no meaning if `sampler` is None.
-      sampler: see `data.pipeline`; None if the loss makes its own batch.
+      sampler: a name or class probabilities, see `data.pipeline`; None if the loss makes its own batch.
       views: name to augmentation, (key, uint8 [B, H, W, C]) -> float32; none: no image is fetched.
+      streams: further streams of images, by the name under which the loss finds their batch.
       trains: 'all', 'encoder' or 'classifier'.
       batch_norm: 'batch' normalises by the batch and updates the running statistics; 'running' uses and keeps them.
       after_step: (extra, model state, step) -> extra, inside the jitted step after the parameters moved.
@@ -56,10 +85,9 @@ class Update:
     optimizer: optax.GradientTransformation
     steps: int
     batch_size: int = 0
-    sampler: str | None = 'instance_balanced'
-    views: Mapping[str, Callable[[jax.Array, jax.Array], jax.Array]] = dataclasses.field(
-        default_factory=dict
-    )
+    sampler: Sampler | None = 'instance_balanced'
+    views: Mapping[str, View] = dataclasses.field(default_factory=dict)
+    streams: Mapping[str, Stream] = dataclasses.field(default_factory=dict)
     trains: str = 'all'
     batch_norm: str = 'batch'
     after_step: Callable[[Any, nnx.State, jax.Array], Any] | None = None
@@ -90,9 +118,12 @@ class Recipe:
 
     Attributes:
       stages: the best validated round of the last one is the result; earlier ones hand on their last state.
+      add_heads: (network, rngs) -> None, gives the fresh network what the method needs beside it: a projection head
+        as a further attribute, another classifier in place of `classifier`. All but `classifier` counts as encoder.
     """
 
     stages: tuple[Stage, ...]
+    add_heads: Callable[[ImageClassifier, nnx.Rngs], None] | None = None
 
 
 class Run(Protocol):

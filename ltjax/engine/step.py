@@ -10,11 +10,11 @@ import optax
 from flax import nnx
 
 from ltjax import sharding
-from ltjax.engine.stage import Update
+from ltjax.engine.stage import Batch, Update, View
 from ltjax.engine.state import TrainState, parameter_filter
 
 Step = Callable[
-    [TrainState, Mapping[str, jax.Array], jax.Array, Any],
+    [TrainState, Batch, jax.Array, Any],
     tuple[TrainState, dict[str, jax.Array]],
 ]
 
@@ -36,29 +36,32 @@ def make_step(update: Update, graphdef: nnx.GraphDef, mesh: jax.sharding.Mesh) -
     trains = parameter_filter(update.trains)
 
     def step_fn(
-        state: TrainState, batch: Mapping[str, jax.Array], key: jax.Array, step: jax.Array
+        state: TrainState, batch: Batch, key: jax.Array, step: jax.Array
     ) -> tuple[TrainState, dict[str, jax.Array]]:
         key = jax.random.fold_in(key, step)
-        batch = _add_views(update, batch, key)
+        further = {
+            name: _with_views(stream.views, batch[name], key_for(key, f'stream {name}'))
+            for name, stream in update.streams.items()
+        }
+        batch = _with_views(update.views, batch, key) | further
         trainable, statistics, frozen = nnx.split_state(state.model, trains, nnx.BatchStat, ...)
 
         def objective(trainable: nnx.State) -> tuple[jax.Array, Any]:
             model = nnx.merge(graphdef, trainable, statistics, frozen, copy=True)
             set_batch_norm(model, update.batch_norm)
-            loss, logged = update.loss_fn(model, state.extra, batch, key_for(key, 'loss'), step)
-            return loss, (logged, nnx.state(model, nnx.BatchStat))
+            loss = update.loss_fn(model, state.extra, batch, key_for(key, 'loss'), step)
+            extra = state.extra if loss.extra is None else loss.extra
+            return loss.value, (dict(loss.logged), extra, nnx.state(model, nnx.BatchStat))
 
-        (loss, (logged, statistics)), gradients = jax.value_and_grad(objective, has_aux=True)(
-            trainable
-        )
+        (value, aux), gradients = jax.value_and_grad(objective, has_aux=True)(trainable)
+        logged, extra, statistics = aux
         steps, optimizer = update.optimizer.update(
             gradients, state.optimizers[update.name], trainable
         )
         model = nnx.merge_state(optax.apply_updates(trainable, steps), statistics, frozen)
-        extra = state.extra
         if update.after_step is not None:
             extra = update.after_step(extra, model, step)
-        metrics = {'loss': loss, 'gradient_norm': optax.tree.norm(gradients)} | logged
+        metrics = {'loss': value, 'gradient_norm': optax.tree.norm(gradients)} | logged
         optimizers = state.optimizers | {update.name: optimizer}
         return TrainState(model, optimizers, extra), metrics
 
@@ -105,12 +108,9 @@ def key_for(key: jax.Array, purpose: str) -> jax.Array:
     return jax.random.fold_in(key, jnp.uint32(zlib.crc32(purpose.encode())))
 
 
-def _add_views(
-    update: Update, batch: Mapping[str, jax.Array], key: jax.Array
-) -> dict[str, jax.Array]:
-    """Replaces the raw images by the update's named, augmented views."""
-    views = {
-        name: view(key_for(key, f'view {name}'), batch['image'])
-        for name, view in update.views.items()
+def _with_views(views: Mapping[str, View], batch: Batch, key: jax.Array) -> dict[str, Any]:
+    """Returns a batch with named, augmented views in place of its raw images."""
+    made = {
+        name: view(key_for(key, f'view {name}'), batch['image']) for name, view in views.items()
     }
-    return {name: value for name, value in batch.items() if name != 'image'} | views
+    return {name: value for name, value in batch.items() if name != 'image'} | made

@@ -15,13 +15,11 @@ from flax import nnx
 
 from ltjax import losses
 from ltjax.engine import optim
-from ltjax.engine.stage import Batch, Recipe, Run, Stage, Update, reset_classifier
+from ltjax.engine.stage import Batch, Loss, Recipe, Run, Stage, Update, reset_classifier
 from ltjax.engine.state import TrainState, with_parameters
 from ltjax.errors import UserError, unknown
 from ltjax.methods.task import Task, supervised_stage
 from ltjax.models import ImageClassifier
-
-Losses = tuple[jax.Array, dict[str, jax.Array]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,7 +99,7 @@ def _rrl(config: Any, task: Task, reading: Reading) -> Stage:
 
     def loss_fn(
         model: ImageClassifier, extra: Any, batch: Batch, key: jax.Array, step: jax.Array
-    ) -> Losses:
+    ) -> Loss:
         teacher = with_parameters(model, extra['teacher'])
         theirs = jax.tree.map(jax.lax.stop_gradient, teacher(batch['weak']))
         ours = model(batch['strong'])
@@ -127,7 +125,7 @@ def _rrl(config: Any, task: Task, reading: Reading) -> Stage:
         }
         weight = jnp.where(step >= start, config.weight, 0.0)
         consistency = terms['sample'] + terms['channel'] + terms['probability'] / 2
-        return terms['cross_entropy'] + weight * consistency, terms
+        return Loss(terms['cross_entropy'] + weight * consistency, terms)
 
     def update_teacher(extra: Any, model: nnx.State, step: jax.Array) -> Any:
         parameters, _ = nnx.split_state(model, nnx.Param, ...)
@@ -252,17 +250,17 @@ def _m_step(config: Any, task: Task) -> Update:
 
     def virtual_loss(
         model: ImageClassifier, extra: Any, batch: Batch, key: jax.Array, step: jax.Array
-    ) -> Losses:
+    ) -> Loss:
         mean, cholesky = extra['round']['virtual']
         features, labels = losses.virtual_features(key, mean, cholesky, per_class)
         values = losses.softmax_cross_entropy(model.classify(features), labels)
-        return losses.mean(values), {}
+        return Loss(losses.mean(values))
 
     def real_loss(
         model: ImageClassifier, extra: Any, batch: Batch, key: jax.Array, step: jax.Array
-    ) -> Losses:
+    ) -> Loss:
         logits = model.classify(extra['round']['features'][batch['index']])
-        return losses.mean(losses.softmax_cross_entropy(logits, batch['label'])), {}
+        return Loss(losses.mean(losses.softmax_cross_entropy(logits, batch['label'])))
 
     real_sampler = 'class_balanced' if config.balanced_m else 'instance_balanced'
     return Update(
@@ -288,7 +286,7 @@ def _e_step(config: Any, task: Task, reading: Reading) -> Update:
 
     def loss_fn(
         model: ImageClassifier, extra: Any, batch: Batch, key: jax.Array, step: jax.Array
-    ) -> Losses:
+    ) -> Loss:
         outputs, labels = model(batch['view']), batch['label']
         loss = label_loss(outputs.logits, labels)
         terms = {'label_loss': loss}
@@ -303,7 +301,7 @@ def _e_step(config: Any, task: Task, reading: Reading) -> Update:
             )
             terms['fdc'] = consistency
             loss = loss + config.lambda_e * reading.fdc_sign * consistency
-        return loss, terms
+        return Loss(loss, terms)
 
     steps = task.steps(config.e_batch_size) if config.e_steps < 0 else config.e_steps
     return Update(

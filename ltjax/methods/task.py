@@ -10,11 +10,10 @@ import numpy as np
 from ltjax import losses
 from ltjax.data import augment
 from ltjax.engine import optim
-from ltjax.engine.stage import Batch, Stage, Update
+from ltjax.engine.stage import Batch, Loss, Stage, Update, View
 from ltjax.errors import UserError
 from ltjax.models import ImageClassifier
 
-View = Callable[[jax.Array, jax.Array], jax.Array]
 LogitLoss = Callable[[jax.Array, jax.Array], jax.Array]
 
 
@@ -76,8 +75,8 @@ def supervised_stage(
 
     def loss_fn(
         model: ImageClassifier, extra: Any, batch: Batch, key: jax.Array, step: jax.Array
-    ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        return losses.mean(loss(model(batch['view']).logits, batch['label'])), {}
+    ) -> Loss:
+        return Loss(losses.mean(loss(model(batch['view']).logits, batch['label'])))
 
     steps = task.steps(config.batch_size)
     update = Update(

@@ -36,6 +36,19 @@ def test_steps_far_ahead_can_be_addressed():
         assert stream(sampler)[1_000_000].max() < len(LABELS)
 
 
+def test_class_probabilities_may_change_from_round_to_round():
+    changing = pipeline.index_stream(
+        LABELS,
+        sampler=np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]),
+        batch_size=8,
+        seed=0,
+        num_classes=3,
+        steps_per_round=2,
+    )
+    drawn = [set(LABELS[changing[step]].tolist()) for step in range(6)]
+    assert drawn == [{0}, {0}, {2}, {2}, {2}, {2}]
+
+
 def test_instance_balanced_sees_each_image_once_in_every_pass():
     drawn = np.concatenate([stream()[step] for step in range(45)])  # six passes of 60 images
     passes = drawn.reshape(6, 60)

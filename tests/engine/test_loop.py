@@ -226,8 +226,8 @@ def test_one_device_and_eight_see_the_same_images(data, tmp_path):
     for name, devices in (('one', jax.devices()[:1]), ('all', None)):
         trained = tiny.training(made, tmp_path / name, mesh=sharding.make_mesh(devices))
         stage = trained.recipe.stages[0]
-        _, stream, _ = trained._step(stage, stage.updates[0])
-        orders.append([stream[step].tolist() for step in range(5)])
+        _, streams, _ = trained._step(stage, stage.updates[0])
+        orders.append([streams[''][step].tolist() for step in range(5)])
         trained.checkpoints.close()
     assert orders[0] == orders[1]
 

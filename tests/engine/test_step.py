@@ -12,7 +12,7 @@ from flax import nnx
 import tiny
 from ltjax import losses, models, sharding
 from ltjax.data import augment
-from ltjax.engine.stage import Update
+from ltjax.engine.stage import Loss, Update
 from ltjax.engine.state import TRAINABLE, TrainState, flatten, parameter_filter, with_parameters
 from ltjax.engine.step import key_for, make_forward, make_step, set_batch_norm
 
@@ -21,7 +21,7 @@ BATCH = 16
 
 def loss_fn(model, extra, batch, key, step):
     values = losses.softmax_cross_entropy(model(batch['view']).logits, batch['label'])
-    return losses.mean(values), {'draw': jax.random.uniform(key), 'step': jnp.asarray(step)}
+    return Loss(losses.mean(values), {'draw': jax.random.uniform(key), 'step': jnp.asarray(step)})
 
 
 UPDATE = Update(
@@ -120,6 +120,21 @@ def test_randomness_follows_the_step_not_the_history(model):
     assert at_five['draw'] == after_five['draw']
     assert at_five['draw'] != at_four['draw']
     assert at_five['step'] == 5
+
+
+def test_the_loss_may_change_the_extra_state(model):
+    def counting(model, extra, batch, key, step):
+        loss = loss_fn(model, extra, batch, key, step)
+        return loss._replace(extra={'label_sum': batch['label'].sum()})
+
+    update = dataclasses.replace(UPDATE, loss_fn=counting)
+    _, state, _ = take_steps(model, update)
+    assert state.extra['label_sum'] == (np.arange(BATCH) % 3).sum()
+    doubled = dataclasses.replace(
+        update, after_step=lambda extra, model, step: {'twice': 2 * extra['label_sum']}
+    )
+    _, state, _ = take_steps(model, doubled)
+    assert state.extra['twice'] == 2 * (np.arange(BATCH) % 3).sum()
 
 
 def test_after_step_sees_the_moved_parameters(model):
