@@ -163,9 +163,15 @@ def test(
         'split_sha256': splits.fingerprint(data.parts, data.ids),
         'best': dict(best),
         'num_parameters': int(parameter_overview.count_parameters(parameters)),
-        'classifier_weight_norms': np.linalg.norm(
-            np.asarray(parameters['classifier']['kernel']), axis=0
-        ).tolist(),
+        'plots': [
+            {
+                'title': 'norm of classifier weights',
+                'per_class': np.linalg.norm(
+                    np.asarray(parameters['classifier']['kernel']), axis=0
+                ).tolist(),
+            },
+            *(training.recipe.plots(state) if training.recipe.plots is not None else ()),
+        ],
         'test': metrics.evaluate(
             labels,
             logits,

@@ -1,7 +1,7 @@
 """What a method is made of: a recipe of stages, each one or more updates alternated round by round."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
@@ -120,10 +120,13 @@ class Recipe:
       stages: the best validated round of the last one is the result; earlier ones hand on their last state.
       add_heads: (network, rngs) -> None, gives the fresh network what the method needs beside it: a projection head
         as a further attribute, another classifier in place of `classifier`. All but `classifier` counts as encoder.
+      plots: selected state -> what the report draws of it, beside the norms of the classifier weights: dictionaries of
+        `title` and either `per_class`, K numbers, or `lines` (name to x and y), `x_label` and `y_label`.
     """
 
     stages: tuple[Stage, ...]
     add_heads: Callable[[ImageClassifier, nnx.Rngs], None] | None = None
+    plots: Callable[[TrainState], Sequence[Mapping[str, Any]]] | None = None
 
 
 class Run(Protocol):

@@ -266,22 +266,49 @@ def feature_map(points: np.ndarray, labels: np.ndarray, names: Sequence[str]) ->
 
 
 @_svg
-def weight_norms(norms: Sequence[float], names: Sequence[str], groups: Sequence[str]) -> 'Figure':
-    """Draws the norm of each class's classifier weights, one row a class.
+def lines(
+    curves: Mapping[str, Sequence[Sequence[float]]], title: str, x_label: str, y_label: str
+) -> 'Figure':
+    """Draws named curves over one axis.
 
     Args:
-      norms: [K] norms, in the order to draw them.
+      curves: by name the pair (x, y) of equally long sequences.
+      title: of the figure.
+      x_label: of the horizontal axis.
+      y_label: of the vertical axis.
+    """
+    figure = _new_figure(7.0, 3.6)
+    axis = figure.subplots()
+    for number, (name, (x, y)) in enumerate(curves.items()):
+        axis.plot(x, y, color=CLASS_COLOURS[number % len(CLASS_COLOURS)], linewidth=1.4, label=name)
+    axis.set_title(title)
+    axis.set_xlabel(x_label)
+    axis.set_ylabel(y_label)
+    axis.grid()
+    figure.legend(loc='outside right upper', fontsize=8)
+    return figure
+
+
+@_svg
+def class_values(
+    values: Sequence[float], names: Sequence[str], groups: Sequence[str], title: str
+) -> 'Figure':
+    """Draws one value of each class, such as the norm of its classifier weights, one row a class.
+
+    Args:
+      values: [K], in the order to draw them.
       names: [K] class names.
       groups: [K] name of the group of each class.
+      title: what the values are.
     """
     figure = _new_figure(7.0, _rows_height(len(names)))
     axis = figure.subplots()
     colours = [GROUP_COLOURS.get(group, NEUTRAL) for group in groups]
     rows = np.arange(len(names))
-    axis.hlines(rows, 0, norms, color=colours, linewidth=1.6)
-    axis.scatter(norms, rows, color=colours, s=34, zorder=3)
+    axis.hlines(rows, 0, values, color=colours, linewidth=1.6)
+    axis.scatter(values, rows, color=colours, s=34, zorder=3)
     axis.set_xlim(left=0)
-    axis.set_title('norm of classifier weights')
+    axis.set_title(title)
     _class_axis(axis, names)
     _group_legend(figure, groups)
     return figure

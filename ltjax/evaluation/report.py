@@ -51,7 +51,7 @@ def write_report(workdir: pathlib.Path) -> pathlib.Path:
         ('Confusion matrix', _confusion(test, order)),
         ('Learning curves', _curves(workdir / 'metrics.jsonl')),
         ('Map of test features', _features(workdir / 'predictions.npz', test, order)),
-        ('Classifier weights', _weights(results, test, order)),
+        ('Inside the model', _plots(results, test, order)),
         ('How it was run', _config(config, results)),
     ]
     target = workdir / 'report.html'
@@ -221,14 +221,23 @@ def _features(path: pathlib.Path, test: Mapping[str, Any], order: Sequence[int])
     return page.picture(svg, 'Map of test features', caption)
 
 
-def _weights(results: Mapping[str, Any], test: Mapping[str, Any], order: Sequence[int]) -> Markup:
-    norms = results.get('classifier_weight_norms')
-    if not norms or len(norms) != len(order) or not all(map(_is_number, norms)):
-        return page.paragraph('Left out: results.json holds no norm for each class.', 'note')
+def _plots(results: Mapping[str, Any], test: Mapping[str, Any], order: Sequence[int]) -> Markup:
+    """Draws results['plots']: a value for each class, or lines; see `engine.stage.Recipe.plots`."""
     names = [test['per_class'][k]['name'] for k in order]
     groups = [_group_of_class(test).get(name, '') for name in names]
-    svg = figures.weight_norms([norms[k] for k in order], names, groups)
-    return page.picture(svg, 'Norm of the classifier weights of each class')
+    parts = []
+    for plot in results.get('plots', ()):
+        title = plot['title']
+        if 'lines' in plot:
+            svg = figures.lines(plot['lines'], title, plot['x_label'], plot['y_label'])
+        elif len(plot['per_class']) == len(order) and all(map(_is_number, plot['per_class'])):
+            svg = figures.class_values([plot['per_class'][k] for k in order], names, groups, title)
+        else:
+            continue
+        parts.append(page.picture(svg, title))
+    if not parts:
+        return page.paragraph('Left out: results.json holds no plots.', 'note')
+    return Markup(''.join(parts))
 
 
 def _config(config: Any, results: Mapping[str, Any]) -> Markup:

@@ -42,7 +42,8 @@ CASES = {
     ),
     'learning_curves': lambda: figures.learning_curves(curves()),
     'feature_map': lambda: figures.feature_map(np.eye(3)[:, :2], np.arange(3), NAMES),
-    'weight_norms': lambda: figures.weight_norms([1.0, 0.5, 0.2], NAMES, GROUPS),
+    'class_values': lambda: figures.class_values([1.0, 0.5, 0.2], NAMES, GROUPS, 'norms'),
+    'lines': lambda: figures.lines({'a': [[0, 1], [1, 2]], 'b': [[0], [1]]}, 'two', 'x', 'y'),
 }
 
 
@@ -53,7 +54,7 @@ def test_figures_are_well_formed_and_repeatable(name):
     assert CASES[name]() == svg
     assert dict(matplotlib.rcParams) == settings
     found = texts(svg)
-    wanted = ['first', 'second'] if name == 'learning_curves' else NAMES
+    wanted = {'learning_curves': ['first', 'second'], 'lines': ['a', 'b']}.get(name, NAMES)
     assert all(any(text == name for text in found) for name in wanted)
 
 

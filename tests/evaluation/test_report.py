@@ -30,7 +30,15 @@ def workdir(tmp_path):
     )
     results = {
         'test': test,
-        'classifier_weight_norms': [1.0, 1.5, 0.7],
+        'plots': [
+            {'title': 'norm of classifier weights', 'per_class': [1.0, 1.5, 0.7]},
+            {
+                'title': 'gradients',
+                'lines': {'one': [[0, 1], [2, 3]]},
+                'x_label': 'p',
+                'y_label': 'g',
+            },
+        ],
         'train_counts': counts,
         'class_names': NAMES,
         'method': 'lmd <b>',
@@ -89,7 +97,7 @@ def read(workdir):
 
 def test_report_is_whole_and_self_contained(workdir):
     page = read(workdir)
-    assert page.tags.count('img') == 5
+    assert page.tags.count('img') == 6
     assert all(ref.startswith('data:image/svg+xml;base64,') for ref in page.references)
     assert 'Left out' not in page.text
     test = json.loads((workdir / 'results.json').read_text())['test']
@@ -131,7 +139,7 @@ def test_report_without_features(workdir):
         np.savez(workdir / 'predictions.npz', labels=arrays['labels'], logits=arrays['logits'])
     page = read(workdir)
     assert 'Left out: predictions.npz was saved without features.' in page.text
-    assert page.tags.count('img') == 4
+    assert page.tags.count('img') == 5
 
 
 def test_report_of_results_alone(workdir):
