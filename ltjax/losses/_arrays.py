@@ -126,6 +126,16 @@ def checked_labels(
     return array
 
 
+def class_array(values: ArrayLike, logits: jax.Array, *, name: str) -> jax.Array:
+    """A number for each class, as [1, K] in the dtype of the logits [batch, K].
+
+    >>> class_array([0.5, 1.0], jnp.zeros([3, 2]), name='margins').tolist()
+    [[0.5, 1.0]]
+    """
+    array = jnp.asarray(values, logits.dtype)
+    return checked_floats(array, logits.shape[1:], name=name)[None, :]
+
+
 def checked_counts(counts: npt.ArrayLike, *, name: str = 'counts') -> npt.NDArray[np.float64]:
     """Returns counts [K] as host float64: finite, not negative, not all zero.
 

@@ -8,14 +8,25 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from ltjax.losses._arrays import at_least_float32, keep_examples
+from ltjax.losses._arrays import checked_floats, checked_labels
 
 _HIGHEST = jax.lax.Precision.HIGHEST
 
 
 def _deviations(features: ArrayLike, mean: ArrayLike) -> jax.Array:
     """[K, batch, C] deviations of each feature from each class mean."""
-    return at_least_float32(features)[None, :, :] - at_least_float32(mean)[:, None, :]
+    features = checked_floats(features, (None, None), name='features')
+    mean = checked_floats(mean, (None, features.shape[1]), name='mean')
+    return features[None, :, :] - mean[:, None, :]
+
+
+def _checked(
+    distances: ArrayLike, labels: ArrayLike, where: ArrayLike | None
+) -> tuple[jax.Array, jax.Array]:
+    """Distances and labels with masked examples zeroed."""
+    distances = checked_floats(distances, (None, None), name='distances', where=where)
+    batch, num_classes = distances.shape
+    return distances, checked_labels(labels, batch=batch, num_classes=num_classes, where=where)
 
 
 def squared_mahalanobis(features: ArrayLike, mean: ArrayLike, whitening: ArrayLike) -> jax.Array:
@@ -32,8 +43,9 @@ def squared_mahalanobis(features: ArrayLike, mean: ArrayLike, whitening: ArrayLi
     Returns:
       [batch, K].
 
-    LMD, equations 10 and 11 with the inverse that the name of the distance and the released code
-    give it.
+    Source: Pan et al. (LMD), 2025, equations 10 and 11.
+
+    Reading: with the inverse that the name of the distance and the released code give it.
 
     >>> squared_mahalanobis(jnp.array([[2.0]]), jnp.zeros([1, 1]), jnp.array([[[2.0]]])).tolist()
     [[16.0]]
@@ -55,7 +67,7 @@ def quadratic_form(features: ArrayLike, mean: ArrayLike, covariance: ArrayLike) 
     Returns:
       [batch, K].
 
-    LMD, equations 10 and 11 to the letter.
+    Source: Pan et al. (LMD), 2025, equations 10 and 11 to the letter.
 
     >>> quadratic_form(jnp.array([[2.0]]), jnp.zeros([1, 1]), jnp.array([[[0.25]]])).tolist()
     [[1.0]]
@@ -78,13 +90,12 @@ def attraction(
     Returns:
       [batch]; 0 with zero gradient for a masked example.
 
-    LMD, equation 10, whose 1/B is the mean over the batch.
+    Source: Pan et al. (LMD), 2025, equation 10, whose 1/B is the mean over the batch.
 
     >>> attraction(jnp.array([[1.0, 4.0, 6.0]]), jnp.array([1])).tolist()
     [4.0]
     """
-    distances = keep_examples(at_least_float32(distances), where)
-    labels = keep_examples(jnp.asarray(labels), where)
+    distances, labels = _checked(distances, labels, where)
     return jnp.take_along_axis(distances, labels[:, None], axis=1)[:, 0]
 
 
@@ -111,15 +122,17 @@ def repulsion(
     Returns:
       [batch]; 0 with zero gradient for a masked example or where no other class is kept.
 
-    LMD, equation 11, whose 1/B is the mean over the batch; the cap is ours.
+    Source: Pan et al. (LMD), 2025, equation 11, whose 1/B is the mean over the batch.
+
+    Reading: the cap is ours.
 
     >>> repulsion(jnp.array([[1.0, 4.0, 6.0]]), jnp.array([1])).tolist()
     [3.5]
     >>> repulsion(jnp.array([[1.0, 4.0, 6.0]]), jnp.array([1]), max_distance=2.0).tolist()
     [1.5]
     """
-    distances = keep_examples(at_least_float32(distances), where)
-    other = jnp.asarray(labels)[:, None] != jnp.arange(distances.shape[1])[None, :]
+    distances, labels = _checked(distances, labels, where)
+    other = labels[:, None] != jnp.arange(distances.shape[1])[None, :]
     if class_mask is not None:
         other = other & jnp.asarray(class_mask, bool)[None, :]
     distances = jnp.where(other, distances, 0)
@@ -138,8 +151,7 @@ def feature_distribution_consistency(
 ) -> jax.Array:
     """Feature distribution consistency (FDC), attraction minus repulsion, Psi_i - Phi_i.
 
-    Minimised, it draws features to their own class and pushes them from the others. (The authors'
-    released code minimises the negative of this.)
+    Minimised, it draws features to their own class and pushes them from the others.
 
     Args:
       distances: [batch, K], from `squared_mahalanobis` or `quadratic_form`.
@@ -151,8 +163,10 @@ def feature_distribution_consistency(
     Returns:
       [batch]; 0 with zero gradient for a masked example.
 
-    LMD, equations 10 to 12: its E-step loss is lambda_e times the mean of this plus the mean
-    cross-entropy through the frozen classifier.
+    Source: Pan et al. (LMD), 2025, equations 10 to 12: its E-step loss is lambda_e times the mean of
+    this plus the mean cross-entropy through the frozen classifier.
+
+    Reading: the paper's sign; the authors' released code minimises the negative of this.
 
     >>> distances = jnp.array([[1.0, 4.0, 6.0]])
     >>> feature_distribution_consistency(distances, jnp.array([0])).tolist()

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from ltjax.losses._arrays import at_least_float32, keep_examples
+from ltjax.losses._arrays import at_least_float32, checked_floats, keep_examples
 
 _HIGHEST = jax.lax.Precision.HIGHEST
 _TILE = 256  # rows of one class that are multiplied at a time; bounds the memory of a scatter
@@ -58,7 +58,12 @@ def class_gaussians(
       The Gaussians in the dtype of the features, at least float32. Beyond the result the memory is
       one more [N, C] array.
 
-    LMD, equation 6; the ridge as in its released code.
+    Raises:
+      ValueError: features or labels of another shape or dtype.
+
+    Source: Pan et al. (LMD), 2025, equation 6.
+
+    Reading: the ridge as in the released code; a class with one row is ours, there it divides by 0.
 
     >>> gaussians = class_gaussians(jnp.array([[0.0], [2.0], [5.0]]), jnp.array([0, 0, 1]), 2)
     >>> gaussians.mean.tolist(), gaussians.counts.tolist()
@@ -66,11 +71,16 @@ def class_gaussians(
     >>> [round(float(v), 4) for v in gaussians.covariance.ravel()]
     [2.01, 0.01]
     """
+    features = checked_floats(features, (None, None), name='features', where=where)
     labels = jnp.asarray(labels)
+    if labels.shape != features.shape[:1] or not jnp.issubdtype(labels.dtype, jnp.integer):
+        raise ValueError(
+            f'labels must be integers [{len(features)}], got {labels.dtype}{labels.shape}'
+        )
     counted = (labels >= 0) & (labels < num_classes)
     if where is not None:
         counted = counted & jnp.asarray(where, bool)
-    features = keep_examples(at_least_float32(features), counted)
+    features = keep_examples(features, counted)
     labels = jnp.where(counted, labels, num_classes)
 
     member = labels[:, None] == jnp.arange(num_classes)[None, :]
@@ -93,7 +103,9 @@ def with_expected_counts(gaussians: ClassGaussians, total: int) -> ClassGaussian
       gaussians: estimated without a ridge from `total` rows.
       total: N.
 
-    LMD, equation 7 to the letter; its released code divides by each class's own count.
+    Source: Pan et al. (LMD), 2025, equation 7 to the letter.
+
+    Reading: not the default; the released code divides by each class's own count.
 
     >>> gaussians = class_gaussians(jnp.array([[0.0], [2.0], [5.0]]), jnp.array([0, 0, 1]), 2)
     >>> [round(float(v), 4) for v in with_expected_counts(gaussians, 3).mean.ravel()]
@@ -154,8 +166,8 @@ def ema_decay(step: ArrayLike, *, decay: float = 0.999) -> jax.Array:
     Returns:
       The decay, of the shape of step, in the default float dtype.
 
-    LMD's released code, for the teacher and for the class Gaussians; Tarvainen & Valpola, "Mean
-    teachers are better role models", NeurIPS 2017.
+    Source: the released code of LMD, for the teacher and for the class Gaussians; Tarvainen &
+    Valpola, "Mean teachers are better role models", NeurIPS 2017.
 
     >>> [round(float(ema_decay(step)), 4) for step in (0, 1, 3, 100_000)]
     [0.0, 0.5, 0.75, 0.999]
@@ -175,7 +187,7 @@ def ema(old: Tree, new: Tree, alpha: ArrayLike) -> Tree:
       The average in the dtypes of old. Leaves that are not floating point, such as counts, are
       taken from new.
 
-    LMD, below equation 7 and Algorithm 1 line 7.
+    Source: Pan et al. (LMD), 2025, below equation 7 and Algorithm 1 line 7.
 
     >>> ema({'mean': jnp.array(1.0)}, {'mean': jnp.array(3.0)}, 0.5)['mean'].item()
     2.0
@@ -246,7 +258,7 @@ def reparameterise(mean: ArrayLike, cholesky: ArrayLike, noise: ArrayLike) -> ja
     Returns:
       [K, R, C].
 
-    LMD, section 3.4.1: v_k drawn from N(mean_k, cov_k).
+    Source: Pan et al. (LMD), 2025, section 3.4.1: v_k drawn from N(mean_k, cov_k).
 
     >>> draws = reparameterise(jnp.ones([1, 1]), 2 * jnp.ones([1, 1, 1]), jnp.ones([1, 3, 1]))
     >>> draws.ravel().tolist()
@@ -274,7 +286,7 @@ def virtual_features(
     Returns:
       Features [K R, C], class-major (R rows of class 0, then R of class 1), and labels [K R] int32.
 
-    LMD, section 3.4.1 and equation 8.
+    Source: Pan et al. (LMD), 2025, section 3.4.1 and equation 8.
 
     >>> mean, cholesky = jnp.zeros([2, 3]), jnp.zeros([2, 3, 3])
     >>> features, labels = virtual_features(jax.random.key(0), mean, cholesky, 2)

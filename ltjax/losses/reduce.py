@@ -47,7 +47,7 @@ def mean(values: ArrayLike, where: ArrayLike | None = None) -> jax.Array:
 
 
 def weighted_mean(values: ArrayLike, weights: ArrayLike) -> jax.Array:
-    """Weighted mean, sum_i w_i v_i / sum_i w_i.
+    """Weighted mean, sum_i w_i v_i / sum_i w_i; `weighted_batch_mean` divides by the batch.
 
     Args:
       values: [batch].
@@ -64,3 +64,27 @@ def weighted_mean(values: ArrayLike, weights: ArrayLike) -> jax.Array:
     weight_sum = weights.sum()
     counted = keep_examples(values, weights != 0)
     return (weights * counted).sum() / jnp.where(weight_sum == 0, 1, weight_sum)
+
+
+def weighted_batch_mean(
+    values: ArrayLike, weights: ArrayLike, where: ArrayLike | None = None
+) -> jax.Array:
+    """Mean of weighted values, sum_i w_i v_i / B: the weights of the batch need not sum to B.
+
+    Differs from `weighted_mean` as soon as the batch is not balanced; which of the two a method
+    uses is part of it.
+
+    Args:
+      values: [batch].
+      weights: [batch].
+      where: [batch] bool, True for the values that count, B of them; None counts all.
+
+    Returns:
+      Scalar; 0 with zero gradient if nothing counts.
+
+    >>> float(weighted_batch_mean(jnp.array([1.0, 2.0]), jnp.array([3.0, 1.0])))
+    2.5
+    """
+    values = keep_examples(at_least_float32(values), where)
+    weights = keep_examples(jnp.asarray(weights, values.dtype), where)
+    return mean(weights * values, where)

@@ -14,7 +14,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from ltjax.losses._arrays import at_least_float32, keep_examples
+from ltjax.losses._arrays import at_least_float32, checked_floats
+from ltjax.losses.distillation import kl_divergence
 
 
 def gram(vectors: ArrayLike) -> jax.Array:
@@ -63,6 +64,13 @@ def _gram_distance(student: jax.Array, teacher: jax.Array, normalise: bool) -> j
     return jnp.square(student_gram - teacher_gram).sum()
 
 
+def _checked_features(
+    student_features: ArrayLike, teacher_features: ArrayLike
+) -> tuple[jax.Array, jax.Array]:
+    student = checked_floats(student_features, (None, None), name='student_features')
+    return student, checked_floats(teacher_features, student.shape, name='teacher_features')
+
+
 def sample_relation(
     student_features: ArrayLike, teacher_features: ArrayLike, *, normalise: bool = True
 ) -> jax.Array:
@@ -79,13 +87,16 @@ def sample_relation(
     Returns:
       Scalar over the whole batch.
 
-    LMD, equation 4; row normalisation as in its released code.
+    Raises:
+      ValueError: another dtype or shape.
+
+    Source: Pan et al. (LMD), equation 4; row normalisation as in its released code.
 
     >>> features = jnp.array([[1.0, 0.0], [0.0, 1.0]])
     >>> float(sample_relation(features, jnp.array([[1.0, 0.0], [1.0, 0.0]]), normalise=False))
     1.0
     """
-    student, teacher = at_least_float32(student_features), at_least_float32(teacher_features)
+    student, teacher = _checked_features(student_features, teacher_features)
     return _gram_distance(student, teacher, normalise) / student.shape[0]
 
 
@@ -109,15 +120,15 @@ def channel_relation(
       Scalar over the whole batch.
 
     Raises:
-      ValueError: divisor is something else.
+      ValueError: another dtype or shape, or divisor is something else.
 
-    LMD, equation 5; row normalisation as in its released code.
+    Source: Pan et al. (LMD), equation 5; row normalisation as in its released code.
 
     >>> student, teacher = jnp.array([[1.0, 1.0]]), jnp.array([[1.0, 0.0]])
     >>> float(channel_relation(student, teacher, normalise=False))
     1.5
     """
-    student, teacher = at_least_float32(student_features), at_least_float32(teacher_features)
+    student, teacher = _checked_features(student_features, teacher_features)
     divisors = {'channels': student.shape[1], 'batch': student.shape[0]}
     if divisor not in divisors:
         raise ValueError(f"divisor must be 'channels' or 'batch', got {divisor!r}")
@@ -144,24 +155,21 @@ def probability_consistency(
       [batch]; 0 with zero gradient for a masked example.
 
     Raises:
-      ValueError: direction is something else.
+      ValueError: another dtype or shape, or direction is something else.
 
-    LMD, equation 3, whose 1/B is the mean over the batch.
+    Source: Pan et al. (LMD), equation 3, whose 1/B is the mean over the batch.
 
     >>> teacher = jnp.array([[0.0, 0.0]])
     >>> round(float(probability_consistency(jnp.array([[2.0, 0.0]]), teacher)[0]), 4)
     0.4338
     """
-    student = keep_examples(at_least_float32(student_logits), where)
-    teacher = keep_examples(jax.lax.stop_gradient(at_least_float32(teacher_logits)), where)
-    # Differences of log-softmax: the logarithm of a softmax is infinite at large logits.
-    log_s, log_t = jax.nn.log_softmax(student), jax.nn.log_softmax(teacher)
+    student = checked_floats(student_logits, (None, None), name='student_logits')
+    teacher = checked_floats(teacher_logits, student.shape, name='teacher_logits')
+    teacher = jax.lax.stop_gradient(teacher)
     if direction == 'teacher_to_student':
-        divergence = jnp.exp(log_t) * (log_t - log_s)
-    elif direction == 'student_to_teacher':
-        divergence = jnp.exp(log_s) * (log_s - log_t)
-    else:
-        raise ValueError(
-            f"direction must be 'teacher_to_student' or 'student_to_teacher', got {direction!r}"
-        )
-    return divergence.sum(axis=1)
+        return kl_divergence(teacher, student, where=where)
+    if direction == 'student_to_teacher':
+        return kl_divergence(student, teacher, where=where)
+    raise ValueError(
+        f"direction must be 'teacher_to_student' or 'student_to_teacher', got {direction!r}"
+    )

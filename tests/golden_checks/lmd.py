@@ -271,3 +271,29 @@ TOLERANCES: dict[str, Tolerances] = {
         '*': _INVERSE,
     },
 }
+
+COVERS: dict[str, tuple[str, ...]] = {
+    'lmd_relation': (
+        'softmax_cross_entropy',
+        'probability_consistency',
+        'sample_relation',
+        'channel_relation',
+        'mean',
+    ),
+    'lmd_ema_teacher': ('ema', 'ema_decay'),
+    'lmd_class_stats': ('class_gaussians',),
+    'lmd_dist_ema': ('ema', 'ema_decay'),
+    'lmd_vfc': ('class_gaussians', 'cholesky_factors', 'reparameterise', 'virtual_features'),
+    'lmd_fdc': (
+        'squared_mahalanobis',
+        'quadratic_form',
+        'attraction',
+        'repulsion',
+        'feature_distribution_consistency',
+        'cholesky_factors',
+        'whitening_matrices',
+        'generalized_cross_entropy',
+    ),
+    'lmd_gce': ('generalized_cross_entropy',),
+    'lmd_longtail_split': (),
+}

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Case:
     """A loss with arguments to try it on.
 
@@ -20,8 +20,9 @@ class Case:
       per_example: whether it returns a value [batch] for each example that depends on that example
         alone; set losses (contrastive, relation) do not.
       takes_where: whether it has a `where` mask.
-      logits: whether floats[0] are logits, to be tried at +-1e4.
-      smooth: whether finite differences agree with its gradient (not so with detached factors).
+      logits: whether floats[0] are logits, to be tried at +-1e4; others are tried at 0.
+      smooth: whether finite differences agree with its gradient; with detached factors they do not,
+        and a case that says so without need fails.
       equals: what it must agree with: pairs (description, function of the same arguments).
     """
 

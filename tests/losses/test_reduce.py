@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ltjax.losses import mean, total, weighted_mean
+from ltjax.losses.reduce import mean, total, weighted_batch_mean, weighted_mean
 
 VALUES = jnp.array([1.0, 2.0, 3.0, 10.0])
 WHERE = jnp.array([True, False, True, False])
@@ -41,3 +41,11 @@ def test_bfloat16_is_summed_in_float32():
     values = jnp.ones(1000, jnp.bfloat16)
     assert total(values).dtype == jnp.float32
     assert float(total(values)) == 1000
+
+
+def test_a_weighted_batch_mean_divides_by_the_examples_that_count():
+    weights = jnp.array([0.5, 1.0, 3.0, 1.0])
+    assert float(weighted_batch_mean(VALUES, weights)) == (0.5 + 2 + 9 + 10) / 4
+    masked = VALUES.at[1::2].set(jnp.nan)
+    assert float(weighted_batch_mean(masked, weights.at[1].set(jnp.nan), WHERE)) == 9.5 / 2
+    assert float(weighted_batch_mean(VALUES, weights, jnp.zeros(4, bool))) == 0

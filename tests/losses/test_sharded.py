@@ -30,7 +30,6 @@ SCALARS = {
     'probability_consistency': lambda s, t, y, w: losses.mean(
         losses.probability_consistency(s, t, where=w), w
     ),
-    'cross_entropy': lambda s, t, y, w: losses.mean(losses.softmax_cross_entropy(s, y, where=w), w),
     'gaussians': gaussian_score,
 }
 

@@ -1,0 +1,43 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ltjax.losses import branches, heads
+
+BATCH, WIDTH, CLASSES = 4, 3, 5
+keys = jax.random.split(jax.random.key(0), 3)
+ORDINARY = jax.random.normal(keys[0], (BATCH, WIDTH))
+REVERSED = jax.random.normal(keys[1], (BATCH, WIDTH))
+WEIGHT = jax.random.normal(keys[2], (CLASSES, 2 * WIDTH))
+BIAS = jnp.arange(CLASSES, dtype=jnp.float32)
+
+
+def test_each_end_of_alpha_hears_one_branch_alone():
+    ordinary = branches.bilateral_logits(ORDINARY, REVERSED, WEIGHT, BIAS, alpha=1.0)
+    want = heads.linear_logits(2 * ORDINARY, WEIGHT[:, :WIDTH], BIAS)
+    np.testing.assert_allclose(ordinary, want, rtol=1e-5, atol=1e-5)
+    reversed_ = branches.bilateral_logits(ORDINARY, REVERSED, WEIGHT, BIAS, alpha=0.0)
+    want = heads.linear_logits(2 * REVERSED, WEIGHT[:, WIDTH:], BIAS)
+    np.testing.assert_allclose(reversed_, want, rtol=1e-5, atol=1e-5)
+
+
+def test_inference_hears_both_branches_as_they_are():
+    both = jnp.concatenate([ORDINARY, REVERSED], axis=1)
+    logits = branches.bilateral_logits(ORDINARY, REVERSED, WEIGHT)
+    np.testing.assert_allclose(logits, heads.linear_logits(both, WEIGHT), rtol=1e-5, atol=1e-5)
+
+
+def test_alpha_may_be_traced():
+    mixed = jax.jit(
+        lambda alpha: branches.bilateral_logits(ORDINARY, REVERSED, WEIGHT, alpha=alpha)
+    )
+    want = branches.bilateral_logits(ORDINARY, REVERSED, WEIGHT, alpha=0.3)
+    np.testing.assert_allclose(mixed(0.3), want, rtol=1e-5, atol=1e-5)
+
+
+def test_branches_of_another_batch_are_refused():
+    with pytest.raises(ValueError, match='reversed_features must have shape'):
+        branches.bilateral_logits(ORDINARY, REVERSED[1:], WEIGHT)
+    with pytest.raises(ValueError, match='weight must have shape'):
+        branches.bilateral_logits(ORDINARY, REVERSED, WEIGHT[:, 1:])
