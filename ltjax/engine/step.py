@@ -12,6 +12,7 @@ from flax import nnx
 from ltjax import sharding
 from ltjax.engine.stage import Batch, Update, View
 from ltjax.engine.state import TrainState, parameter_filter
+from ltjax.models import set_key
 
 Step = Callable[
     [TrainState, Batch, jax.Array, Any],
@@ -49,6 +50,7 @@ def make_step(update: Update, graphdef: nnx.GraphDef, mesh: jax.sharding.Mesh) -
         def objective(trainable: nnx.State) -> tuple[jax.Array, Any]:
             model = nnx.merge(graphdef, trainable, statistics, frozen, copy=True)
             set_batch_norm(model, update.batch_norm)
+            set_key(model, key_for(key, 'model'))
             loss = update.loss_fn(model, state.extra, batch, key_for(key, 'loss'), step)
             extra = state.extra if loss.extra is None else loss.extra
             return loss.value, (dict(loss.logged), extra, nnx.state(model, nnx.BatchStat))

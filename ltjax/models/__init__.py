@@ -10,25 +10,44 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from ltjax import errors
-from ltjax.models.layers import ImageClassifier, Outputs
+from ltjax.models.convnext import ConvNeXt
+from ltjax.models.efficientnet_lite import EfficientNetLite0
+from ltjax.models.layers import ImageClassifier, Outputs, set_key
 from ltjax.models.resnet import ResNet
 from ltjax.models.resnet_cifar import CifarResNet32
 from ltjax.models.small_cnn import SmallCNN
 
-__all__ = ['ImageClassifier', 'Outputs', 'create', 'names']
+__all__ = ['ImageClassifier', 'Outputs', 'create', 'names', 'set_key']
+
+_RESNET = ('stem', 'remat')
+_CONVNEXT = ('stem', 'drop_path_rate', 'remat')
 
 # Each model with the options that it alone takes.
 _MODELS: Mapping[str, tuple[Callable[..., ImageClassifier], tuple[str, ...]]] = MappingProxyType(
     {
         'small_cnn': (SmallCNN, ('width',)),
-        'resnet18': (functools.partial(ResNet, (2, 2, 2, 2), bottleneck=False), ('stem',)),
-        'resnet34': (functools.partial(ResNet, (3, 4, 6, 3), bottleneck=False), ('stem',)),
-        'resnet50': (functools.partial(ResNet, (3, 4, 6, 3), bottleneck=True), ('stem',)),
+        'resnet18': (functools.partial(ResNet, (2, 2, 2, 2), bottleneck=False), _RESNET),
+        'resnet34': (functools.partial(ResNet, (3, 4, 6, 3), bottleneck=False), _RESNET),
+        'resnet50': (functools.partial(ResNet, (3, 4, 6, 3), bottleneck=True), _RESNET),
         'resnext50_32x4d': (
             functools.partial(ResNet, (3, 4, 6, 3), bottleneck=True, groups=32, group_width=4),
-            ('stem',),
+            _RESNET,
         ),
         'resnet32_cifar': (CifarResNet32, ()),
+        'resnet32_cifar_normed': (functools.partial(CifarResNet32, cosine=True), ()),
+        'convnext_tiny': (
+            functools.partial(ConvNeXt, (3, 3, 9, 3), (96, 192, 384, 768)),
+            _CONVNEXT,
+        ),
+        'convnext_small': (
+            functools.partial(ConvNeXt, (3, 3, 27, 3), (96, 192, 384, 768)),
+            _CONVNEXT,
+        ),
+        'convnext_base': (
+            functools.partial(ConvNeXt, (3, 3, 27, 3), (128, 256, 512, 1024)),
+            _CONVNEXT,
+        ),
+        'efficientnet_lite0': (EfficientNetLite0, ('stem',)),
     }
 )
 
@@ -55,8 +74,9 @@ def create(
       channels: of the images, for example 1 (grey) or 3 (colour).
       rngs: its 'params' stream initialises the weights.
       dtype: computation dtype; parameters are float32.
-      **options: the model's own: `stem` ('imagenet' or 'cifar') of the torchvision ResNets, `width`
-        of 'small_cnn'.
+      **options: the model's own: `stem` ('imagenet' or 'cifar') and `remat` of ResNets and
+        ConvNeXts, `drop_path_rate` of ConvNeXts, `stem` of 'efficientnet_lite0', `width` of
+        'small_cnn'.
 
     Raises:
       UserError: for a name or an option that does not exist, or a value the option cannot take.

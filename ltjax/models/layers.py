@@ -1,5 +1,6 @@
 """What every model here shares: the interface, batch normalisation, convolution and pooling."""
 
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import jax
@@ -7,6 +8,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.nn.initializers import Initializer, variance_scaling
 from jax.typing import DTypeLike
+
+from ltjax.models.convolution import convolve
 
 # He et al. 2015, "Delving Deep into Rectifiers", eq. 10 (fan-in) and eq. 14 (fan-out).
 HE_FAN_IN = variance_scaling(2.0, 'fan_in', 'normal')
@@ -34,7 +37,7 @@ class ImageClassifier(nnx.Module):
       dtype: computation dtype.
     """
 
-    classifier: nnx.Linear
+    classifier: nnx.Module
     feature_dim: int
     dtype: jnp.dtype
 
@@ -48,11 +51,14 @@ class ImageClassifier(nnx.Module):
         """
         raise NotImplementedError
 
+    def pool(self, last: jax.Array) -> jax.Array:
+        """Returns features [B, C] of the last stage's output, here its average over space."""
+        return global_average(last)
+
     def encode(self, images: jax.Array) -> jax.Array:
-        """Returns features [B, C]: the last stage's output averaged over space."""
-        maps = self.feature_maps(images)
-        last = maps[f'stage{len(maps) - 1}']
-        return jnp.mean(last.astype(at_least_float32(last.dtype)), axis=(1, 2))
+        """Returns features [B, C] of `images`: what the classifier sees."""
+        *_, last = self.feature_maps(images).values()
+        return self.pool(last)
 
     def classify(self, features: jax.Array) -> jax.Array:
         """Returns logits [B, K] of features [B, C]."""
@@ -135,6 +141,40 @@ def at_least_float32(dtype: DTypeLike) -> jnp.dtype:
     return jnp.promote_types(dtype, jnp.float32)
 
 
+def set_key(model: nnx.Module, key: jax.Array) -> None:
+    """Gives `model` the key that its training mode draws from, in place.
+
+    A model keeps no random state, so that its parameters and statistics are all there is to save: a
+    training step gives its copy of the model a key of its own. One key serves any number of calls;
+    each draws anew. Without random layers, or in inference mode, the key has no effect.
+    """
+    model.set_attributes(nnx.Dropout, rngs=nnx.Rngs(key), raise_if_not_found=False)
+
+
+def global_average(x: jax.Array) -> jax.Array:
+    """Returns the average over space [B, C] of `x` [B, H, W, C], in float32 at least."""
+    return jnp.mean(x.astype(at_least_float32(x.dtype)), axis=(1, 2))
+
+
+def run_blocks(blocks: Iterable[nnx.Module], x: jax.Array, *, remat: bool) -> jax.Array:
+    """Returns `x` after all `blocks`, one after another.
+
+    Args:
+      blocks: a stage.
+      x: [B, H, W, C].
+      remat: keep only what goes into a block, and compute its inside again for the gradient: less
+        memory, about a third more time.
+    """
+    call = nnx.remat(_call) if remat else _call
+    for block in blocks:
+        x = call(block, x)
+    return x
+
+
+def _call(block: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Array:
+    return block(x)
+
+
 def conv(
     inputs: int,
     outputs: int,
@@ -142,21 +182,25 @@ def conv(
     *,
     stride: int = 1,
     groups: int = 1,
+    padding: str | int | None = None,
+    bias: bool = False,
     init: Initializer = HE_FAN_OUT,
     dtype: DTypeLike = jnp.float32,
     rngs: nnx.Rngs,
 ) -> nnx.Conv:
-    """Returns a square convolution without bias, padded by (kernel - 1) / 2 on every side.
+    """Returns a square convolution, by default without bias and padded for an odd kernel.
 
-    The padding is the same on both sides at every stride, as in PyTorch; 'SAME' would pad a
-    stride-2 convolution of an even-sized image on one side only.
+    The padding is the same on both sides at every stride, as in PyTorch; 'SAME' pads a stride-2
+    convolution of an even-sized image on one side only, as in TensorFlow.
 
     Args:
       inputs: channels in.
       outputs: channels out.
-      kernel: odd side length.
+      kernel: side length.
       stride: along height and width.
       groups: number of channel groups.
+      padding: pixels on every side, by default (kernel - 1) / 2; or 'SAME' or 'VALID'.
+      bias: adds a bias, zero at first.
       init: draws the kernel [kernel, kernel, inputs / groups, outputs].
       dtype: computation dtype.
       rngs: its 'params' stream is drawn from.
@@ -166,11 +210,12 @@ def conv(
         outputs,
         (kernel, kernel),
         strides=stride,
-        padding=kernel // 2,
+        padding=kernel // 2 if padding is None else padding,
         feature_group_count=groups,
-        use_bias=False,
+        use_bias=bias,
         dtype=dtype,
         kernel_init=init,
+        conv_general_dilated=convolve,
         rngs=rngs,
     )
 

@@ -8,7 +8,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from ltjax.errors import UserError
-from ltjax.models.layers import BatchNorm, ImageClassifier, conv, linear
+from ltjax.models.layers import BatchNorm, ImageClassifier, conv, linear, run_blocks
 
 STAGE_WIDTHS = (64, 128, 256, 512)
 
@@ -104,6 +104,7 @@ class ResNet(ImageClassifier):
         num_classes: int,
         channels: int = 3,
         stem: str = 'imagenet',
+        remat: bool = False,
         dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ) -> None:
@@ -118,6 +119,7 @@ class ResNet(ImageClassifier):
           channels: of the images.
           stem: 'imagenet' (7x7 at stride 2, then 3x3 max-pooling at stride 2), or 'cifar' (3x3 at
             stride 1, no pooling) for images of 32 pixels or so.
+          remat: compute the inside of a block again for the gradient rather than keep it.
           dtype: computation dtype.
           rngs: its 'params' stream is drawn from.
 
@@ -127,6 +129,7 @@ class ResNet(ImageClassifier):
         if stem not in ('imagenet', 'cifar'):
             raise UserError(f"unknown stem {stem!r}: choose 'imagenet' or 'cifar'.")
         self.dtype = jnp.dtype(dtype)
+        self.remat = remat
         self.pool_stem = stem == 'imagenet'
         kernel, stride = (7, 2) if stem == 'imagenet' else (3, 1)
         inputs = STAGE_WIDTHS[0]
@@ -167,7 +170,6 @@ class ResNet(ImageClassifier):
             x = nnx.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
         maps = {'stem': x}
         for stage in range(1, len(STAGE_WIDTHS) + 1):
-            for block in getattr(self, f'layer{stage}'):
-                x = block(x)
+            x = run_blocks(getattr(self, f'layer{stage}'), x, remat=self.remat)
             maps[f'stage{stage}'] = x
         return maps

@@ -35,6 +35,29 @@ class CifarBlock(nnx.Module):
         return nnx.relu(x + shortcut)
 
 
+class CosineClassifier(nnx.Module):
+    """Logits are the cosines of the angles between features and class weights, without a scale.
+
+    Source: the normalised linear layer of Cao et al. 2019 (LDAM-DRW), whose loss brings the scale.
+
+    Attributes:
+      kernel: parameters [inputs, outputs], of unit columns at first.
+    """
+
+    def __init__(self, inputs: int, outputs: int, *, rngs: nnx.Rngs) -> None:
+        drawn = jax.random.uniform(rngs.params(), (inputs, outputs), minval=-1.0, maxval=1.0)
+        self.kernel = nnx.Param(_unit_length(drawn, axis=0))
+
+    def __call__(self, features: jax.Array) -> jax.Array:
+        return _unit_length(features, axis=1) @ _unit_length(self.kernel[...], axis=0)
+
+
+def _unit_length(x: jax.Array, *, axis: int) -> jax.Array:
+    """Returns `x` divided by max(its L2 norm, 1e-12); its gradient is finite at zero, too."""
+    squares = jnp.sum(jnp.square(x), axis=axis, keepdims=True)
+    return x * jax.lax.rsqrt(jnp.maximum(squares, 1e-24))
+
+
 class CifarResNet32(ImageClassifier):
     """ResNet-32 for images of 32 pixels: three stages of five blocks, 64 features.
 
@@ -47,14 +70,16 @@ class CifarResNet32(ImageClassifier):
         *,
         num_classes: int,
         channels: int = 3,
+        cosine: bool = False,
         dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ) -> None:
-        """Draws the weights: He normal over fan-in, the classifier's too.
+        """Draws the weights: He normal over fan-in, the linear classifier's too.
 
         Args:
           num_classes: K.
           channels: of the images.
+          cosine: the classifier is a `CosineClassifier`, not a linear layer.
           dtype: computation dtype.
           rngs: its 'params' stream is drawn from.
         """
@@ -70,7 +95,10 @@ class CifarResNet32(ImageClassifier):
                 inputs = width
             setattr(self, f'layer{stage}', nnx.List(blocks))
         self.feature_dim = inputs
-        self.classifier = linear(inputs, num_classes, init=HE_FAN_IN, rngs=rngs)
+        if cosine:
+            self.classifier = CosineClassifier(inputs, num_classes, rngs=rngs)
+        else:
+            self.classifier = linear(inputs, num_classes, init=HE_FAN_IN, rngs=rngs)
 
     def feature_maps(self, images: jax.Array) -> dict[str, jax.Array]:
         """Returns 'stem' and 'stage1' to 'stage3'."""

@@ -1,29 +1,35 @@
-"""PyTorch's names and layouts for a model's weights, in and out."""
+"""A model's weights as PyTorch's tensors, in and out, in the layouts of several libraries."""
 
 from collections.abc import Hashable, Iterable, Mapping
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from ltjax.errors import UserError
+from ltjax.errors import UserError, unknown
 from ltjax.models.layers import ImageClassifier
-from ltjax.models.resnet import ResNet
-from ltjax.models.resnet_cifar import CifarResNet32
+from ltjax.models.resnet_cifar import CosineClassifier
+from ltjax.models.torch_names import layouts, torch_key
 
-# torchvision and timm call a ResNet's classifier 'fc', LDAM-DRW's CIFAR networks 'linear'.
-_CLASSIFIER_NAMES: Mapping[type, str] = {ResNet: 'fc', CifarResNet32: 'linear'}
-_LEAF_NAMES = {
-    'kernel': 'weight',
-    'scale': 'weight',
-    'bias': 'bias',
-    'mean': 'running_mean',
-    'var': 'running_var',
-}
-_SHORTCUT_NAMES = {'conv': '0', 'bn': '1'}
 _MOST_LISTED = 10
 
 _WEIGHTS = (nnx.Param, nnx.BatchStat)
+
+
+def layout_of(model: ImageClassifier, keys: Iterable[str]) -> str:
+    """Returns the layout, one of `torch_names.layouts`, that most of the state-dict keys fit.
+
+    'torchvision' and 'timm' are those libraries', 'original' that of the network's authors. Where
+    two fit equally (torchvision's and timm's ResNets have the same keys), it is the first.
+    """
+    given = set(keys)
+    paths = [path for path, _ in _variables(model)]
+
+    def fitting(layout: str) -> int:
+        return len(given.intersection(torch_key(model, path, layout) for path in paths))
+
+    return max(layouts(model), key=fitting)
 
 
 def from_torch(model: ImageClassifier, tensors: Mapping[str, np.ndarray]) -> nnx.State:
@@ -34,28 +40,30 @@ def from_torch(model: ImageClassifier, tensors: Mapping[str, np.ndarray]) -> nnx
 
     Args:
       model: tells which tensors there must be.
-      tensors: floating arrays by state-dict key, in PyTorch's layouts (convolutions [out, in /
-        groups, height, width], linear layers [out, in]); `num_batches_tracked` is ignored.
+      tensors: floating arrays by state-dict key, in any layout of the model's family, with
+        PyTorch's axes (convolutions [out, in / groups, height, width], linear layers [out, in]);
+        `num_batches_tracked` is ignored.
 
     Raises:
       UserError: if a tensor is missing, unknown, not floating, or of another shape.
     """
-    flat = list(nnx.to_flat_state(nnx.state(model, _WEIGHTS)))
-    keys = [torch_key(model, path) for path, _ in flat]
+    layout = layout_of(model, tensors)
+    flat = _variables(model)
+    keys = [torch_key(model, path, layout) for path, _ in flat]
     given = {key for key in tensors if not key.endswith('num_batches_tracked')}
     missing = [key for key in keys if key not in given]
-    unknown = sorted(given.difference(keys))
+    strange = sorted(given.difference(keys))
     unfit = []
-    for key, (_, variable) in zip(keys, flat, strict=True):
+    for key, (path, variable) in zip(keys, flat, strict=True):
         if key in given:
-            expected = _torch_shape(variable.shape)
+            expected = _to_torch_axes(model, path, key, np.empty(variable.shape, np.void)).shape
             if tensors[key].shape != expected:
                 unfit.append(f'{key} {tensors[key].shape}, not {expected}')
             elif not jnp.issubdtype(tensors[key].dtype, jnp.floating):
                 unfit.append(f'{key} of type {tensors[key].dtype}')
     faults = [
         f'{kind} {_listed(names)}'
-        for kind, names in (('missing', missing), ('unknown', unknown), ('unfit', unfit))
+        for kind, names in (('missing', missing), ('unknown', strange), ('unfit', unfit))
         if names
     ]
     if faults:
@@ -64,49 +72,67 @@ def from_torch(model: ImageClassifier, tensors: Mapping[str, np.ndarray]) -> nnx
             'make the model with the architecture, channels and classes of the weights.'
         )
     return nnx.from_flat_state(
-        (path, variable.replace(jnp.asarray(_from_torch_layout(tensors[key]), variable.dtype)))
+        (
+            path,
+            variable.replace(
+                jnp.asarray(_from_torch_axes(model, path, tensors[key]), variable.dtype)
+            ),
+        )
         for key, (path, variable) in zip(keys, flat, strict=True)
     )
 
 
-def to_torch(model: ImageClassifier) -> dict[str, np.ndarray]:
-    """Returns the model's parameters and running statistics as `from_torch` takes them."""
-    return {
-        torch_key(model, path): _to_torch_layout(np.asarray(variable[...]))
-        for path, variable in nnx.to_flat_state(nnx.state(model, _WEIGHTS))
-    }
-
-
-def torch_key(model: ImageClassifier, path: Iterable[Hashable]) -> str:
-    """Returns the state-dict key of the variable at `path` of `model`.
+def to_torch(model: ImageClassifier, layout: str | None = None) -> dict[str, np.ndarray]:
+    """Returns the model's parameters and running statistics as `from_torch` takes them.
 
     Args:
-      model: its class decides what the classifier is called.
-      path: as nnx gives it, for example ('layer1', 0, 'conv1', 'kernel').
+      model: any of this package's.
+      layout: one of `torch_names.layouts`; None is the first of them.
+
+    Raises:
+      UserError: the model's family has no such layout.
     """
-    parts = [str(part) for part in path]
-    parts[-1] = _LEAF_NAMES[parts[-1]]
-    if parts[0] == 'classifier':
-        parts[0] = _CLASSIFIER_NAMES.get(type(model), parts[0])
-    if 'downsample' in parts:
-        parts[-2] = _SHORTCUT_NAMES[parts[-2]]
-    return '.'.join(parts)
+    known = layouts(model)
+    if layout is None:
+        layout = known[0]
+    elif layout not in known:
+        raise unknown(f'layout of {type(model).__name__}', layout, known)
+    tensors = {}
+    for path, variable in _variables(model):
+        key = torch_key(model, path, layout)
+        tensors[key] = _to_torch_axes(model, path, key, np.asarray(variable[...]))
+    return tensors
 
 
-def _from_torch_layout(value: np.ndarray) -> np.ndarray:
+def _variables(model: ImageClassifier) -> list[tuple[tuple[Any, ...], Any]]:
+    """Returns (path, variable) pairs."""
+    return list(nnx.to_flat_state(nnx.state(model, _WEIGHTS)))
+
+
+def _from_torch_axes(
+    model: ImageClassifier, path: tuple[Hashable, ...], value: np.ndarray
+) -> np.ndarray:
     if value.ndim == 4:
         return value.transpose(2, 3, 1, 0)
-    return value.T
+    if path[-1] == 'layer_scale':
+        return value.reshape(-1)
+    return value if _is_cosine_kernel(model, path) else value.T
 
 
-def _to_torch_layout(value: np.ndarray) -> np.ndarray:
+def _to_torch_axes(
+    model: ImageClassifier, path: tuple[Hashable, ...], key: str, value: np.ndarray
+) -> np.ndarray:
     if value.ndim == 4:
         return value.transpose(3, 2, 0, 1)
-    return value.T
+    if key.endswith('layer_scale'):
+        # torchvision's has the axes of a map, [C, 1, 1]; others call it gamma and have [C].
+        return value[:, None, None]
+    return value if _is_cosine_kernel(model, path) else value.T
 
 
-def _torch_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
-    return _to_torch_layout(np.empty(shape, np.void)).shape
+def _is_cosine_kernel(model: ImageClassifier, path: tuple[Hashable, ...]) -> bool:
+    # The one matrix that is [in, out] in PyTorch, too.
+    return path[0] == 'classifier' and isinstance(model.classifier, CosineClassifier)
 
 
 def _listed(names: list[str]) -> str:

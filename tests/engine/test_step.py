@@ -15,6 +15,7 @@ from ltjax.data import augment
 from ltjax.engine.stage import Loss, Update
 from ltjax.engine.state import TRAINABLE, TrainState, flatten, parameter_filter, with_parameters
 from ltjax.engine.step import key_for, make_forward, make_step, set_batch_norm
+from ltjax.models.convnext import ConvNeXt
 
 BATCH = 16
 
@@ -135,6 +136,34 @@ def test_the_loss_may_change_the_extra_state(model):
     )
     _, state, _ = take_steps(model, doubled)
     assert state.extra['twice'] == 2 * (np.arange(BATCH) % 3).sum()
+
+
+def test_stochastic_depth_draws_from_the_key_of_the_step_in_batch_mode_only():
+    def loss_fn(model, extra, batch, key, step):
+        return Loss(losses.mean(jnp.square(model(batch['view']).logits)))
+
+    deep = ConvNeXt(
+        (1, 2),
+        (4, 8),
+        num_classes=3,
+        channels=1,
+        stem='cifar',
+        drop_path_rate=0.5,
+        rngs=nnx.Rngs(0),
+    )
+    for stage in deep.stages:
+        for block in stage.blocks:
+            block.layer_scale[...] = jnp.ones_like(block.layer_scale[...])
+    deep = nnx.split(deep)
+    update = dataclasses.replace(UPDATE, loss_fn=loss_fn, optimizer=optax.set_to_zero())
+    update = dataclasses.replace(update, views={'view': augment.view('none', mean=(0,), std=(1,))})
+    for mode, draws in (('batch', True), ('running', False)):
+        update = dataclasses.replace(update, batch_norm=mode)
+        first, again, second = (
+            take_steps(deep, update, 1, first=step)[2]['loss'] for step in (0, 0, 1)
+        )
+        assert first == again
+        assert (first != second) == draws
 
 
 def test_after_step_sees_the_moved_parameters(model):

@@ -6,6 +6,7 @@ over the largest absolute reference.
 """
 
 import collections
+import functools
 import hashlib
 import pathlib
 from collections.abc import Mapping
@@ -17,10 +18,17 @@ import optax
 from flax import nnx
 
 from ltjax import models
-from ltjax.models.weights import from_torch, to_torch
+from ltjax.models.layers import global_average
+from ltjax.models.weights import from_torch, layout_of, to_torch
 
 KEYS = pathlib.Path(__file__).parents[1] / 'golden' / 'models'
-ARCHITECTURES = ('resnet18', 'resnet34', 'resnet50', 'resnext50_32x4d', 'resnet32_cifar')
+LAYOUTS = {'torchvision': 'torchvision', 'timm': 'timm', 'ldam-drw': 'original'}
+EPSPROBE_CONVOLUTIONS = ('features.0.', 'features.2.1.', 'features.4.1.', 'features.6.1.')
+# A network is compiled for one or two calls.
+QUICK_COMPILATION = {
+    'xla_backend_optimization_level': 0,
+    'xla_llvm_disable_expensive_passes': True,
+}
 
 EVAL_TOLERANCE = 1e-5
 STAGE_TOLERANCE = 1e-4
@@ -55,25 +63,27 @@ def check(path: pathlib.Path) -> None:
     with np.load(path, allow_pickle=False) as stored:
         golden = Golden({key: stored[key] for key in stored.files})
     arch = str(golden['arch'])
-    assert arch in ARCHITECTURES, f'no check for {arch}'
+    name = arch.removesuffix('_timm')
+    assert name in models.names(), f'no check for {arch}'
     assert str(golden['recipe']) == 'ltjax-golden-v1'
-    assert str(golden['naming']) == ('ldam-drw' if arch == 'resnet32_cifar' else 'torchvision')
 
+    cases = golden['cases'].tolist()
     tensors, identical = _checked_weights(golden, _read_keys(KEYS / f'keys_{arch}.txt'))
     abstract = nnx.eval_shape(
         lambda: models.create(
-            arch,
+            name,
             num_classes=int(golden['num_classes']),
-            channels=tensors['conv1.weight'].shape[1],
+            channels=int(golden[f'{cases[0]}/input_shape'][1]),
             rngs=nnx.Rngs(0),
         )
     )
+    layout = layout_of(abstract, tensors)
+    assert layout == LAYOUTS[str(golden['naming'])]
     state = from_torch(abstract, tensors)
     parameters = nnx.filter_state(state, nnx.Param)
     assert sum(value.size for value in jax.tree.leaves(parameters)) == golden['num_params']
 
     with jax.default_matmul_precision('highest'):
-        cases = golden['cases'].tolist()
         for case in cases:
             case_state = state
             if case == 'epsprobe':
@@ -82,8 +92,9 @@ def check(path: pathlib.Path) -> None:
                 assert not identical or digest == _sha256(probed.values()), 'epsprobe weights'
                 case_state = from_torch(abstract, probed)
             _check_eval(golden, case, abstract, case_state, with_stages=case == cases[0])
-        if any(key.startswith('train/') for key in golden):
-            _check_train(golden, abstract, state)
+        for case in ('train', 'grad'):
+            if f'{case}/loss_f64' in golden:
+                _check_gradients(golden, case, abstract, state, layout)
 
     unchecked = sorted(set(golden) - golden.used)
     assert not unchecked, f'{path.name}: no check for {", ".join(unchecked)}'
@@ -109,6 +120,8 @@ def _draw_weights(shapes: Mapping[str, tuple[int, ...]], seed: int) -> dict[str,
         value = rng.standard_normal(shape)
         if key.endswith('running_var'):
             value = 1 + 0.1 * np.abs(value)
+        elif key.endswith(('layer_scale', 'gamma')):
+            value = 0.5 + 0.1 * value
         elif key.endswith(('running_mean', 'bias')):
             value = 0.1 * value
         elif value.ndim == 1:
@@ -144,6 +157,10 @@ def _epsprobe(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Returns weights that make activations so small that the normalisation's epsilon matters."""
 
     def factor(key, value):
+        if any(name.startswith('features.') for name in tensors):
+            small = key.startswith(EPSPROBE_CONVOLUTIONS)
+            small |= key.endswith(('layer_scale', '.block.0.bias'))
+            return np.float32(2**-10 if small else 1)
         if key.endswith('running_var'):
             return np.float32(2**-14)
         if value.ndim == 4 or key.endswith('running_mean'):
@@ -172,17 +189,31 @@ def _assert_near(name: str, got, want: np.ndarray, tolerance: float) -> None:
     assert error <= tolerance, f'{name}: error {error:.2g}, allowed {tolerance:.0e}'
 
 
-def _assert_outputs(golden: Golden, case: str, outputs, tolerance: float) -> None:
+def _last_stage(maps) -> str:
+    return max(maps.keys() - {'stem'})
+
+
+def _assert_outputs(golden: Golden, case: str, outputs, maps, tolerance: float) -> None:
     """Compares with float64; PyTorch's own float32 values have to pass the same test."""
-    for name, got in (('logits', outputs.logits), ('pooled', outputs.features)):
+    results = {'logits': outputs.logits, 'pooled': global_average(maps[_last_stage(maps)])}
+    # A network with a norm before its classifier takes the normalised average for its features.
+    has_norm = any(key.endswith('pooled_norm_f64') for key in golden)
+    if f'{case}/pooled_norm_f64' in golden or not has_norm:
+        results['pooled_norm' if has_norm else 'pooled'] = outputs.features
+    for name, got in results.items():
         want = golden[f'{case}/{name}_f64']
         _assert_near(f'{case}/{name}', got, want, tolerance)
         if f'{case}/{name}_f32' in golden:
             _assert_near(f'{case}/{name}_f32', golden[f'{case}/{name}_f32'], want, tolerance)
 
 
-@nnx.jit
 def _outputs_and_maps(model, images):
+    return _run(*nnx.split(model), images)
+
+
+@functools.partial(jax.jit, static_argnums=0, compiler_options=QUICK_COMPILATION)
+def _run(graphdef, state, images):
+    model = nnx.merge(graphdef, state)
     return model(images), model.feature_maps(images)
 
 
@@ -190,7 +221,7 @@ def _check_eval(golden: Golden, case: str, abstract, state, *, with_stages: bool
     model = nnx.merge(nnx.graphdef(abstract), state, copy=True)
     model.eval()
     outputs, maps = _outputs_and_maps(model, _images(golden, case))
-    _assert_outputs(golden, case, outputs, EVAL_TOLERANCE)
+    _assert_outputs(golden, case, outputs, maps, EVAL_TOLERANCE)
     if not with_stages:
         return
     for stage, values in maps.items():
@@ -208,49 +239,60 @@ def _check_eval(golden: Golden, case: str, abstract, state, *, with_stages: bool
             _assert_near(f'{prefix}_{name}', got, golden[f'{prefix}_{name}'], STAGE_TOLERANCE)
 
 
-def _check_train(golden: Golden, abstract, state) -> None:
-    """One forward and backward pass in training mode, and the statistics it leaves behind."""
-    assert golden['train/relu_min_abs'] > 0
-    images, labels = _images(golden, 'train'), jnp.asarray(golden['train/labels'])
-    abstract.train()
+def _check_gradients(golden: Golden, case: str, abstract, state, layout: str) -> None:
+    """One forward and backward pass, for 'train' in training mode with the statistics it leaves."""
+    images, labels = _images(golden, case), jnp.asarray(golden[f'{case}/labels'])
+    if case == 'train':
+        assert golden['train/relu_min_abs'] > 0
+        abstract.train()
+    else:
+        abstract.eval()
     graphdef, _ = nnx.split(abstract)
     parameters, statistics = nnx.split_state(state, nnx.Param, nnx.BatchStat)
 
     def loss_fn(parameters):
         model = nnx.merge(graphdef, parameters, statistics, copy=True)
-        outputs = model(images)
+        maps = model.feature_maps(images)
+        features = model.pool(maps[_last_stage(maps)])
+        outputs = models.Outputs(features, model.classify(features))
         loss = optax.softmax_cross_entropy_with_integer_labels(outputs.logits, labels).mean()
-        return loss, (outputs, nnx.state(model, nnx.BatchStat))
+        return loss, (outputs, maps, nnx.state(model, nnx.BatchStat))
 
-    step = jax.jit(jax.value_and_grad(loss_fn, has_aux=True))
-    (loss, (outputs, updated)), gradients = step(parameters)
+    gradient_fn = jax.value_and_grad(loss_fn, has_aux=True)
+    step = jax.jit(gradient_fn, compiler_options=QUICK_COMPILATION)
+    (loss, (outputs, maps, updated)), gradients = step(parameters)
 
-    _assert_outputs(golden, 'train', outputs, TRAIN_TOLERANCE)
-    want = golden['train/loss_f64']
-    for got in (loss, golden['train/loss_f32']):
-        assert abs(got - want) <= LOSS_TOLERANCE, f'train/loss: {got}, not {want}'
+    _assert_outputs(golden, case, outputs, maps, TRAIN_TOLERANCE)
+    want = golden[f'{case}/loss_f64']
+    for got in (loss, golden[f'{case}/loss_f32']):
+        assert abs(got - want) <= LOSS_TOLERANCE, f'{case}/loss: {got}, not {want}'
 
     # Gradients take the parameters' places in the model, so they get the same names and layouts.
-    values = to_torch(nnx.merge(graphdef, gradients, updated, copy=True))
-    keys = golden['train/grad_keys'].tolist()
+    values = to_torch(nnx.merge(graphdef, gradients, updated, copy=True), layout)
+    keys = golden[f'{case}/grad_keys'].tolist()
     is_buffer = {key: key.endswith(('running_mean', 'running_var')) for key in values}
     assert keys == sorted(key for key in values if not is_buffer[key])
     norms = np.array([np.linalg.norm(values[key].astype(np.float64)) for key in keys])
-    want = golden['train/grad_norm_f64']
-    for got in (norms, golden['train/grad_norm_f32']):
+    want = golden[f'{case}/grad_norm_f64']
+    for got in (norms, golden[f'{case}/grad_norm_f32']):
         wrong = np.abs(got - want) > NORM_TOLERANCE * want
-        assert not wrong.any(), f'train/grad_norm: {np.array(keys)[wrong]}'
+        assert not wrong.any(), f'{case}/grad_norm: {np.array(keys)[wrong]}'
     for key in list(golden):
-        kind, _, name = key.removeprefix('train/').partition('/')
-        if kind == 'grad':
+        name = key.removeprefix(f'{case}/grad/')
+        if name != key:
             _assert_near(key, values[name], golden[key], GRADIENT_TOLERANCE)
         elif key.startswith('train/buf/') and key.endswith('num_batches_tracked'):
             assert golden[key] == 1
+    if case == 'train':
+        _check_statistics(golden, graphdef, parameters, updated, values, images)
+
+
+def _check_statistics(golden: Golden, graphdef, parameters, updated, values, images) -> None:
+    """The running statistics that a forward pass left, and what the network gives with them."""
     for key in values:
-        if is_buffer[key]:
+        if key.endswith(('running_mean', 'running_var')):
             name = f'train/buf/{key}'
             _assert_near(name, values[key], golden[name], BUFFER_TOLERANCE)
-
     model = nnx.merge(graphdef, parameters, updated, copy=True)
     model.eval()
     outputs, _ = _outputs_and_maps(model, images)

@@ -19,6 +19,11 @@ SIZES = {
     'resnet50': (25_557_032 - 990 * 2049, 2048),
     'resnext50_32x4d': (25_028_904 - 990 * 2049, 2048),
     'resnet32_cifar': (464_154, 64),
+    'resnet32_cifar_normed': (464_144, 64),
+    'convnext_tiny': (28_589_128 - 990 * 769, 768),
+    'convnext_small': (50_223_688 - 990 * 769, 768),
+    'convnext_base': (88_591_464 - 990 * 1025, 1024),
+    'efficientnet_lite0': (4_652_008 - 990 * 1281, 1280),
 }
 
 
@@ -50,8 +55,9 @@ def test_sizes_and_shapes(name):
     size, feature_dim = SIZES[name]
     assert sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(parameters)) == size
     assert {leaf.dtype for leaf in jax.tree.leaves(parameters)} == {jnp.dtype('float32')}
-    heads = [path for path, _ in nnx.to_flat_state(parameters) if path[0] == 'classifier']
-    assert heads == [('classifier', 'bias'), ('classifier', 'kernel')]
+    head = {path[1:] for path, _ in nnx.to_flat_state(parameters) if path[0] == 'classifier'}
+    assert head == ({('kernel',)} if name.endswith('normed') else {('kernel',), ('bias',)})
+    assert model.classifier.kernel.shape == (feature_dim, 10)
 
     outputs, maps = outputs_of(model, (2, 32, 32, 3))
     assert model.feature_dim == feature_dim
@@ -59,28 +65,37 @@ def test_sizes_and_shapes(name):
     assert outputs.logits.shape == (2, 10)
     stages = len(maps) - 1
     assert set(maps) == {'stem', *(f'stage{stage}' for stage in range(1, stages + 1))}
-    assert maps[f'stage{stages}'].shape[-1] == feature_dim
+    last = 320 if name == 'efficientnet_lite0' else feature_dim
+    assert maps[f'stage{stages}'].shape[-1] == last
 
 
-@pytest.mark.parametrize('name', SIZES)
+@pytest.mark.parametrize(
+    'name', ['small_cnn', 'resnet18', 'resnet32_cifar', 'convnext_tiny', 'efficientnet_lite0']
+)
 def test_grey_images_and_bfloat16(name):
     model = abstract(name, channels=1, dtype=jnp.bfloat16)
-    outputs, maps = outputs_of(model, (2, 33, 31, 1))
+    outputs, maps = outputs_of(model, (2, 37, 33, 1))
     assert {value.dtype for value in maps.values()} == {jnp.dtype('bfloat16')}
     assert outputs.features.dtype == outputs.logits.dtype == jnp.float32
     parameters = nnx.state(model, nnx.Param)
     assert {leaf.dtype for leaf in jax.tree.leaves(parameters)} == {jnp.dtype('float32')}
 
 
-def test_stems():
-    sides = {}
-    for stem in ('imagenet', 'cifar'):
-        _, maps = outputs_of(abstract('resnet18', stem=stem), (1, 32, 32, 3))
-        sides[stem] = {name: value.shape[1] for name, value in maps.items()}
-    assert sides == {
-        'imagenet': {'stem': 8, 'stage1': 8, 'stage2': 4, 'stage3': 2, 'stage4': 1},
-        'cifar': {'stem': 32, 'stage1': 32, 'stage2': 16, 'stage3': 8, 'stage4': 4},
-    }
+STEMS = {
+    ('resnet18', 'imagenet'): (8, 8, 4, 2, 1),
+    ('resnet18', 'cifar'): (32, 32, 16, 8, 4),
+    ('convnext_tiny', 'imagenet'): (8, 8, 4, 2, 1),
+    ('convnext_tiny', 'cifar'): (16, 16, 8, 4, 2),
+    ('efficientnet_lite0', 'imagenet'): (16, 16, 8, 4, 2, 2, 1, 1),
+    ('efficientnet_lite0', 'cifar'): (32, 32, 16, 8, 4, 4, 2, 2),
+}
+
+
+@pytest.mark.parametrize(('name', 'stem'), STEMS)
+def test_stems(name, stem):
+    _, maps = outputs_of(abstract(name, stem=stem), (1, 32, 32, 3))
+    sides = {'stem' if not at else f'stage{at}': side for at, side in enumerate(STEMS[name, stem])}
+    assert {stage: value.shape[1] for stage, value in maps.items()} == sides
 
 
 def test_width():
@@ -130,10 +145,19 @@ def test_train_and_eval_reach_every_normalisation():
     assert not any(norm.use_running_average for norm in norms)
 
 
+def test_images_that_would_leave_an_empty_map_are_refused():
+    outputs_of(abstract('convnext_tiny', stem='cifar'), (1, 28, 28, 3))
+    with pytest.raises(UserError, match=r"28x28 pixels are too small.*32 a side.*'cifar'"):
+        outputs_of(abstract('convnext_tiny'), (1, 28, 28, 3))
+
+
 def test_refusals():
     with pytest.raises(UserError, match=r"unknown model 'resnet19': did you mean .*resnet18"):
         abstract('resnet19')
     with pytest.raises(UserError, match=r"'small_cnn' has no option 'stem'.*width"):
         abstract('small_cnn', stem='cifar')
-    with pytest.raises(UserError, match=r"unknown stem 'tiny'.*'imagenet' or 'cifar'"):
-        abstract('resnet18', stem='tiny')
+    for name in ('resnet18', 'convnext_tiny', 'efficientnet_lite0'):
+        with pytest.raises(UserError, match=r"unknown stem 'tiny'.*'imagenet' or 'cifar'"):
+            abstract(name, stem='tiny')
+    with pytest.raises(UserError, match=r'drop_path_rate is 1.0: choose 0 or more, below 1'):
+        abstract('convnext_tiny', drop_path_rate=1.0)

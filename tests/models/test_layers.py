@@ -9,6 +9,8 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from ltjax.models import layers
+from ltjax.models.resnet import BasicBlock
+from ltjax.models.resnet_cifar import CosineClassifier
 
 
 def draw(shape, seed=0):
@@ -126,3 +128,35 @@ def test_convolution_pads_both_sides():
     convolve.kernel[...] = jnp.ones((3, 3, 1, 1))
     y = convolve(jnp.ones((1, 4, 4, 1)))
     np.testing.assert_array_equal(y[0, :, :, 0], [[4, 6], [6, 9]])
+
+
+def test_rematerialised_blocks_update_statistics_once_and_keep_the_numbers():
+    rngs = nnx.Rngs(0)
+    blocks = nnx.List(BasicBlock(4, 4, 4, stride=1, dtype=jnp.float32, rngs=rngs) for _ in range(2))
+    graphdef, params, stats = nnx.split(blocks, nnx.Param, nnx.BatchStat)
+    x = jnp.asarray(draw((2, 5, 5, 4)))
+
+    def loss_fn(params, remat):
+        blocks = nnx.merge(graphdef, params, stats, copy=True)
+        y = layers.run_blocks(blocks, x, remat=remat)
+        return jnp.sum(jnp.square(y)), nnx.state(blocks, nnx.BatchStat)
+
+    step = jax.jit(jax.value_and_grad(loss_fn, has_aux=True), static_argnums=1)
+    for got, want in zip(
+        jax.tree.leaves(step(params, True)), jax.tree.leaves(step(params, False)), strict=True
+    ):
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4)
+    assert 'remat' in str(jax.make_jaxpr(loss_fn, static_argnums=1)(params, True))
+    assert 'remat' not in str(jax.make_jaxpr(loss_fn, static_argnums=1)(params, False))
+
+
+def test_cosine_classifier():
+    head = CosineClassifier(3, 2, rngs=nnx.Rngs(0))
+    np.testing.assert_allclose(np.linalg.norm(head.kernel[...], axis=0), 1, rtol=1e-6)
+    x = draw((4, 3))
+    kernel = 5 * np.asarray(head.kernel[...])
+    head.kernel[...] = jnp.asarray(kernel)
+    expected = x @ kernel / np.linalg.norm(x, axis=1, keepdims=True) / 5
+    np.testing.assert_allclose(head(jnp.asarray(x)), expected, rtol=1e-5)
+    gradient = jax.grad(lambda x: head(x).sum())(jnp.zeros((1, 3)))
+    assert np.isfinite(gradient).all()

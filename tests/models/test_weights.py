@@ -1,5 +1,6 @@
 """PyTorch's names and layouts, there and back."""
 
+import functools
 import pathlib
 
 import jax
@@ -9,39 +10,108 @@ from flax import nnx
 
 from ltjax import models
 from ltjax.errors import UserError
-from ltjax.models.weights import from_torch, to_torch
+from ltjax.models.torch_names import layouts, torch_key
+from ltjax.models.weights import from_torch, layout_of, to_torch
 
 KEYS = pathlib.Path(__file__).parents[1] / 'golden' / 'models'
-CLASSES = {'resnet32_cifar': 10}
+CLASSES = {'resnet32_cifar': 10, 'resnet32_cifar_normed': 10}
+LAYOUTS = {
+    'resnet18': 'torchvision',
+    'resnext50_32x4d': 'torchvision',
+    'resnet32_cifar': 'original',
+    'resnet32_cifar_normed': 'original',
+    'convnext_tiny': 'torchvision',
+    'convnext_tiny_timm': 'timm',
+    'convnext_small': 'torchvision',
+    'convnext_small_timm': 'timm',
+    'convnext_base': 'torchvision',
+    'convnext_base_timm': 'timm',
+    'efficientnet_lite0': 'original',
+    'efficientnet_lite0_timm': 'timm',
+}
+ROUND_TRIPS = [name for name in LAYOUTS if 'small' not in name and 'base' not in name]
 
 
+@functools.cache
 def abstract(name, **options):
     options = {'num_classes': CLASSES.get(name, 1000)} | options
     return nnx.eval_shape(lambda: models.create(name, rngs=nnx.Rngs(0), **options))
 
 
-def drawn(name):
-    """Returns random tensors for every key of a PyTorch model, counters included."""
-    rng = np.random.default_rng(0)
-    tensors = {}
+def listed(name):
+    """Returns dtype and shape of every key of a PyTorch model, counters included."""
+    keys = {}
     for line in (KEYS / f'keys_{name}.txt').read_text().splitlines():
         if not line.startswith('#'):
             key, dtype, shape = line.split('\t')
-            sides = () if shape == 'scalar' else tuple(map(int, shape.split('x')))
-            tensors[key] = np.asarray(rng.random(sides, np.float32), dtype)
-    return tensors
+            keys[key] = dtype, () if shape == 'scalar' else tuple(map(int, shape.split('x')))
+    return keys
 
 
-@pytest.mark.parametrize('name', ['resnet18', 'resnext50_32x4d', 'resnet32_cifar'])
+def drawn(name):
+    """Returns random tensors for every key of a PyTorch model, counters included."""
+    rng = np.random.default_rng(0)
+    return {
+        key: np.asarray(rng.random(shape, np.float32), dtype)
+        for key, (dtype, shape) in listed(name).items()
+    }
+
+
+def assert_same(got, want):
+    """Compares bit for bit, counters left out."""
+    assert set(got) == {key for key in want if not key.endswith('num_batches_tracked')}
+    for key, value in got.items():
+        np.testing.assert_array_equal(value, want[key], strict=True)
+
+
+@pytest.mark.parametrize('name', ROUND_TRIPS)
 def test_round_trip_is_exact(name):
     tensors = drawn(name)
+    model = abstract(name.removesuffix('_timm'))
+    loaded = nnx.merge(nnx.graphdef(model), from_torch(model, tensors))
+    assert_same(to_torch(loaded, LAYOUTS[name]), tensors)
+    for layout in layouts(model):
+        there = to_torch(loaded, layout)
+        back = nnx.merge(nnx.graphdef(model), from_torch(model, there))
+        assert_same(to_torch(back, LAYOUTS[name]), tensors)
+
+
+@pytest.mark.parametrize('name', LAYOUTS)
+def test_a_layout_is_recognised_and_written_by_its_keys(name):
+    keys, model = listed(name), abstract(name.removesuffix('_timm'))
+    assert layout_of(model, keys) == LAYOUTS[name]
+    assert layout_of(model, list(keys)[::3]) == LAYOUTS[name]
+    zeros = nnx.merge(
+        nnx.graphdef(model),
+        jax.tree.map(lambda leaf: np.broadcast_to(np.float32(0), leaf.shape), nnx.state(model)),
+    )
+    written = {key: value.shape for key, value in to_torch(zeros, LAYOUTS[name]).items()}
+    assert written == {
+        key: shape for key, (_, shape) in keys.items() if not key.endswith('num_batches_tracked')
+    }
+
+
+@pytest.mark.parametrize('name', ['convnext_tiny', 'convnext_small', 'convnext_base'])
+def test_the_same_tensor_in_three_layouts(name):
+    rows = [line.split('\t') for line in (KEYS / f'keymap_{name}.txt').read_text().splitlines()]
     model = abstract(name)
-    state = from_torch(model, tensors)
-    returned = to_torch(nnx.merge(nnx.graphdef(model), state))
-    expected = {key for key in tensors if not key.endswith('num_batches_tracked')}
-    assert set(returned) == expected
-    for key, value in returned.items():
-        np.testing.assert_array_equal(value, tensors[key], strict=True)
+    keys = [
+        [torch_key(model, path, layout) for layout in ('torchvision', 'timm', 'original')]
+        for path, _ in nnx.to_flat_state(nnx.state(model, nnx.Param))
+    ]
+    assert sorted(keys) == [row for row in rows if not row[0].startswith('#')]
+
+
+def test_an_unknown_layout_is_refused():
+    with pytest.raises(UserError, match=r"unknown layout of ConvNeXt 'tim': did you mean timm"):
+        to_torch(abstract('convnext_tiny'), 'tim')
+
+
+def test_a_model_of_our_own_has_our_names():
+    model = models.create('small_cnn', num_classes=3, width=2, rngs=nnx.Rngs(0))
+    tensors = to_torch(model)
+    assert tensors['convs.0.weight'].shape == (2, 3, 3, 3)
+    assert_same(to_torch(nnx.merge(nnx.graphdef(model), from_torch(model, tensors))), tensors)
 
 
 @pytest.mark.parametrize('name', ['resnet34', 'resnet50'])
@@ -54,6 +124,9 @@ def test_names_and_shapes(name):
 def test_layouts():
     tensors = drawn('resnet32_cifar')
     state = from_torch(abstract('resnet32_cifar'), tensors)
+    normed = drawn('resnet32_cifar_normed')
+    cosine = from_torch(abstract('resnet32_cifar_normed'), normed)['classifier']['kernel']
+    np.testing.assert_array_equal(cosine[...], normed['linear.weight'])
     kernel = state['layer2'][0]['conv1']['kernel'][...]
     assert kernel[2, 1, 7, 30] == tensors['layer2.0.conv1.weight'][30, 7, 2, 1]
     assert state['classifier']['kernel'][...][5, 9] == tensors['linear.weight'][9, 5]
