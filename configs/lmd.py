@@ -6,28 +6,30 @@
     python -m ltjax.main --config=configs/lmd.py:isic2019_lt_r100 --config.data.path=split.csv
 
 The paper's sets have the paper's settings (ResNet-18, 224 px; it reports 70.75 % balanced accuracy on
-ISIC-2019-LT, r = 100, from ImageNet weights). The small sets and one's own have settings chosen on
-validation data: the paper's weights, made for 100 epochs, lose to cross-entropy there (docs/results.md).
+ISIC-2019-LT, r = 100, from ImageNet weights: --config.model.pretrained=timm/resnet18.tv_in1k). The small
+sets and one's own have settings chosen on validation data: the paper's weights, made for 100 epochs, lose
+to cross-entropy there (docs/results.md).
 """
 
 from ml_collections import ConfigDict
 
 from ltjax.data import catalog
 
-# Stage 1: student's view, teacher's view, epochs, first epoch and weight of the consistency terms; stage 2: rounds.
-PAPER_STAGES = ('lmd_strong', 'lmd_weak', 100, 21, 10.0, 200)
+# Stage 1: student's view, teacher's view, epochs, first epoch and weight of the consistency terms; stage 2: rounds,
+# learning rate of the E-step and its schedule.
+PAPER_STAGES = ('lmd_strong', 'lmd_weak', 100, 21, 10.0, 200, 1e-6, 'constant')
 SMALL_STAGES = {
-    'fashion_mnist_lt_mini': ('upright_weak', 'upright_weak', 30, 12, 0.1, 10),
-    'chula_rbc12': ('cell_moderate', 'cell_weak', 20, 8, 0.5, 5),
+    'fashion_mnist_lt_mini': ('upright_weak', 'upright_weak', 30, 12, 0.5, 10, 0.03, 'cosine'),
+    'chula_rbc12': ('cell_moderate', 'cell_weak', 20, 8, 0.5, 5, 0.01, 'constant'),
 }
-OWN_STAGES = ('lmd_weak', 'lmd_weak', 30, 12, 0.1, 10)
+OWN_STAGES = ('lmd_weak', 'lmd_weak', 30, 12, 0.5, 10, 0.01, 'constant')
 
 
 def get_config(dataset: str = 'fashion_mnist_lt_mini') -> ConfigDict:
     """Returns the settings for a data set."""
     paper = dataset in catalog.LMD_PAPER
     stages = PAPER_STAGES if paper else SMALL_STAGES.get(dataset, OWN_STAGES)
-    view, teacher_view, epochs, start_epoch, weight, rounds = stages
+    view, teacher_view, epochs, start_epoch, weight, rounds, e_rate, e_schedule = stages
     sgd = {'name': 'sgd', 'momentum': 0.9, 'clip_norm': 0.0}
     config = ConfigDict()
     config.seed = 0
@@ -36,7 +38,12 @@ def get_config(dataset: str = 'fashion_mnist_lt_mini') -> ConfigDict:
     config.start_from = ''  # workdir of a run whose first stage stands in for this one's
     config.save_features = True
     config.num_bootstrap = 1000
-    config.model = {'name': 'resnet18', 'stem': 'imagenet'} if paper else {'name': 'small_cnn'}
+    config.model = {
+        **({'name': 'resnet18', 'stem': 'imagenet'} if paper else {'name': 'small_cnn'}),
+        'pretrained': '',  # a file, or published weights such as timm/resnet18.tv_in1k
+        'pretrained_sha256': '',
+        'pretrained_preprocessing': True,  # the image size, mean and std of published weights
+    }
     config.method = {
         'name': 'lmd',
         'variant': 'default',  # or paper, authors: see docs/lmd.md
@@ -82,9 +89,9 @@ def get_config(dataset: str = 'fashion_mnist_lt_mini') -> ConfigDict:
             },
             'e_optimizer': sgd
             | {
-                'learning_rate': 1e-6 if paper else 1e-2,
+                'learning_rate': e_rate,
                 'weight_decay': 1e-4,
-                'schedule': 'constant',
+                'schedule': e_schedule,
                 'clip_norm': 1.0,
             },
         },

@@ -31,7 +31,12 @@ def get_config(dataset: str = 'fashion_mnist_lt_mini') -> ConfigDict:
     config.start_from = ''  # workdir of a run whose first stage stands in for this one's
     config.save_features = True
     config.num_bootstrap = 1000
-    config.model = {'name': 'resnet18', 'stem': 'imagenet'} if paper else {'name': 'small_cnn'}
+    config.model = {
+        **({'name': 'resnet18', 'stem': 'imagenet'} if paper else {'name': 'small_cnn'}),
+        'pretrained': '',  # a file, or published weights such as timm/resnet18.tv_in1k
+        'pretrained_sha256': '',
+        'pretrained_preprocessing': True,  # the image size, mean and std of published weights
+    }
     config.method = {
         'name': 'logit_adjustment',
         'tau': 1.0,

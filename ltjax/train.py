@@ -1,6 +1,8 @@
 """One whole run: data, recipe, training, test, report."""
 
 import contextlib
+import copy
+import functools
 import json
 import pathlib
 import time
@@ -8,12 +10,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from absl import logging
 from clu import parameter_overview
 from flax import nnx
 
 from ltjax import methods, models, sharding
 from ltjax import workdir as folder
-from ltjax.data import datasets, splits
+from ltjax.data import catalog, datasets, splits
 from ltjax.data.datasets import DataSet
 from ltjax.engine.checkpoint import Checkpoints
 from ltjax.engine.logbook import Logbook
@@ -24,6 +27,10 @@ from ltjax.errors import UserError
 from ltjax.evaluation import metrics, report
 from ltjax.evaluation.groups import head_medium_tail
 from ltjax.methods.task import Task
+from ltjax.models import pretrained, published
+
+# What `config.model` says beside the network itself.
+_PRETRAINED = ('pretrained', 'pretrained_sha256', 'pretrained_preprocessing')
 
 
 def run(config: Any, workdir: pathlib.Path) -> dict[str, Any]:
@@ -32,8 +39,8 @@ def run(config: Any, workdir: pathlib.Path) -> dict[str, Any]:
     Args:
       config: see configs/.
       workdir: gets config.json, metrics.jsonl, results.json, predictions.npz, checkpoints/,
-        tensorboard/, report.html. A finished run of the same config is not repeated; an unfinished
-        one is continued after its newest checkpoint.
+        tensorboard/, report.html, and pretrained.json where weights were loaded. A finished run of
+        the same config is not repeated; an unfinished one is continued after its newest checkpoint.
 
     Returns:
       What results.json holds.
@@ -43,6 +50,7 @@ def run(config: Any, workdir: pathlib.Path) -> dict[str, Any]:
     """
     started = time.monotonic()
     method = methods.get(config.method.name)
+    config = follow_weights(config)
     folder.check(workdir, config)
     finished = workdir / 'results.json'
     if finished.exists():
@@ -54,14 +62,59 @@ def run(config: Any, workdir: pathlib.Path) -> dict[str, Any]:
     recipe = method.recipe(config.method, make_task(config, data))
     folder.claim(workdir, config)
     with contextlib.closing(Checkpoints(workdir / 'checkpoints')) as checkpoints:
+        if config.model.get('pretrained') and not config.start_from and not checkpoints.numbers():
+            weights = load_weights(config, recipe, len(data.class_names), data.images.shape[3])
+            folder.write_json(workdir / 'pretrained.json', weights.record)
+        else:
+            weights = None
         with contextlib.closing(Logbook(workdir)) as logbook:
-            training = build(config, data, recipe, checkpoints, logbook)
+            training = build(config, data, recipe, checkpoints, logbook, weights)
             state, best = training.run()
         results = test(config, data, training, state, best, groups, workdir)
+    loaded = pathlib.Path(config.start_from or workdir) / 'pretrained.json'
+    if config.model.get('pretrained') and loaded.exists():
+        results['pretrained'] = json.loads(loaded.read_text('utf-8'))
     results['seconds'] = time.monotonic() - started
     folder.write_json(finished, results)
     report.write_report(workdir)
     return results
+
+
+def follow_weights(config: Any) -> Any:
+    """Returns `config` with its images prepared as published weights expect, where it leaves that open.
+
+    Open is each of data.image_size, channels, mean and std that is as the catalog has it. Grey
+    images (data.channels=1) take the means of mean and std over the channels.
+
+    Raises:
+      UserError: weights of another model, or neither a file nor a published name.
+    """
+    known = published.find(config.model.get('pretrained', ''), config.model.name)
+    if known is None or not config.model.get('pretrained_preprocessing', True):
+        return config
+    name = config.data.name
+    usual = catalog.get(name if name in catalog.DATA_SETS else 'npz')
+    mean, std = known.mean, known.std
+    if config.data.channels == 1:
+        mean, std = (float(np.mean(mean)),), (float(np.mean(std)),)
+    config = copy.deepcopy(config)
+    for key, value in {
+        'image_size': known.size,
+        'channels': len(mean),
+        'mean': mean,
+        'std': std,
+    }.items():
+        given = config.data[key]
+        if given == value:
+            continue
+        if given == usual[key]:
+            config.data[key] = value
+            logging.warning('data.%s is %s, as %s expects', key, value, config.model.pretrained)
+        else:
+            logging.warning(
+                'data.%s stays %s; %s expects %s', key, given, config.model.pretrained, value
+            )
+    return config
 
 
 def make_task(config: Any, data: DataSet) -> Task:
@@ -81,9 +134,14 @@ def make_task(config: Any, data: DataSet) -> Task:
 
 
 def build(
-    config: Any, data: DataSet, recipe: Recipe, checkpoints: Checkpoints, logbook: Logbook
+    config: Any,
+    data: DataSet,
+    recipe: Recipe,
+    checkpoints: Checkpoints,
+    logbook: Logbook,
+    weights: pretrained.Pretrained | None = None,
 ) -> Training:
-    """Wires a recipe to a data set: the network and the loop that trains it."""
+    """Wires a recipe to a data set: the network, where it starts, and the loop that trains it."""
     num_classes, channels = len(data.class_names), data.images.shape[3]
     return Training(
         data=data,
@@ -96,6 +154,7 @@ def build(
         checkpoints=checkpoints,
         select=config.select,
         start_from=_checked_start(config),
+        initial=None if weights is None else weights.state,
     )
 
 
@@ -103,12 +162,28 @@ def create_model(
     config: Any, recipe: Recipe, num_classes: int, channels: int, rngs: nnx.Rngs
 ) -> models.ImageClassifier:
     """Returns the freshly initialised network that `config.model` describes, with the heads of its method."""
-    options = dict(config.model)
-    name = options.pop('name')
-    model = models.create(name, num_classes=num_classes, channels=channels, rngs=rngs, **options)
+    model = _network(config)(num_classes=num_classes, channels=channels, rngs=rngs)
     if recipe.add_heads is not None:
         recipe.add_heads(model, rngs)
     return model
+
+
+def load_weights(
+    config: Any, recipe: Recipe, num_classes: int, channels: int
+) -> pretrained.Pretrained:
+    """Returns the weights that `config.model.pretrained` names, for the network of `create_model`.
+
+    Raises:
+      UserError: they cannot be had, are damaged, or do not fit.
+    """
+    model = nnx.eval_shape(lambda: create_model(config, recipe, num_classes, channels, nnx.Rngs(0)))
+    sha256 = config.model.get('pretrained_sha256', '')
+    return pretrained.load(_network(config), model, name=config.model.pretrained, sha256=sha256)
+
+
+def _network(config: Any) -> functools.partial:
+    options = {key: value for key, value in config.model.items() if key not in _PRETRAINED}
+    return functools.partial(models.create, **options)
 
 
 def class_groups(config: Any, data: DataSet) -> dict[str, tuple[int, ...]]:

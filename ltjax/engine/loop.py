@@ -49,6 +49,7 @@ class Training:
       checkpoints: take the state after each round.
       select: 'best' keeps the best validated round of the last stage, 'last' the last.
       start_from: workdir of another run whose first stage stands in for this one's; None: train it.
+      initial: values in place of the fresh network's, where the run begins: pretrained weights.
     """
 
     data: DataSet
@@ -61,6 +62,7 @@ class Training:
     checkpoints: Checkpoints
     select: str = 'best'
     start_from: pathlib.Path | None = None
+    initial: nnx.State | None = None
 
     def __post_init__(self) -> None:
         train = self.data.parts['train']
@@ -137,6 +139,9 @@ class Training:
             number, best = reached['number'] + 1, reached['best']
         elif self.start_from is not None:
             first_stage, state = self._borrow(self.start_from, state)
+        elif self.initial is not None:
+            model = nnx.merge_state(state.model, self.initial)
+            state = state._replace(model=sharding.replicate(model, self.mesh))
         last_stage = len(self.recipe.stages) - 1
         for at, stage in enumerate(self.recipe.stages[first_stage:], first_stage):
             state = self._enter(stage, state)

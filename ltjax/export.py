@@ -1,0 +1,41 @@
+"""Writes a trained model as PyTorch would name it: `python -m ltjax.export --workdir=RUN --out=FILE.safetensors`.
+
+The file holds the parameters and running statistics under the names of torchvision, timm or the network's
+authors (--layout); `model.pretrained` takes it again, and so do those libraries.
+"""
+
+import argparse
+import pathlib
+import sys
+
+from flax import nnx
+
+from ltjax.errors import UserError
+from ltjax.models import pretrained
+from ltjax.predict import Trained
+
+
+def main(argv: list[str]) -> None:
+    """Reads the arguments, writes the file and says so."""
+    parser = argparse.ArgumentParser('python -m ltjax.export', description=__doc__.splitlines()[0])
+    parser.add_argument('--workdir', type=pathlib.Path, required=True, help='a finished run')
+    parser.add_argument('--out', type=pathlib.Path, required=True, help='the .safetensors to write')
+    parser.add_argument('--layout', help='torchvision, timm or original; default: the first it has')
+    given = parser.parse_args(argv)
+    trained = Trained.load(given.workdir)
+    model = nnx.merge(trained.graphdef, trained.state)
+    pretrained.write(given.out, model, given.layout)
+    print(f'{given.out}: {trained.config.model.name}, {len(trained.class_names)} classes')
+
+
+def cli() -> None:
+    """The entry point: mistakes end with one line on stderr and exit status 2."""
+    try:
+        main(sys.argv[1:])
+    except UserError as error:
+        print(f'error: {error}', file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == '__main__':
+    cli()
