@@ -87,7 +87,7 @@ def render(agreement: Agreement) -> str:
     """Returns the page."""
     parts = [INTRODUCTION]
     for module, names in by_module().items():
-        parts.append(f'## {module.__name__.removeprefix("ltjax.losses.")}\n\n')
+        parts.append(f'## {module.__name__.removeprefix("ltjax.losses.").lstrip("_")}\n\n')
         parts.append(first_paragraph(module.__doc__) + '\n\n')
         parts.append('| function | what | source | reading | golden |\n|---|---|---|---|---|\n')
         parts += [row(name) for name in names]
@@ -103,7 +103,7 @@ def render(agreement: Agreement) -> str:
 def by_module() -> dict[ModuleType, list[str]]:
     """Returns the public functions and types by the module that defines them, both in alphabetical order."""
     modules: dict[ModuleType, list[str]] = {}
-    for name in sorted(losses.__all__):
+    for name in sorted(name for name in losses.__all__ if not name.isupper()):
         home = getattr(losses, name).__module__
         modules.setdefault(sys.modules[home], []).append(name)
     return dict(sorted(modules.items(), key=lambda item: item[0].__name__))

@@ -43,6 +43,8 @@ def test_a_golden_file_names_public_functions(losses_page):
 def test_every_public_name_is_on_the_page_once(losses_page, agreement):
     page = losses_page.render(agreement)
     for name in losses.__all__:
+        if name.isupper():  # a table that a function's row speaks of
+            continue
         assert page.count(f'\n| `{name}` |') == 1
 
 
