@@ -59,6 +59,8 @@ def config(name: str, path: pathlib.Path, overrides: dict[str, Any] | None = Non
             made.method[stage].epochs = 2
             made.method[stage].batch_size = 16
             made.method[stage].view = 'upright_weak'
+            if 'warmup_epochs' in made.method[stage]:
+                made.method[stage].warmup_epochs = 1
     if 'rrl' in made.method:
         made.method.rrl.start_epoch = 1
         made.method.icc.update(

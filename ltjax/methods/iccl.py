@@ -1,0 +1,250 @@
+"""ICCL (Tiong et al., 2021): interpolative centroid contrastive learning, then a rebalanced classifier.
+
+Stage 1 has two branches with shared weights. The uniform branch sees the training set as it is; the interpolative one
+sees mixtures of its images with images of a class-aware sampler, and learns to retrieve both labels' centroids,
+running averages of the uniform branch's embeddings. Until epoch `warmup_epochs` the uniform branch trains alone.
+Stage 2 fine-tunes the classifier on the reversed sampler, held near that of stage 1 by distillation.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from ltjax import losses
+from ltjax.engine import optim
+from ltjax.engine.stage import (
+    Batch,
+    Loss,
+    Recipe,
+    Run,
+    Stage,
+    Stream,
+    Update,
+    reset_classifier,
+)
+from ltjax.engine.state import TrainState, parameter_filter
+from ltjax.errors import UserError, unknown
+from ltjax.losses import centroids, class_probabilities, distillation, mixing
+from ltjax.methods.task import Task
+from ltjax.models.layers import linear
+
+CENTROID_RULES = ('sequential', 'mean', 'sum', 'printed')
+REBALANCED = ('classifier', 'all')
+
+# An ImageClassifier with the `projection` that the recipe adds.
+Network = Any
+
+
+def recipe(config: Any, task: Task) -> Recipe:
+    """Returns representation learning (`config.train`) and rebalancing (`config.retrain`, if enabled).
+
+    Raises:
+      UserError: an unknown rule or part of the network, a warm-up that never ends, or a number out of its range.
+    """
+    _check(config)
+    stages: tuple[Stage, ...] = (_representation(config.train, task),)
+    if config.retrain.enabled:
+        stages += (_rebalance(config.retrain, task, config.train.embedding_dim),)
+
+    def add_projection(model: Network, rngs: nnx.Rngs) -> None:
+        model.projection = Projection(model.feature_dim, config.train.embedding_dim, rngs=rngs)
+
+    return Recipe(stages, add_projection, _plots)
+
+
+class Projection(nnx.Module):
+    """Features to embeddings of unit length: one hidden layer as wide as the features, ReLU (section 3.1)."""
+
+    def __init__(self, feature_dim: int, embedding_dim: int, *, rngs: nnx.Rngs) -> None:
+        self.hidden = linear(feature_dim, feature_dim, rngs=rngs)
+        self.output = linear(feature_dim, embedding_dim, rngs=rngs)
+
+    def __call__(self, features: jax.Array) -> jax.Array:
+        """Returns [B, embedding_dim] of features [B, feature_dim]."""
+        return losses.normalise_rows(self.output(nnx.relu(self.hidden(features))))
+
+
+# Stage 1: representation learning, eq. 1 to 8.
+
+
+def _representation(config: Any, task: Task) -> Stage:
+    steps = task.steps(config.batch_size)
+    start = config.warmup_epochs * steps
+    interpolates = config.interpolated_cross_entropy or config.centroid_contrast
+
+    def interpolative(
+        model: Network, batch: Batch, key: jax.Array, centres: jax.Array
+    ) -> dict[str, jax.Array]:
+        """Returns the means of eq. 7 and 5, those that are switched on."""
+        aware = batch['class_aware']
+        lam = mixing.mixing_weight(
+            key, config.lam_alpha, config.lam_beta, shape=batch['label'].shape
+        )
+        outputs = model(mixing.interpolate(batch['view'], aware['view'], lam))
+        pair = {'other_labels': aware['label'], 'lam': lam}
+        terms = {}
+        if config.interpolated_cross_entropy:
+            terms['interpolated_cross_entropy'] = mixing.interpolated_cross_entropy(
+                outputs.logits, batch['label'], **pair
+            )
+        if config.centroid_contrast:
+            terms['interpolated_contrast'] = centroids.interpolative_centroid_contrastive(
+                model.projection(outputs.features),
+                batch['label'],
+                centroids=centres,
+                temperature=config.temperature,
+                **pair,
+            )
+        return {name: losses.mean(values) for name, values in terms.items()}
+
+    def loss_fn(model: Network, extra: Any, batch: Batch, key: jax.Array, step: jax.Array) -> Loss:
+        centres, active = extra['centroids'], step >= start
+        outputs = model(batch['view'])
+        embeddings = model.projection(outputs.features)
+        terms = {
+            'cross_entropy': losses.mean(
+                losses.softmax_cross_entropy(outputs.logits, batch['label'])
+            )
+        }
+        uniform = terms['cross_entropy']
+        if config.centroid_contrast and start:
+            terms['contrast'] = losses.mean(
+                centroids.centroid_contrastive(
+                    embeddings, batch['label'], centroids=centres, temperature=config.temperature
+                )
+            )
+            uniform = uniform + terms['contrast']
+        value = jnp.where(active, config.uniform_weight * terms['cross_entropy'], uniform)
+        if interpolates:
+            # Computed during the warm-up too: XLA convolves ten times slower inside a `cond` on CPUs.
+            # But mixtures must not reach the running statistics then.
+            mixing_model = nnx.clone(model)
+            interpolated = interpolative(mixing_model, batch, key, centres)
+            before, after = (nnx.state(m, nnx.BatchStat) for m in (model, mixing_model))
+            nnx.update(model, jax.tree.map(partial(jnp.where, active), after, before))
+            weight = jnp.where(active, config.interpolative_weight, 0.0)
+            value = value + weight * sum(interpolated.values())
+            terms |= interpolated
+        moved = centroids.update_centroids(
+            centres,
+            embeddings,
+            batch['label'],
+            momentum=config.centroid_momentum,
+            rule=config.centroid_rule,
+        )
+        if config.normalise_centroids:
+            moved = losses.normalise_rows(moved)
+        return Loss(value, terms, extra | {'centroids': moved})
+
+    def add_centroids(state: TrainState, run: Run) -> TrainState:
+        return state._replace(extra={'centroids': _no_centroids(task, config.embedding_dim)})
+
+    views = {'view': task.view(config.view)}
+    update = Update(
+        name='train',
+        loss_fn=loss_fn,
+        optimizer=optim.make(config.optimizer, config.epochs * steps),
+        steps=steps,
+        batch_size=config.batch_size,
+        sampler=config.sampler,
+        views=views,
+        streams={'class_aware': Stream(_class_aware(config, task), views)} if interpolates else {},
+    )
+    return Stage('representation', (update,), rounds=config.epochs, prepare=add_centroids)
+
+
+def _no_centroids(task: Task, embedding_dim: int) -> jax.Array:
+    return jnp.zeros((task.num_classes, embedding_dim))
+
+
+def _class_aware(config: Any, task: Task) -> np.ndarray:
+    return class_probabilities.class_aware(task.train_counts, gamma=config.gamma)
+
+
+# Stage 2: classifier rebalancing, eq. 9.
+
+
+def _rebalance(config: Any, task: Task, embedding_dim: int) -> Stage:
+    """Fine-tunes with distillation; the projection head has no part in it, and BatchNorm stands still."""
+
+    def loss_fn(model: Network, extra: Any, batch: Batch, key: jax.Array, step: jax.Array) -> Loss:
+        outputs = model(batch['view'])
+        graphdef, own = nnx.split(model)
+        teacher = nnx.merge(graphdef, nnx.merge_state(own, extra['teacher']), copy=True)
+        # While the encoder stands still, teacher and student share their features.
+        shared = config.trains == 'classifier'
+        features = outputs.features if shared else teacher.encode(batch['view'])
+        values = distillation.distilled_cross_entropy(
+            outputs.logits,
+            batch['label'],
+            teacher_logits=teacher.classify(features),
+            weight=config.distillation_weight,
+            temperature=config.temperature,
+        )
+        return Loss(losses.mean(values))
+
+    def add_teacher(state: TrainState, run: Run) -> TrainState:
+        taught, _ = nnx.split_state(state.model, parameter_filter(config.trains), ...)
+        # No loss reads the centroids any more: they are kept for the report.
+        kept = state.extra.get('centroids', _no_centroids(task, embedding_dim))
+        if config.reset_classifier:
+            state = reset_classifier(state, run)
+        teacher = jax.tree.map(jnp.copy, taught)
+        return state._replace(extra={'centroids': kept, 'teacher': teacher})
+
+    steps = task.steps(config.batch_size)
+    update = Update(
+        name='retrain',
+        loss_fn=loss_fn,
+        optimizer=optim.make(config.optimizer, config.epochs * steps),
+        steps=steps,
+        batch_size=config.batch_size,
+        sampler=_class_aware(config, task),
+        views={'view': task.view(config.view)},
+        trains=config.trains,
+        batch_norm='running',
+    )
+    return Stage('rebalance', (update,), rounds=config.epochs, prepare=add_teacher)
+
+
+def _plots(state: TrainState) -> Sequence[dict[str, Any]]:
+    """Returns the centroids' norms, figure 3; nothing if another run lent stage 1 without its centroids."""
+    norms = np.linalg.norm(np.asarray(state.extra['centroids']), axis=1)
+    if not norms.any():
+        return ()
+    return ({'title': 'norm of class centroids', 'per_class': norms.tolist()},)
+
+
+def _check(config: Any) -> None:
+    """Refuses in one line what would otherwise fail inside the first step or quietly train nothing."""
+    first, second = config.train, config.retrain
+    if first.centroid_rule not in CENTROID_RULES:
+        raise unknown('centroid_rule', first.centroid_rule, CENTROID_RULES)
+    if second.trains not in REBALANCED:
+        raise unknown('part to rebalance', second.trains, REBALANCED)
+    if not 0 <= first.warmup_epochs < max(first.epochs, 1):
+        raise UserError(
+            f'train.warmup_epochs {first.warmup_epochs} leaves the interpolative branch none of '
+            f'{first.epochs} epochs: use 0 to {max(first.epochs, 1) - 1}.'
+        )
+    positive = {
+        'train.lam_alpha': first.lam_alpha,
+        'train.lam_beta': first.lam_beta,
+        'train.temperature': first.temperature,
+        'train.embedding_dim': first.embedding_dim,
+        'retrain.temperature': second.temperature,
+    }
+    for name, value in positive.items():
+        if value <= 0:
+            raise UserError(f'{name} is {value}: use a positive number.')
+    for name, value in (
+        ('train.centroid_momentum', first.centroid_momentum),
+        ('retrain.distillation_weight', second.distillation_weight),
+    ):
+        if not 0 <= value <= 1:
+            raise UserError(f'{name} is {value}: use a number from 0 to 1.')
