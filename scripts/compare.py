@@ -54,6 +54,8 @@ EXPERIMENTS: dict[str, tuple[str, dict[str, Any], str]] = {
         '',
     ),
     'LMD, variant authors': ('lmd', {'method.variant': 'authors'}, ''),
+    'ICCL': ('iccl', {}, ''),
+    'ProCo': ('proco', {}, ''),
 }
 
 METRICS = ('balanced_accuracy', 'macro_f1')

@@ -317,7 +317,7 @@ def test_switches_of_the_centroids(network, rule, normalise):
             {'contrast', 'interpolated_cross_entropy', 'interpolated_contrast'},
         ),
     ],
-    ids=str,
+    ids=lambda value: str(value if isinstance(value, dict) else sorted(value)),
 )
 def test_switches_of_the_first_stage(watched, data, tmp_path, changes, logged):
     state, _, rows = tiny.run(config(changes | {'retrain.enabled': False}, data), tmp_path)

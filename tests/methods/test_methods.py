@@ -18,7 +18,14 @@ def data(tmp_path_factory):
 
 
 def test_every_module_is_a_method_with_a_recipe():
-    assert set(methods.names()) == {'cross_entropy', 'decoupling', 'lmd', 'logit_adjustment'}
+    assert set(methods.names()) == {
+        'cross_entropy',
+        'decoupling',
+        'iccl',
+        'lmd',
+        'logit_adjustment',
+        'proco',
+    }
     for name in methods.names():
         assert callable(methods.get(name).recipe)
 

@@ -1,0 +1,79 @@
+"""ProCo: prototype-aware contrastive learning, in one stage from end to end (Yang et al., MICCAI 2022).
+
+    python -m ltjax.main --config=configs/proco.py                  # embedded Fashion-MNIST-LT mini
+    python -m ltjax.main --config=configs/proco.py:chula_rbc12 --config.data.path=chula_rbc12_32.npz
+    python -m ltjax.main --config=configs/proco.py:folder --config.data.path=FOLDER  # FOLDER/<class>/*.png
+    python -m ltjax.main --config=configs/proco.py:isic2019_lt_r100 --config.data.path=split.csv
+
+Large sets have the paper's setting (ResNet-50, 128 images a step, 1000 epochs; it reports an accuracy of 88.7 % and
+an F1 of 76.3 % on ISIC 2018, 83.7 % and 67.4 % on APTOS 2019). The small sets and one's own have settings chosen on
+validation data: see docs/proco.md. No training code was released. A step encodes two views, one without a gradient.
+Measured: see docs/results.md.
+"""
+
+from ml_collections import ConfigDict
+
+from ltjax.data import catalog
+
+# View of the query, view of the key, epochs.
+SMALL_STAGES = {
+    'fashion_mnist_lt_mini': ('upright_weak', 'upright_weak', 40),
+    'chula_rbc12': ('cell_moderate', 'cell_moderate', 25),
+}
+
+
+def get_config(dataset: str = 'fashion_mnist_lt_mini') -> ConfigDict:
+    """Returns the settings for a data set; the encoder makes as many steps as in configs/cross_entropy.py."""
+    paper = dataset in catalog.LMD_PAPER
+    stages = ('lmd_strong', 'lmd_strong', 1000)
+    view, key_view, epochs = (
+        stages if paper else SMALL_STAGES.get(dataset, ('lmd_weak', 'lmd_weak', 40))
+    )
+    config = ConfigDict()
+    config.seed = 0
+    config.data = catalog.get(dataset)
+    config.select = 'best'  # the round with the best validation balanced accuracy; or 'last'
+    config.start_from = ''  # workdir of a run whose first stage stands in for this one's
+    config.save_features = True
+    config.num_bootstrap = 1000
+    config.model = {
+        **({'name': 'resnet50', 'stem': 'imagenet'} if paper else {'name': 'small_cnn'}),
+        'pretrained': '',  # a file, or published weights such as timm/resnet50.tv_in1k
+        'pretrained_sha256': '',
+        'pretrained_preprocessing': True,  # the image size, mean and std of published weights
+    }
+    config.method = {
+        'name': 'proco',
+        'proto_instances': True,
+        'recalibration': 'additive',  # 'vector': eq. 6 to the letter; 'none'
+        'inference': 'raw',  # prototypes without recalibration, as in the paper; or 'recalibrated'
+        'through_prototypes': False,
+        'width': 128,  # of F and G, one for both: eq. 3 mixes their spaces
+        'hidden': 2048 if paper else 128,
+        'queue': 1024,  # M
+        'momentum': 0.999 if paper else 0.99,
+        'num_negatives': 20,  # gamma
+        'epsilon': 0.4,  # E
+        'omega': 0.01,  # before the first step
+        'beta': 0.95,
+        'temperature': 1.0,  # of G(x) . s; the paper has none
+        'prototype_weight': 1.0
+        if paper
+        else 50.0,  # entries of the queue that a prototype counts as
+        'train': {
+            'epochs': epochs,
+            'batch_size': 128,
+            'sampler': 'instance_balanced',
+            'view': view,
+            'key_view': key_view,
+            'optimizer': {
+                'name': 'sgd',
+                'learning_rate': 0.05 if paper else 0.3,
+                'momentum': 0.9,
+                'weight_decay': 1e-4 if paper else 5e-4,
+                'schedule': 'cosine',
+                'clip_norm': 0.0,
+            },
+        },
+    }
+    return config
