@@ -57,9 +57,7 @@ def get_config(dataset: str = 'fashion_mnist_lt_mini') -> ConfigDict:
         'omega': 0.01,  # before the first step
         'beta': 0.95,
         'temperature': 1.0,  # of G(x) . s; the paper has none
-        'prototype_weight': 1.0
-        if paper
-        else 50.0,  # entries of the queue that a prototype counts as
+        'prototype_weight': 1.0 if paper else 50.0,  # in entries of the queue; 1: the paper
         'train': {
             'epochs': epochs,
             'batch_size': 128,
