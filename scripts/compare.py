@@ -2,11 +2,13 @@
 
     python scripts/compare.py --dataset=fashion_mnist_lt_mini
     python scripts/compare.py --dataset=chula_rbc12 --path=chula_rbc12_32.npz
+    python scripts/compare.py --dataset=fashion_mnist_lt_mini --table=lmd
 
-Trains every experiment of EXPERIMENTS for every seed (finished runs are kept, unfinished ones are continued),
-and writes OUT/DATASET.md and OUT/DATASET.json: means over the seeds on the test split, and differences to
-cross-entropy and to LMD with 95 % intervals from a paired stratified bootstrap. An experiment that shares its
-first stage with another one takes it from there: with the same seed it would come out bit for bit the same.
+Trains the experiments of a table of scripts/experiments.toml for every seed (finished runs are kept, unfinished
+ones are continued), and writes OUT/DATASET-TABLE.md and .json: means over the seeds on the test split, and
+differences to the table's references with 95 % intervals from a paired stratified bootstrap. An experiment
+that shares its first stage with another one takes it from there: with the same seed it would come out bit for
+bit the same.
 """
 
 import argparse
@@ -15,7 +17,9 @@ import pathlib
 import re
 import runpy
 import sys
-from typing import Any
+import tomllib
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -29,34 +33,47 @@ from ltjax.evaluation.bootstrap import paired_bootstrap
 
 CONFIGS = pathlib.Path(__file__).resolve().parent.parent / 'configs'
 
-# Name: config file, overrides, experiment whose first stage is shared. The value 'CE' stands for the epochs of
-# CE, which are those of both LMD stages together.
-EXPERIMENTS: dict[str, tuple[str, dict[str, Any], str]] = {
-    'CE': ('cross_entropy', {}, ''),
-    'Logit adjustment': ('logit_adjustment', {}, ''),
-    'cRT': ('decoupling', {}, 'CE'),
-    'CE + VFC, frozen encoder': (
-        'lmd',
-        {'method.rrl.enabled': False, 'method.rrl.epochs': 'CE', 'method.icc.e_steps': 0},
-        'CE',
-    ),
-    'LMD': ('lmd', {}, ''),
-    'LMD w/o RRL': ('lmd', {'method.rrl.enabled': False}, ''),
-    'LMD w/o ICC': ('lmd', {'method.icc.enabled': False, 'method.rrl.epochs': 'CE'}, ''),
-    'LMD w/o VFC': ('lmd', {'method.icc.vfc': False}, 'LMD'),
-    'LMD w/o FDC': ('lmd', {'method.icc.fdc': False}, 'LMD'),
-    'LMD, M-step not class-balanced': ('lmd', {'method.icc.balanced_m': False}, 'LMD'),
-    'LMD, E-step not class-balanced': ('lmd', {'method.icc.balanced_e': False}, 'LMD'),
-    # Its raw Gram matrices diverge at the small sets' rates unless the gradient is clipped.
-    'LMD, variant paper': (
-        'lmd',
-        {'method.variant': 'paper', 'method.rrl.optimizer.clip_norm': 1.0},
-        '',
-    ),
-    'LMD, variant authors': ('lmd', {'method.variant': 'authors'}, ''),
-    'ICCL': ('iccl', {}, ''),
-    'ProCo': ('proco', {}, ''),
-}
+EXPERIMENTS_FILE = pathlib.Path(__file__).resolve().with_name('experiments.toml')
+
+
+class Experiment(NamedTuple):
+    """A training: configs/CONFIG.py with changes; `first` names an experiment with the same first stage."""
+
+    config: str
+    overrides: Mapping[str, Any] = {}
+    first: str = ''
+
+
+class Table(NamedTuple):
+    """Rows of a table, and those of them that all others are compared with."""
+
+    rows: Sequence[str]
+    references: Sequence[str]
+
+
+def read_experiments(
+    path: pathlib.Path = EXPERIMENTS_FILE,
+) -> tuple[dict[str, Experiment], dict[str, Table]]:
+    """Returns the experiments and tables of a TOML file.
+
+    Raises:
+      UserError: the file cannot be read, or a table or experiment names one that is not there.
+    """
+    try:
+        content = tomllib.loads(path.read_text('utf-8'))
+        experiments = {k: Experiment(**v) for k, v in content['experiments'].items()}
+        tables = {k: Table(**v) for k, v in content['tables'].items()}
+    except (OSError, tomllib.TOMLDecodeError, TypeError, KeyError) as error:
+        raise UserError(f'{path}: {error}: see scripts/experiments.toml for the form.') from None
+    firsts = [experiment.first for experiment in experiments.values() if experiment.first]
+    for name in [*firsts, *(row for table in tables.values() for row in table.rows)]:
+        if name not in experiments:
+            raise unknown(f'experiment in {path}', name, experiments)
+    for name, table in tables.items():
+        if not table.references or not set(table.references) <= set(table.rows):
+            raise UserError(f'{path}: the references of the table {name} should be among its rows.')
+    return experiments, tables
+
 
 METRICS = ('balanced_accuracy', 'macro_f1')
 
@@ -66,33 +83,39 @@ def load_config(name: str, dataset: str) -> Any:
     return runpy.run_path(str(CONFIGS / f'{name}.py'))['get_config'](dataset)
 
 
-def make_config(name: str, arguments: argparse.Namespace, seed: int) -> Any:
-    """Returns the config of one experiment and seed."""
-    file, overrides, _ = EXPERIMENTS[name]
-    config = load_config(file, arguments.dataset)
+def make_config(experiment: Experiment, arguments: argparse.Namespace, seed: int) -> Any:
+    """Returns the config of one experiment and seed.
+
+    Raises:
+      UserError: an override of what the config does not have.
+    """
+    config = load_config(experiment.config, arguments.dataset)
     epochs = load_config('cross_entropy', arguments.dataset).method.train.epochs
-    config.update_from_flattened_dict(
-        {key: epochs if value == 'CE' else value for key, value in overrides.items()}
-    )
+    changes = {k: epochs if v == 'CE' else v for k, v in experiment.overrides.items()}
+    try:
+        config.lock().update_from_flattened_dict(changes)
+    except (KeyError, TypeError) as error:
+        raise UserError(f'overrides of configs/{experiment.config}.py: {error.args[0]}') from None
     config.data.path = arguments.path
     config.seed = seed
     config.save_features = False
     return config
 
 
-def run_all(names: list[str], arguments: argparse.Namespace) -> dict[str, list[pathlib.Path]]:
+def run_all(
+    experiments: Mapping[str, Experiment], arguments: argparse.Namespace
+) -> dict[str, list[pathlib.Path]]:
     """Trains what is not trained yet; returns the workdirs of each experiment, one a seed.
 
     An experiment that diverges for a seed is reported and left out.
     """
     out = arguments.out / arguments.dataset
-    runs: dict[str, list[pathlib.Path]] = {name: [] for name in names}
+    runs: dict[str, list[pathlib.Path]] = {name: [] for name in experiments}
     for seed in arguments.seeds:
-        for name in names:
-            config = make_config(name, arguments, seed)
-            first = EXPERIMENTS[name][2]
-            if first in names:
-                config.start_from = str(out / slug(first, seed))
+        for name, experiment in experiments.items():
+            config = make_config(experiment, arguments, seed)
+            if experiment.first in experiments:
+                config.start_from = str(out / slug(experiment.first, seed))
             workdir = out / slug(name, seed)
             try:
                 results = train.run(config, workdir)
@@ -113,8 +136,17 @@ def slug(name: str, seed: int) -> str:
     return f'{"-".join(words)}-{seed}'
 
 
-def compare(runs: dict[str, list[pathlib.Path]]) -> dict[str, Any]:
-    """Returns means over the seeds and paired differences to CE and LMD, by experiment."""
+def compare(
+    runs: Mapping[str, Sequence[pathlib.Path]], references: Sequence[str]
+) -> dict[str, Any]:
+    """Returns means over the seeds and paired differences to the references, by experiment.
+
+    Raises:
+      UserError: none of the references is there, or runs were tested on other images.
+    """
+    references = [name for name in references if name in runs]
+    if not references:
+        raise UserError('none of the experiments to compare with came to its end.')
     results = {
         name: [json.loads((run / 'results.json').read_text('utf-8')) for run in workdirs]
         for name, workdirs in runs.items()
@@ -139,22 +171,20 @@ def compare(runs: dict[str, list[pathlib.Path]]) -> dict[str, Any]:
             'macro_auc': float(np.mean(auc)),
             'seconds': [r['seconds'] for r in results[name]],
         }
-        for reference in ('CE', 'LMD'):
-            if reference in runs:
-                table[name][f'vs {reference}'] = paired_bootstrap(
-                    labels, predictions[name], predictions[reference], metrics
-                )
-    return {'train_counts': sample['train_counts'], 'split_sha256': sample['split_sha256'],
+        for reference in references:
+            table[name][f'vs {reference}'] = paired_bootstrap(
+                labels, predictions[name], predictions[reference], metrics
+            )
+    return {'references': references, 'train_counts': sample['train_counts'], 'split_sha256': sample['split_sha256'],
             'versions': sample['versions'], 'experiments': table}  # fmt: skip
 
 
 def markdown(dataset: str, seeds: list[int], comparison: dict[str, Any]) -> str:
     """Lays the comparison out as a table: percent, mean over seeds, differences with 95 % intervals."""
-    experiments = comparison['experiments']
-    references = [r for r in ('CE', 'LMD') if r in experiments]
+    experiments, references = comparison['experiments'], comparison['references']
     columns = ['method', 'balanced accuracy', 'macro F1', 'head', 'medium', 'tail', 'AUC']
-    columns += [f'balanced accuracy - {r}' for r in references]
-    columns += [f'tail recall - {r}' for r in references]
+    compared = ('balanced_accuracy', 'macro_f1', 'tail_recall')
+    columns += [f'{metric.replace("_", " ")} - {r}' for metric in compared for r in references]
     lines = [f'{dataset}, seeds {", ".join(map(str, seeds))}; percent, mean over the seeds.', '']
     lines += ['| ' + ' | '.join(columns) + ' |', '|---' * len(columns) + '|']
     for name, row in experiments.items():
@@ -162,11 +192,11 @@ def markdown(dataset: str, seeds: list[int], comparison: dict[str, Any]) -> str:
         names = [*METRICS, 'head_recall', 'medium_recall', 'tail_recall']
         cells = [name] + [f'{100 * own[m]["a"]:.1f}' if m in own else '' for m in names]
         cells.append(f'{100 * row["macro_auc"]:.1f}')
-        for metric in ('balanced_accuracy', 'tail_recall'):
+        for metric in compared:
             for reference in references:
-                d = row[f'vs {reference}'][metric]
+                d = row[f'vs {reference}'].get(metric)
                 cells.append(
-                    '' if name == reference
+                    '' if name == reference or d is None
                     else f'{100 * d["difference"]:+.1f} [{100 * d["low"]:+.1f}, {100 * d["high"]:+.1f}]'
                 )  # fmt: skip
         lines.append('| ' + ' | '.join(cells) + ' |')
@@ -178,26 +208,35 @@ def main() -> None:
     parser.add_argument('--dataset', default='fashion_mnist_lt_mini')
     parser.add_argument('--path', default='', help="the data set's file, if it is not embedded")
     parser.add_argument('--seeds', default='0,1,2', help='comma-separated')
-    parser.add_argument('--only', default='', help='names of experiments, separated by semicolons')
+    parser.add_argument('--table', default='methods', help='a table of the experiments file')
+    parser.add_argument('--only', default='', help='rows of the table, separated by semicolons')
+    parser.add_argument(
+        '--experiments', default=EXPERIMENTS_FILE, type=pathlib.Path, metavar='FILE'
+    )
     parser.add_argument('--out', default='runs/compare', type=pathlib.Path)
     arguments = parser.parse_args()
     if not re.fullmatch(r'\d+(,\d+)*', arguments.seeds):
         raise UserError(f'--seeds={arguments.seeds}: give numbers separated by commas.')
     arguments.seeds = [int(seed) for seed in arguments.seeds.split(',')]
-    names = [name.strip() for name in arguments.only.split(';') if name.strip()] or [*EXPERIMENTS]
-    for name in names:
-        if name not in EXPERIMENTS:
-            raise unknown('experiment', name, EXPERIMENTS)
-    if not {'CE', 'LMD'} & set(names):
-        names.insert(0, 'CE')
-    names.sort(key=list(EXPERIMENTS).index)
+    experiments, tables = read_experiments(arguments.experiments)
+    if arguments.table not in tables:
+        raise unknown('table', arguments.table, tables)
+    rows, references = tables[arguments.table]
+    only = [name.strip() for name in arguments.only.split(';') if name.strip()]
+    for name in only:
+        if name not in rows:
+            raise unknown(f'row of the table {arguments.table}', name, rows)
+    if only:  # and something to compare them with
+        rows = [name for name in rows if name in only or name == references[0]]
     logging.set_verbosity(logging.WARNING)
     cache = pathlib.Path('~/.cache/ltjax/xla').expanduser()
     jax.config.update('jax_compilation_cache_dir', str(cache))
-    comparison = compare(run_all(names, arguments))
+    runs = run_all({name: experiments[name] for name in rows}, arguments)
+    comparison = compare(runs, references)
     text = markdown(arguments.dataset, arguments.seeds, comparison)
-    (arguments.out / f'{arguments.dataset}.md').write_text(text, 'utf-8')
-    folder.write_json(arguments.out / f'{arguments.dataset}.json', comparison)
+    stem = f'{arguments.dataset}-{arguments.table}'
+    (arguments.out / f'{stem}.md').write_text(text, 'utf-8')
+    folder.write_json(arguments.out / f'{stem}.json', comparison)
     print('\n' + text)
 
 

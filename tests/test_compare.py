@@ -16,6 +16,10 @@ from ltjax.data import catalog, datasets
 from ltjax.errors import UserError
 from scripts import compare
 
+EXPERIMENTS, TABLES = compare.read_experiments()
+# Of equal budgets; the others say their own.
+EQUAL = [name for table in ('methods', 'lmd') for name in TABLES[table].rows]
+
 
 def arguments(**changes):
     values = {
@@ -45,10 +49,10 @@ def encoder_steps(method, num_images):
     return steps + method.icc.rounds * per_round
 
 
-@pytest.mark.parametrize('name', compare.EXPERIMENTS)
-def test_every_experiment_has_the_same_encoder_steps(name, num_images):
-    baseline = compare.make_config('CE', arguments(), 0)
-    config = compare.make_config(name, arguments(), 0)
+@pytest.mark.parametrize('name', dict.fromkeys(EQUAL))
+def test_the_rows_of_a_table_have_the_same_encoder_steps(name, num_images):
+    baseline = compare.make_config(EXPERIMENTS['CE'], arguments(), 0)
+    config = compare.make_config(EXPERIMENTS[name], arguments(), 0)
     steps = encoder_steps(config.method, num_images)
     assert steps == encoder_steps(baseline.method, num_images)
     assert config.data.to_dict() == baseline.data.to_dict()
@@ -56,7 +60,9 @@ def test_every_experiment_has_the_same_encoder_steps(name, num_images):
 
 
 def test_overrides_path_and_seed_arrive():
-    config = compare.make_config('LMD w/o FDC', arguments(path='x.npz', dataset='npz'), 3)
+    config = compare.make_config(
+        EXPERIMENTS['LMD w/o FDC'], arguments(path='x.npz', dataset='npz'), 3
+    )
     assert config.seed == 3
     assert config.data.path == 'x.npz'
     assert config.method.icc.fdc is False
@@ -66,11 +72,11 @@ def test_overrides_path_and_seed_arrive():
 
 
 def test_first_stages_are_shared_only_where_they_are_the_same():
-    for name, (_, _, first) in compare.EXPERIMENTS.items():
+    for name, (_, _, first) in EXPERIMENTS.items():
         if not first:
             continue
-        ours = compare.make_config(name, arguments(), 0).method
-        theirs = compare.make_config(first, arguments(), 0).method
+        ours = compare.make_config(EXPERIMENTS[name], arguments(), 0).method
+        theirs = compare.make_config(EXPERIMENTS[first], arguments(), 0).method
         settings = [
             {**(method.rrl if 'rrl' in method else method.train).to_dict()}
             for method in (ours, theirs)
@@ -86,8 +92,8 @@ def test_first_stages_are_shared_only_where_they_are_the_same():
 def test_folders_have_a_name_of_their_own():
     assert compare.slug('LMD w/o RRL', 0) == 'lmd-w-o-rrl-0'
     assert compare.slug('CE + VFC, frozen encoder', 12) == 'ce-vfc-frozen-encoder-12'
-    names = {compare.slug(name, seed) for name in compare.EXPERIMENTS for seed in range(3)}
-    assert len(names) == 3 * len(compare.EXPERIMENTS)
+    names = {compare.slug(name, seed) for name in EXPERIMENTS for seed in range(3)}
+    assert len(names) == 3 * len(EXPERIMENTS)
 
 
 def fabricate(folder, correct, ids=None):
@@ -121,7 +127,7 @@ def test_the_table_holds_means_and_paired_differences(tmp_path):
         'CE': [fabricate(tmp_path / 'ce0', 4), fabricate(tmp_path / 'ce1', 6)],
         'LMD': [fabricate(tmp_path / 'l0', 7), fabricate(tmp_path / 'l1', 9)],
     }
-    comparison = compare.compare(runs)
+    comparison = compare.compare(runs, ['CE', 'LMD'])
     assert comparison['split_sha256'] == 'f00d'
     row = comparison['experiments']['LMD']
     assert row['macro_auc'] == 0.75
@@ -145,14 +151,57 @@ def test_runs_on_other_images_are_refused(tmp_path):
         'LMD': [fabricate(tmp_path / 'l', 7, ids=np.arange(1, 31).astype(str))],
     }
     with pytest.raises(UserError, match='LMD was tested on other images than CE'):
-        compare.compare(runs)
+        compare.compare(runs, ['CE', 'LMD'])
 
 
-def test_an_unknown_experiment_is_refused(tmp_path):
+def test_a_table_without_any_of_its_references_is_refused(tmp_path):
+    with pytest.raises(UserError, match='none of the experiments to compare with'):
+        compare.compare({'cRT': [fabricate(tmp_path / 'crt', 4)]}, ['CE'])
+
+
+def test_an_override_of_nothing_is_refused():
+    experiment = compare.Experiment('lmd', {'method.icc.vfcc': False})
+    with pytest.raises(UserError, match='configs/lmd.py.*vfcc'):
+        compare.make_config(experiment, arguments(), 0)
+
+
+ROW = "[experiments.a]\nconfig = 'lmd'\n"
+
+
+@pytest.mark.parametrize(
+    ('content', 'message'),
+    [
+        ('[tables', 'see scripts/experiments.toml'),
+        (ROW, "'tables'"),
+        (ROW + 'wrong = 1\n[tables.t]\nrows = []\nreferences = []', 'wrong'),
+        (ROW + "first = 'b'\n[tables]", "unknown experiment .* 'b'"),
+        (ROW + "[tables.t]\nrows = ['A']\nreferences = ['A']", "unknown experiment .* 'A'"),
+        (ROW + "[tables.t]\nrows = ['a']\nreferences = ['b']", 'among its rows'),
+        (ROW + "[tables.t]\nrows = ['a']\nreferences = []", 'among its rows'),
+    ],
+)
+def test_a_wrong_experiments_file_is_refused(tmp_path, content, message):
+    path = tmp_path / 'own.toml'
+    path.write_text(content, 'utf-8')
+    with pytest.raises(UserError, match=message):
+        compare.read_experiments(path)
+
+
+@pytest.mark.parametrize(
+    ('option', 'message'),
+    [
+        (
+            '--only=LMD w/o ICCC',
+            "error: unknown row of the table lmd 'LMD w/o ICCC': did you mean LMD w/o ICC",
+        ),
+        ('--table=lmdd', "error: unknown table 'lmdd': did you mean lmd"),
+    ],
+)
+def test_an_unknown_name_is_refused(tmp_path, option, message):
     done = subprocess.run(
-        [sys.executable, tiny.ROOT / 'scripts' / 'compare.py', '--only=LMD w/o ICCC'],
+        [sys.executable, tiny.ROOT / 'scripts' / 'compare.py', '--table=lmd', option],
         capture_output=True, text=True, cwd=tmp_path, check=False,
     )  # fmt: skip
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
-    assert line.startswith("error: unknown experiment 'LMD w/o ICCC': did you mean LMD w/o ICC")
+    assert line.startswith(message)
