@@ -8,6 +8,9 @@ Cases:
   e_step_fdc: LMD's E-step, ResNet-18, 96 pixels, batch 128, with and without FDC by turns, and the
     estimate of the Gaussians before each round.
   train_step: small_cnn, 28x28 grey, batch 128: cross-entropy and LMD's first stage by turns.
+  beside_torch: ResNet-18 and ConvNeXt-Tiny, batch 16, at 64, 96 and 224 pixels: a forward pass and a step of
+    cross-entropy, ours and PyTorch's (in both memory formats) by turns, from the same weights and images. Needs
+    `pip install -e '.[torch]'`; without PyTorch it is left out, unless named by `--only`.
 
 The steps are those that a training runs, made from the same configs; images and features are random and
 lie on the device. Every measurement has a process of its own, because a peak of memory cannot be reset.
@@ -16,13 +19,13 @@ lie on the device. Every measurement has a process of its own, because a peak of
 import argparse
 import datetime
 import functools
+import importlib.util
 import json
 import os
 import pathlib
 import platform
 import re
 import resource
-import runpy
 import statistics
 import subprocess
 import sys
@@ -33,91 +36,17 @@ from typing import Any, cast
 import jax
 import numpy as np
 from flax import nnx
+from random_run import RandomRun
 
-from ltjax import losses, methods, sharding, train
-from ltjax.engine.stage import Stage, Update
-from ltjax.engine.state import TrainState, parameter_filter
-from ltjax.engine.step import key_for, make_step
+from ltjax import losses
+from ltjax.engine.step import key_for, make_forward, make_step
 from ltjax.errors import UserError, unknown
-from ltjax.methods.task import Task
-
-CONFIGS = pathlib.Path(__file__).resolve().parent.parent / 'configs'
+from ltjax.models.weights import to_torch
 
 
-class RandomRun:
-    """What the hooks of a stage may ask of a training (`stage.Run`), answered with random features."""
-
-    def __init__(
-        self, file: str, overrides: dict[str, Any], sizes: tuple[int, int, int], small_cnn: bool
-    ) -> None:
-        """Takes configs/FILE.py, changes to its method, and numbers of classes, images and channels."""
-        num_classes, num_images, channels = sizes
-        # From the first class to the last, sizes fall to about a hundredth.
-        share = 100.0 ** -np.linspace(0, 1, num_classes)
-        counts = np.maximum(1, num_images * share / share.sum()).astype(np.int64)
-        counts[0] += num_images - counts.sum()
-        dataset = 'fashion_mnist_lt_mini' if small_cnn else 'isic2019_lt_r100'  # of a ResNet-18
-        config = runpy.run_path(str(CONFIGS / f'{file}.py'))['get_config'](dataset)
-        config.method.update_from_flattened_dict(overrides)
-        self.seed = config.seed
-        self.num_classes = num_classes
-        self.train_labels = np.repeat(np.arange(num_classes, dtype=np.int32), counts)
-        self.mesh = sharding.make_mesh()
-        self._root = jax.random.key(self.seed)
-        self._features: jax.Array | None = None
-        task = Task(counts, (0.5,), (0.25,))
-        recipe = methods.get(config.method.name).recipe(config.method, task)
-        self._create = lambda key: train.create_model(
-            config, recipe, num_classes, channels, nnx.Rngs(key)
-        )
-        self.graphdef = nnx.graphdef(nnx.eval_shape(lambda: self._create(self._root)))
-        self.stages = {stage.name: stage for stage in recipe.stages}
-
-    def key(self, purpose: str, index: int = 0) -> jax.Array:
-        return jax.random.fold_in(key_for(self._root, purpose), index)
-
-    def new_model(self, key: jax.Array) -> nnx.State:
-        state = jax.jit(lambda key: nnx.state(self._create(key)))(key)
-        return sharding.replicate(state, self.mesh)
-
-    def new_optimizer_state(self, update: Update, model: nnx.State) -> Any:
-        trainable, _ = nnx.split_state(model, parameter_filter(update.trains), ...)
-        return sharding.replicate(update.optimizer.init(trainable), self.mesh)
-
-    def train_features(self, state: TrainState) -> jax.Array:
-        if self._features is None:
-            width = nnx.to_pure_dict(state.model)['classifier']['kernel'].shape[0]
-            features = jax.random.normal(self.key('features'), (len(self.train_labels), width))
-            self._features = sharding.replicate(features, self.mesh)
-        return self._features
-
-    def enter(self, stage: Stage) -> TrainState:
-        """Returns the state before the first step of a stage."""
-        state = TrainState(self.new_model(self.key('model')), {}, {})
-        if stage.prepare is not None:
-            state = stage.prepare(state, self)
-        optimizers = {u.name: self.new_optimizer_state(u, state.model) for u in stage.updates}
-        state = sharding.replicate(state._replace(optimizers=optimizers), self.mesh)
-        return state if stage.before_round is None else stage.before_round(state, self, 0)
-
-    def stepper(self, stage: Stage, update: Update, size: int, shape: tuple) -> Callable[[], None]:
-        """Returns a function that runs one step on a batch of random images and waits for it."""
-        rng = np.random.default_rng(0)
-        batch = {
-            'image': rng.integers(0, 256, (size, *shape), np.uint8),
-            'label': rng.integers(0, self.num_classes, size, np.int32),
-        }
-        batch = jax.device_put(batch, sharding.batch_sharding(self.mesh))
-        step, state = make_step(update, self.graphdef, self.mesh), self.enter(stage)
-        key, number = self.key(update.name), 0
-
-        def run_once() -> None:
-            nonlocal state, number
-            state, metrics = step(state, batch, key, np.int32(number))
-            jax.block_until_ready((state, metrics))
-            number += 1
-
-        return run_once
+def dataset(small: bool) -> str:
+    """Returns a data set with a small network (28 pixels), or one with a ResNet-18."""
+    return 'fashion_mnist_lt_mini' if small else 'isic2019_lt_r100'
 
 
 def median_seconds(functions: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
@@ -143,9 +72,12 @@ def memory_mb() -> tuple[float, float]:
 def virtual_features(per_class: int, *, small: bool) -> dict[str, Any]:
     """One round of the M-step: `per_class` draws of each class, `rows` of each class a step."""
     num_classes, rows, repeats = (3, per_class // 2, 1) if small else (14, 64, 3)
-    overrides = {'icc.virtual_per_class': per_class, 'icc.m_batch_size': num_classes * rows}
+    overrides = {
+        'method.icc.virtual_per_class': per_class,
+        'method.icc.m_batch_size': num_classes * rows,
+    }
     # The Gaussians of few images are as large as those of many and leave less memory behind.
-    run = RandomRun('lmd', overrides, (num_classes, 50 * num_classes, 3), small)
+    run = RandomRun('lmd', dataset(small), overrides, (num_classes, 50 * num_classes, 3))
     stage, key = run.stages['icc'], run.key('m_step')
     update, state = stage.updates[0], run.enter(stage)
     # A step donates its state, and with it the arrays that the draws alone go on using.
@@ -202,8 +134,12 @@ def e_step_fdc(*, small: bool) -> dict[str, Any]:
     batch, pixels, repeats = (8, 8, 1) if small else (128, 96, 9)
     steps = {}
     for name, fdc in (('without_fdc', False), ('with_fdc', True)):
-        overrides = {'icc.fdc': fdc, 'icc.e_batch_size': batch, 'icc.e_view': 'none'}
-        run = RandomRun('lmd', overrides, (num_classes, images, 3), small)
+        overrides = {
+            'method.icc.fdc': fdc,
+            'method.icc.e_batch_size': batch,
+            'method.icc.e_view': 'none',
+        }
+        run = RandomRun('lmd', dataset(small), overrides, (num_classes, images, 3))
         stage = run.stages['icc']
         steps[name] = run.stepper(stage, stage.updates[1], batch, (pixels, pixels, 3))
     seconds = median_seconds(steps, repeats)
@@ -230,7 +166,7 @@ def train_step(*, small: bool) -> dict[str, Any]:
     batch, pixels, repeats = (8, 8, 1) if small else (128, 28, 30)
     steps = {}
     for config, name in (('cross_entropy', 'cross_entropy'), ('lmd', 'rrl')):
-        run = RandomRun(config, {}, (10, 1000, 1), True)
+        run = RandomRun(config, dataset(True), {}, (10, 1000, 1))
         stage = run.stages[name]
         steps[name] = run.stepper(stage, stage.updates[0], batch, (pixels, pixels, 1))
     results: dict[str, Any] = {'batch': batch, 'pixels': pixels}
@@ -240,11 +176,54 @@ def train_step(*, small: bool) -> dict[str, Any]:
     return results | {'memory_peak_mb': memory_mb()[1]}
 
 
+def beside_torch(model: str, pixels: int, *, small: bool) -> dict[str, Any]:
+    """A forward pass and a train step, ours and PyTorch's, from the same weights and images."""
+    import torch_models  # PyTorch is an extra
+
+    batch, pixels, repeats, num_classes = (4, 32, 1, 8) if small else (16, pixels, 15, 8)
+    overrides = {
+        'model.name': model,
+        'method.train.view': 'none',
+        'method.train.optimizer.weight_decay': 5e-4,
+    }
+    run = RandomRun('cross_entropy', dataset(False), overrides, (num_classes, 1000, 3))
+    state = run.new_model(run.key('model'))
+    weights = to_torch(nnx.merge(run.graphdef, state, copy=True), 'torchvision')
+    images, labels = run.random_batch(batch, (pixels, pixels, 3)).values()
+    view = run.task.view('none')
+    floats = np.moveaxis(np.asarray(view(run.key('view'), images)), 3, 1)
+    pass_through, ours = make_forward(run.graphdef, run.mesh, view), {}
+    ours['forward'] = lambda: jax.block_until_ready(pass_through(state, images)[1])
+    stage = run.stages['cross_entropy']
+    ours['train'] = run.stepper(stage, stage.updates[0], batch, (pixels, pixels, 3))
+    theirs = {
+        name: torch_models.steps(
+            model, weights, num_classes, floats, np.asarray(labels), channels_last=last
+        )
+        for name, last in (('torch', False), ('torch_channels_last', True))
+    }
+    difference = np.abs(ours['forward']() - theirs['torch']['forward']().numpy())
+    results: dict[str, Any] = {'model': model, 'batch': batch, 'pixels': pixels}
+    results['largest_difference_of_logits'] = float(difference.max())
+    for kind in ('forward', 'train'):
+        functions = {'ltjax': ours[kind]} | {name: steps[kind] for name, steps in theirs.items()}
+        seconds = median_seconds(functions, repeats)
+        results |= {f'{kind}_{name}_ms': 1e3 * value for name, value in seconds.items()}
+        fastest = min(seconds[name] for name in theirs)
+        results[f'{kind}_ratio_to_fastest_torch'] = seconds['ltjax'] / fastest
+    return results
+
+
 # What a case measures, each in a process of its own; `--small` takes the first alone.
 CASES: dict[str, list[Callable[..., dict[str, Any]]]] = {
     'virtual_features': [functools.partial(virtual_features, n) for n in (5_000, 50_000)],
     'e_step_fdc': [e_step_fdc],
     'train_step': [train_step],
+    'beside_torch': [
+        functools.partial(beside_torch, model, pixels)
+        for model in ('resnet18', 'convnext_tiny')
+        for pixels in (64, 96, 224)
+    ],
 }
 
 
@@ -264,7 +243,7 @@ def machine() -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--only', nargs='+', default=[*CASES], metavar='CASE')
+    parser.add_argument('--only', nargs='+', metavar='CASE', help='default: all')
     parser.add_argument('--out', type=pathlib.Path, help='also write the JSON here')
     parser.add_argument('--small', action='store_true', help='tiny sizes')
     parser.add_argument('--job', type=json.loads, help=argparse.SUPPRESS)
@@ -276,11 +255,18 @@ def main() -> None:
         jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.2)
         print(json.dumps([machine(), CASES[case][number](small=arguments.small)]))
         return
-    for name in arguments.only:
+    names = arguments.only or [*CASES]
+    for name in names:
         if name not in CASES:
             raise unknown('case', name, CASES)
+    if 'beside_torch' in names and importlib.util.find_spec('torch') is None:
+        message = "beside_torch needs PyTorch: pip install -e '.[torch]'."
+        if arguments.only:
+            raise UserError(message)
+        print(f'left out: {message}', file=sys.stderr)
+        names.remove('beside_torch')
     results: dict[str, Any] = {'machine': {}, 'small': arguments.small, 'cases': {}}
-    for name in arguments.only:
+    for name in names:
         for number in range(1 if arguments.small else len(CASES[name])):
             command = [sys.executable, __file__, '--job', json.dumps([name, number])]
             command += ['--small'] if arguments.small else []

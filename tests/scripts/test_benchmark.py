@@ -1,11 +1,15 @@
 """The benchmark runs at tiny sizes and reports every figure; how fast it is, no test says."""
 
+import importlib.util
 import json
 import math
 import os
 import pathlib
+import runpy
 import subprocess
 import sys
+
+import pytest
 
 SCRIPT = pathlib.Path(__file__).parents[2] / 'scripts' / 'benchmark.py'
 
@@ -55,7 +59,7 @@ def run(*arguments, home):
 
 def test_every_case_reports_finite_figures(tmp_path):
     out = tmp_path / 'benchmark.json'
-    done = run('--small', '--out', out, home=tmp_path)
+    done = run('--small', '--out', out, '--only', *KEYS, home=tmp_path)
     assert done.returncode == 0, done.stderr
     results = json.loads(out.read_text('utf-8'))
     assert results == json.loads(done.stdout)
@@ -70,6 +74,27 @@ def test_every_case_reports_finite_figures(tmp_path):
             assert math.isfinite(growth)
             assert growth >= 0
             assert all(math.isfinite(value) and value > 0 for value in figures.values()), figures
+
+
+@pytest.mark.parametrize('only', [['--only', 'beside_torch'], []])
+def test_without_pytorch_the_comparison_with_it_is_refused_or_left_out(monkeypatch, capfd, only):
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
+    benchmark = runpy.run_path(str(SCRIPT))
+    monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
+    monkeypatch.setattr(subprocess, 'run', fake_job)
+    monkeypatch.setattr(sys, 'argv', ['benchmark.py', '--small', *only])
+    if only:
+        with pytest.raises(benchmark['UserError'], match=r'pip install'):
+            benchmark['main']()
+    else:
+        benchmark['main']()
+        out, err = capfd.readouterr()
+        assert set(json.loads(out)['cases']) == set(KEYS)
+        assert 'left out: beside_torch needs PyTorch' in err
+
+
+def fake_job(command, **options):
+    return subprocess.CompletedProcess(command, 0, stdout='[{}, {}]')
 
 
 def test_an_unknown_case_is_refused_in_one_line(tmp_path):

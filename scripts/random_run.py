@@ -1,0 +1,97 @@
+"""A stage of a method as a training runs it, on random images and features: what scripts/benchmark.py measures."""
+
+import pathlib
+import runpy
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+
+from ltjax import methods, sharding, train
+from ltjax.engine.stage import Stage, Update
+from ltjax.engine.state import TrainState, parameter_filter
+from ltjax.engine.step import key_for, make_step
+from ltjax.methods.task import Task
+
+CONFIGS = pathlib.Path(__file__).resolve().parent.parent / 'configs'
+
+
+class RandomRun:
+    """What the hooks of a stage may ask of a training (`stage.Run`), answered with random features."""
+
+    def __init__(
+        self, file: str, dataset: str, overrides: dict[str, Any], sizes: tuple[int, int, int]
+    ) -> None:
+        """Takes configs/FILE.py for a data set, changes to it, and numbers of classes, images and channels."""
+        num_classes, num_images, channels = sizes
+        # From the first class to the last, sizes fall to about a hundredth.
+        share = 100.0 ** -np.linspace(0, 1, num_classes)
+        counts = np.maximum(1, num_images * share / share.sum()).astype(np.int64)
+        counts[0] += num_images - counts.sum()
+        config = runpy.run_path(str(CONFIGS / f'{file}.py'))['get_config'](dataset)
+        config.update_from_flattened_dict(overrides)
+        self.seed = config.seed
+        self.num_classes = num_classes
+        self.train_labels = np.repeat(np.arange(num_classes, dtype=np.int32), counts)
+        self.mesh = sharding.make_mesh()
+        self._root = jax.random.key(self.seed)
+        self._features: jax.Array | None = None
+        self.task = Task(counts, (0.5,), (0.25,))
+        recipe = methods.get(config.method.name).recipe(config.method, self.task)
+        self._create = lambda key: train.create_model(
+            config, recipe, num_classes, channels, nnx.Rngs(key)
+        )
+        self.graphdef = nnx.graphdef(nnx.eval_shape(lambda: self._create(self._root)))
+        self.stages = {stage.name: stage for stage in recipe.stages}
+
+    def key(self, purpose: str, index: int = 0) -> jax.Array:
+        return jax.random.fold_in(key_for(self._root, purpose), index)
+
+    def new_model(self, key: jax.Array) -> nnx.State:
+        state = jax.jit(lambda key: nnx.state(self._create(key)))(key)
+        return sharding.replicate(state, self.mesh)
+
+    def new_optimizer_state(self, update: Update, model: nnx.State) -> Any:
+        trainable, _ = nnx.split_state(model, parameter_filter(update.trains), ...)
+        return sharding.replicate(update.optimizer.init(trainable), self.mesh)
+
+    def train_features(self, state: TrainState) -> jax.Array:
+        if self._features is None:
+            width = nnx.to_pure_dict(state.model)['classifier']['kernel'].shape[0]
+            features = jax.random.normal(self.key('features'), (len(self.train_labels), width))
+            self._features = sharding.replicate(features, self.mesh)
+        return self._features
+
+    def enter(self, stage: Stage) -> TrainState:
+        """Returns the state before the first step of a stage."""
+        state = TrainState(self.new_model(self.key('model')), {}, {})
+        if stage.prepare is not None:
+            state = stage.prepare(state, self)
+        optimizers = {u.name: self.new_optimizer_state(u, state.model) for u in stage.updates}
+        state = sharding.replicate(state._replace(optimizers=optimizers), self.mesh)
+        return state if stage.before_round is None else stage.before_round(state, self, 0)
+
+    def random_batch(self, size: int, shape: tuple) -> dict[str, jax.Array]:
+        """Returns random images, uint8 [size, *shape], and labels, on the device."""
+        rng = np.random.default_rng(0)
+        batch = {
+            'image': rng.integers(0, 256, (size, *shape), np.uint8),
+            'label': rng.integers(0, self.num_classes, size, np.int32),
+        }
+        return jax.device_put(batch, sharding.batch_sharding(self.mesh))
+
+    def stepper(self, stage: Stage, update: Update, size: int, shape: tuple) -> Callable[[], None]:
+        """Returns a function that runs one step on a batch of random images and waits for it."""
+        batch = self.random_batch(size, shape)
+        step, state = make_step(update, self.graphdef, self.mesh), self.enter(stage)
+        key, number = self.key(update.name), 0
+
+        def run_once() -> None:
+            nonlocal state, number
+            state, metrics = step(state, batch, key, np.int32(number))
+            jax.block_until_ready((state, metrics))
+            number += 1
+
+        return run_once
