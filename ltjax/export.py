@@ -12,7 +12,7 @@ from flax import nnx
 
 from ltjax.errors import UserError
 from ltjax.models import pretrained
-from ltjax.predict import Trained
+from ltjax.trained import Trained
 
 
 def main(argv: list[str]) -> None:

@@ -3,90 +3,23 @@
 The images come as a folder, an npz or a CSV, with or without labels, in the layouts that training reads; they
 are brought to the size and channels that the model was trained on. Written are ids, labels (-1 where there
 are none), logits and, with --features, features; as .npz, or as .csv with the predicted class and the
-probability of every class. From Python: `Trained.load(workdir).predict(images)`.
+probability of every class. From Python: `ltjax.trained.Trained`.
 """
 
 import argparse
-import contextlib
 import csv
-import dataclasses
-import functools
-import json
 import pathlib
 import sys
-from collections.abc import Callable
 
 import numpy as np
-from flax import nnx
-from ml_collections import ConfigDict
 
-from ltjax import methods, sharding, train
 from ltjax import workdir as folder
-from ltjax.data import augment, catalog, datasets
-from ltjax.engine import inference
-from ltjax.engine.checkpoint import Checkpoints
-from ltjax.engine.state import TrainState
-from ltjax.engine.step import make_forward
+from ltjax.data import catalog, datasets
 from ltjax.errors import UserError
 from ltjax.evaluation.metrics import softmax
-from ltjax.methods.task import Task
+from ltjax.trained import Trained
 
 FORMATS = {'.npz': 'npz', '.csv': 'csv'}
-BATCH_SIZE = 256
-
-
-@dataclasses.dataclass(frozen=True)
-class Trained:
-    """The selected model of a finished run.
-
-    Attributes:
-      config: the run's.
-      class_names: the K classes.
-      image_shape: (height, width, channels) that the model was trained on.
-      graphdef: the network's structure.
-      state: its parameters and BatchNorm statistics.
-    """
-
-    config: ConfigDict
-    class_names: tuple[str, ...]
-    image_shape: tuple[int, int, int]
-    graphdef: nnx.GraphDef
-    state: nnx.State
-
-    @classmethod
-    def load(cls, workdir: pathlib.Path | str) -> 'Trained':
-        """Reads the model that the run in `workdir` selected.
-
-        Raises:
-          UserError: there is no finished run.
-        """
-        workdir = pathlib.Path(workdir)
-        if not (workdir / 'results.json').exists():
-            raise UserError(
-                f'{workdir} holds no finished run: train one with python -m ltjax.main.'
-            )
-        results = json.loads((workdir / 'results.json').read_text('utf-8'))
-        config = ConfigDict(folder.read_config(workdir))
-        names, shape = tuple(results['class_names']), tuple(results['image_shape'])
-        task = Task(np.array(results['train_counts']), config.data.mean, config.data.std)
-        recipe = methods.get(config.method.name).recipe(config.method, task)
-        model = train.create_model(config, recipe, len(names), shape[2], nnx.Rngs(0))
-        graphdef, state = nnx.split(model)
-        like = TrainState(sharding.replicate(state, sharding.make_mesh()), {}, {})
-        with contextlib.closing(Checkpoints(workdir / 'checkpoints')) as checkpoints:
-            state = checkpoints.restore(results['best']['checkpoint'], like).model
-        return cls(config, names, shape, graphdef, state)
-
-    def predict(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Returns features float32 [N, C] and logits float32 [N, K] of images uint8 [N, H, W, C]."""
-        mesh = sharding.make_mesh()
-        return inference.run(self._forward, self.state, images, batch_size=BATCH_SIZE, mesh=mesh)
-
-    @functools.cached_property
-    def _forward(self) -> Callable:
-        data = self.config.data
-        view = augment.view('none', mean=data.mean, std=data.std)
-        return make_forward(self.graphdef, sharding.make_mesh(), view)
 
 
 def predict(model: Trained, path: pathlib.Path) -> dict[str, np.ndarray]:

@@ -8,6 +8,7 @@ of a golden file, relative to the largest number of its array.
 """
 
 import argparse
+import importlib
 import inspect
 import json
 import pathlib
@@ -20,12 +21,20 @@ from typing import Any
 import jax
 import numpy as np
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / 'tests'))
+from ltjax import losses
 
-from golden_checks import CHECKS, COVERS  # noqa: E402
-from golden_checks.compare import Judged, cast_inputs  # noqa: E402
-from ltjax import losses  # noqa: E402
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+
+def _of_tests(name: str) -> Any:
+    """Returns a module of tests/, which no package holds."""
+    if str(ROOT / 'tests') not in sys.path:
+        sys.path.insert(0, str(ROOT / 'tests'))
+    return importlib.import_module(name)
+
+
+CHECKS, COVERS = (getattr(_of_tests('golden_checks'), name) for name in ('CHECKS', 'COVERS'))
+compare = _of_tests('golden_checks.compare')
 
 PAGE, AGREEMENT = ROOT / 'docs' / 'losses.md', ROOT / 'docs' / 'losses_agreement.json'
 GOLDEN = ROOT / 'tests' / 'golden'
@@ -73,10 +82,10 @@ def largest_error(path: pathlib.Path, dtype: Any) -> float:
     with np.load(path, allow_pickle=False) as stored:
         arrays = dict(stored)
     with jax.enable_x64(np.dtype(dtype) == np.float64):
-        results = CHECKS[path.stem](cast_inputs(arrays, dtype), dtype)
+        results = CHECKS[path.stem](compare.cast_inputs(arrays, dtype), dtype)
         errors = [0.0]
         for key, want in arrays.items():
-            if not key.startswith(('out_', 'grad_')) or isinstance(results[key], Judged):
+            if not key.startswith(('out_', 'grad_')) or isinstance(results[key], compare.Judged):
                 continue
             error = np.abs(np.asarray(results[key], np.float64) - want).max(initial=0)
             errors.append(float(error / max(np.abs(want).max(initial=0), np.finfo(float).tiny)))

@@ -102,6 +102,30 @@ def run(made: Any, folder: pathlib.Path, **options: Any) -> tuple[Any, dict[str,
     return jax.device_get(state), best, trained.logbook.rows
 
 
+class Interrupted(Exception):
+    """What `interrupt` ends a run with."""
+
+
+def interrupt(made: Any, folder: pathlib.Path, *, at: int) -> None:
+    """Trains as `made` says until checkpoint `at` is due, and ends there without saving it."""
+    trained = training(made, folder)
+    save = trained.checkpoints.save
+
+    def failing(state: Any, progress: Any, score: float) -> None:
+        if progress['number'] == at:
+            raise Interrupted
+        save(state, progress, score)
+
+    trained.checkpoints.save = failing
+    try:
+        trained.run()
+    except Interrupted:
+        return
+    finally:
+        trained.checkpoints.close()
+    raise AssertionError(f'the run ended before checkpoint {at}')
+
+
 class Recorder(Logbook):
     """Keeps the rows in a list, writes nothing."""
 

@@ -177,7 +177,10 @@ class Training:
         return state, best
 
     def _borrow(self, workdir: pathlib.Path, state: TrainState) -> tuple[int, TrainState]:
-        """Takes the model of another run at the end of the first stage in place of training it."""
+        """Takes the state of another run at the end of the first stage in place of training it.
+
+        A run of another method may lack this one's extra state; then its model alone is taken.
+        """
         name = self.recipe.stages[0].name
         if len(self.recipe.stages) == 1:
             raise UserError('start_from replaces the first stage: this method has no other.')
@@ -185,7 +188,11 @@ class Training:
             for number in theirs.numbers():
                 progress = theirs.progress(number)
                 if progress['stage_end'] and progress['stage_name'] == name:
-                    return 1, state._replace(model=theirs.restore(number, state).model)
+                    whole = self._enter(self.recipe.stages[0], state)._replace(optimizers={})
+                    try:
+                        return 1, theirs.restore(number, whole)
+                    except UserError:
+                        return 1, theirs.restore(number, state)
         raise UserError(f'{workdir} has no finished stage {name!r}: start from a run that has.')
 
     def _enter(self, stage: Stage, state: TrainState) -> TrainState:

@@ -190,7 +190,8 @@ def _rebalance(config: Any, task: Task, embedding_dim: int) -> Stage:
 
     def add_teacher(state: TrainState, run: Run) -> TrainState:
         taught, _ = nnx.split_state(state.model, parameter_filter(config.trains), ...)
-        # No loss reads the centroids any more: they are kept for the report.
+        # No loss reads the centroids any more: they are kept for the report. A run that resumes within
+        # this stage comes without them, and restores them into these.
         kept = state.extra.get('centroids', _no_centroids(task, embedding_dim))
         if config.reset_classifier:
             state = reset_classifier(state, run)
@@ -213,10 +214,8 @@ def _rebalance(config: Any, task: Task, embedding_dim: int) -> Stage:
 
 
 def _plots(state: TrainState) -> Sequence[dict[str, Any]]:
-    """Returns the centroids' norms, figure 3; nothing if another run lent stage 1 without its centroids."""
+    """Returns the centroids' norms, figure 3."""
     norms = np.linalg.norm(np.asarray(state.extra['centroids']), axis=1)
-    if not norms.any():
-        return ()
     return ({'title': 'norm of class centroids', 'per_class': norms.tolist()},)
 
 

@@ -19,6 +19,7 @@ def data(tmp_path_factory):
 
 def test_every_module_is_a_method_with_a_recipe():
     assert set(methods.names()) == {
+        'aduni',
         'cross_entropy',
         'decoupling',
         'iccl',

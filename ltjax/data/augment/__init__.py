@@ -16,9 +16,9 @@ import numpy as np
 
 from ltjax import errors
 from ltjax.data.augment import geometry
+from ltjax.data.augment.distortion import Distort
 from ltjax.data.augment.geometry import (
     Affine,
-    Distort,
     Geometric,
     HorizontalFlip,
     Op,

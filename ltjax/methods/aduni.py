@@ -1,0 +1,249 @@
+"""AdUni (Cong et al., 2022): feature and classifier learning in one contrastive loss, in one stage from end to end.
+
+Each image has two views, which go through the network as one batch; a projection head gives embeddings, the classifier
+logits. In the loss, AduC, the rows of an anchor's class and its class itself are drawn to it, all in one softmax. The
+weight alpha of the rows falls while training: from features to classifier. No memory beyond the batch is needed.
+PaCo (Cui et al., 2021), from which it descends, is here for comparison: keys of a momentum encoder and a queue.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from ltjax import losses
+from ltjax.data import pipeline
+from ltjax.engine import optim
+from ltjax.engine.stage import Batch, Loss, LossFn, Recipe, Run, Sampler, Stage, Update
+from ltjax.engine.state import TrainState, with_parameters
+from ltjax.errors import UserError, unknown
+from ltjax.losses import class_probabilities, contrastive, parametric, queues, schedules
+from ltjax.methods.task import Task
+from ltjax.models.layers import linear
+
+VARIANTS = ('aduni', 'paco')
+ALPHA_SCHEDULES = ('compounded', 'half_cosine', 'printed', 'fixed')
+SAMPLERS = (*pipeline.SAMPLERS, 'progressively_balanced')
+PRIORS = ('training', 'sampled', 'none')
+POSITIVES = ('mean', 'sum')
+
+# An ImageClassifier with the `projection` and the `dropout` that the recipe adds.
+Network = Any
+
+
+def recipe(config: Any, task: Task) -> Recipe:
+    """Returns the one stage of AdUni or PaCo and its projection head.
+
+    Raises:
+      UserError: an unknown switch, or a number out of its range.
+    """
+    _check(config)
+    train, steps = config.train, task.steps(config.train.batch_size)
+
+    def add_heads(model: Network, rngs: nnx.Rngs) -> None:
+        width = model.feature_dim
+        model.projection = nnx.Sequential(
+            linear(width, width, rngs=rngs),
+            nnx.relu,
+            linear(width, config.embedding_dim, rngs=rngs),
+        )
+        model.dropout = nnx.Dropout(config.dropout)
+
+    def add_memory(state: TrainState, run: Run) -> TrainState:
+        extra = {
+            'momentum': jax.tree.map(jnp.copy, nnx.filter_state(state.model, nnx.Param)),
+            'queue': queues.empty_queue(config.queue, config.embedding_dim),
+        }
+        return state._replace(extra=extra)
+
+    def move_momentum_encoder(extra: Any, model: nnx.State, step: jax.Array) -> Any:
+        parameters = nnx.filter_state(model, nnx.Param)
+        return extra | {'momentum': losses.ema(extra['momentum'], parameters, config.momentum)}
+
+    def plots(state: TrainState) -> Sequence[dict[str, Any]]:
+        epochs = np.arange(train.epochs)
+        values = np.broadcast_to(np.asarray(_alpha(config.alpha)(epochs)), epochs.shape)
+        line = {'alpha': [epochs.tolist(), values.tolist()]}
+        title = 'weight of rows of the same class'
+        return ({'title': title, 'lines': line, 'x_label': 'epoch', 'y_label': 'alpha'},)
+
+    paco = config.variant == 'paco'
+    update = Update(
+        name='train',
+        loss_fn=(_paco if paco else _aduni)(config, task),
+        optimizer=optim.make(train.optimizer, train.epochs * steps),
+        steps=steps,
+        batch_size=train.batch_size,
+        sampler=_sampler(train, task),
+        views={'first': task.view(train.view), 'second': task.view(train.second_view)},
+        after_step=move_momentum_encoder if paco else None,
+    )
+    prepare = add_memory if paco else None
+    stage = Stage(config.variant, (update,), rounds=train.epochs, prepare=prepare)
+    return Recipe((stage,), add_heads, plots)
+
+
+def _aduni(config: Any, task: Task) -> LossFn:
+    """Returns the loss of both views of a batch: AduC, or its two terms apart, eq. 1 and 2."""
+    alpha, log_prior = _by_step(config, task)
+    options = {
+        'temperature': config.temperature,
+        'base_temperature': config.base_temperature or None,
+        'positives': config.positives,
+    }
+
+    def loss_fn(model: Network, extra: Any, batch: Batch, key: jax.Array, step: jax.Array) -> Loss:
+        logits, embeddings = _heads(model, jnp.concatenate([batch['first'], batch['second']]))
+        labels = jnp.tile(batch['label'], 2)
+        weight, prior = alpha(step), log_prior(step)
+        if config.unified:
+            values = parametric.adaptive_unified_contrastive(
+                logits,
+                embeddings,
+                labels,
+                log_prior=prior,
+                alpha=weight,
+                class_temperature=config.class_temperature,
+                **options,
+            )
+        else:
+            values = weight * contrastive.supervised_contrastive(embeddings, labels, **options)
+            values = values + contrastive.classifier_contrastive(
+                logits + prior[None, :],
+                labels,
+                temperature=config.class_temperature,
+                positives=config.positives,
+            )
+        return Loss(losses.mean(values), _logged(logits, labels, weight))
+
+    return loss_fn
+
+
+def _paco(config: Any, task: Task) -> LossFn:
+    """Returns PaCo's loss: the first view against the momentum encoder's keys of the second, and the queue."""
+    alpha, log_prior = _by_step(config, task)
+
+    def loss_fn(model: Network, extra: Any, batch: Batch, key: jax.Array, step: jax.Array) -> Loss:
+        labels, queue = batch['label'], extra['queue']
+        momentum: Any = with_parameters(model, extra['momentum'])
+        keys = jax.lax.stop_gradient(_embed(momentum, momentum.encode(batch['second'])))
+        logits, embeddings = _heads(model, batch['first'])
+        weight = alpha(step)
+        values = parametric.parametric_contrastive(
+            logits,
+            embeddings,
+            labels,
+            log_prior=log_prior(step),
+            keys=jnp.concatenate([keys, queue.features]),
+            key_labels=jnp.concatenate([labels, queue.labels]),
+            key_where=jnp.concatenate([jnp.ones_like(labels, bool), queue.filled]),
+            alpha=weight,
+            temperature=config.temperature,
+            class_temperature=config.class_temperature,
+            positives=config.positives,
+        )
+        filled = queues.push(queue, keys, labels)
+        logged = _logged(logits, labels, weight)
+        return Loss(losses.mean(values), logged, extra | {'queue': filled})
+
+    return loss_fn
+
+
+def _heads(model: Network, images: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Returns logits [n, K] and embeddings of unit length [n, D]; dropout is before the classifier alone."""
+    features = model.encode(images)
+    return model.classify(model.dropout(features)), _embed(model, features)
+
+
+def _embed(model: Network, features: jax.Array) -> jax.Array:
+    return losses.normalise_rows(model.projection(features))
+
+
+def _logged(logits: jax.Array, labels: jax.Array, alpha: jax.Array) -> dict[str, jax.Array]:
+    cross_entropy = losses.mean(losses.softmax_cross_entropy(logits, labels))
+    return {'cross_entropy': cross_entropy, 'alpha': alpha}
+
+
+# What changes from epoch to epoch.
+
+
+def _by_step(config: Any, task: Task) -> tuple[Any, Any]:
+    """Returns step -> alpha and step -> log prior [K], both those of the step's epoch."""
+    steps, schedule = task.steps(config.train.batch_size), _alpha(config.alpha)
+    if config.prior == 'none':
+        table = np.zeros((1, task.num_classes))
+    else:
+        sampler = _sampler(config.train, task) if config.prior == 'sampled' else 'instance_balanced'
+        if isinstance(sampler, str):
+            sampler = getattr(class_probabilities, sampler)(task.train_counts)
+        table = np.stack([losses.log_prior(drawn) for drawn in np.atleast_2d(sampler)])
+    log_priors = jnp.asarray(table, jnp.float32)
+
+    def alpha(step: jax.Array) -> jax.Array:
+        return jnp.asarray(schedule(step // steps), jnp.float32)
+
+    def log_prior(step: jax.Array) -> jax.Array:
+        return log_priors[jnp.minimum(step // steps, len(log_priors) - 1)]
+
+    return alpha, log_prior
+
+
+def _alpha(config: Any) -> Any:
+    """Returns the schedule epoch -> alpha."""
+    if config.schedule == 'fixed':
+        return lambda epoch: config.fixed
+    return schedules.aduni_alpha(
+        config.max, config.min, decay_epochs=config.decay_epochs, reading=config.schedule
+    )
+
+
+def _sampler(config: Any, task: Task) -> Sampler:
+    """Returns the sampler's name or, where it changes, its class probabilities [epochs, K]."""
+    if config.sampler != 'progressively_balanced':
+        return config.sampler
+    return np.stack(
+        [
+            class_probabilities.progressively_balanced(
+                task.train_counts, epoch=epoch, epochs=config.epochs
+            )
+            for epoch in range(max(config.epochs, 1))
+        ]
+    )
+
+
+def _check(config: Any) -> None:
+    """Refuses in one line what would otherwise fail inside the first step."""
+    for name, value, known in (
+        ('variant', config.variant, VARIANTS),
+        ('alpha.schedule', config.alpha.schedule, ALPHA_SCHEDULES),
+        ('sampler', config.train.sampler, SAMPLERS),
+        ('prior', config.prior, PRIORS),
+        ('positives', config.positives, POSITIVES),
+    ):
+        if value not in known:
+            raise unknown(name, value, known)
+    if config.variant == 'paco':
+        if not config.unified:
+            raise UserError('unified=False is an ablation of AdUni: use variant=aduni with it.')
+        if config.queue < config.train.batch_size:
+            raise UserError(
+                f'queue {config.queue} does not hold a batch: use {config.train.batch_size} or more.'
+            )
+    for name in ('temperature', 'class_temperature', 'embedding_dim', 'alpha.decay_epochs'):
+        if _at(config, name) <= 0:
+            raise UserError(f'{name} is {_at(config, name)}: use a positive number.')
+    for name in ('base_temperature', 'alpha.min', 'alpha.max', 'alpha.fixed'):
+        if _at(config, name) < 0:
+            raise UserError(f'{name} is {_at(config, name)}: use 0 or more.')
+    for name in ('momentum', 'dropout'):
+        if not 0 <= config[name] <= 1:
+            raise UserError(f'{name} is {config[name]}: use a number from 0 to 1.')
+
+
+def _at(config: Any, path: str) -> float:
+    for name in path.split('.'):
+        config = config[name]
+    return config
