@@ -8,8 +8,9 @@ import pytest
 import safetensors.numpy
 
 import tiny
-from ltjax import export, predict, train
+from ltjax import export, train
 from ltjax.errors import UserError
+from ltjax.trained import Trained
 from small_weights import config, save, sha256, tensors
 
 
@@ -51,8 +52,8 @@ def test_a_run_starts_from_the_weights_and_goes_on_without_them(tmp_path, weight
             np.testing.assert_array_equal(found[key], value)
     assert found['classifier.weight'].shape == (3, 16)
     assert not np.array_equal(found['norms.0.running_mean'], tensors(5)['norms.0.running_mean'])
-    trained = predict.Trained.load(tmp_path / 'run')
-    assert trained.predict(tiny.arrays()['images'][:2])[1].shape == (2, 3)
+    model = Trained.load(tmp_path / 'run')
+    assert model.predict(tiny.arrays()['images'][:2])[1].shape == (2, 3)
 
 
 def test_mistakes_end_before_the_first_step(tmp_path, weights):

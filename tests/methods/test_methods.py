@@ -20,6 +20,7 @@ def data(tmp_path_factory):
 def test_every_module_is_a_method_with_a_recipe():
     assert set(methods.names()) == {
         'aduni',
+        'alpa',
         'cross_entropy',
         'decoupling',
         'iccl',

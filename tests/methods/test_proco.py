@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 
 import tiny
-from ltjax import losses, methods, models, predict, sharding, train
+from ltjax import losses, methods, models, sharding, train, trained
 from ltjax.engine.state import flatten
 from ltjax.errors import UserError
 from ltjax.losses import heads, proto_instances, prototypes, queues
@@ -190,7 +190,7 @@ def test_a_finished_run_predicts_what_it_reported(data, tmp_path):
     results = train.run(config(data, inference='recalibrated'), tmp_path)
     held = tiny.arrays()
     images = held['images'][held['split'] == 'test']
-    _, logits = predict.Trained.load(tmp_path).predict(images)
+    _, logits = trained.Trained.load(tmp_path).predict(images)
     with np.load(tmp_path / 'predictions.npz') as archive:
         np.testing.assert_allclose(logits, archive['logits'], rtol=1e-5, atol=1e-6)
     titles = [plot['title'] for plot in results['plots']]

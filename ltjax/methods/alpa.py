@@ -1,0 +1,192 @@
+"""ALPA (Kashyap et al., 2024): a yes-or-no decision a class, asymmetrically focused, and what it is compared with.
+
+A single supervised stage. Each logit is the sigmoid's of its own class against the rest, trained by ALPA's rational
+functions in place of the logarithms; the prediction is the class with the largest logit. `config.loss` puts one of
+the other losses in its place and changes nothing else; LDAM alone brings a classifier of its own, scaled cosines,
+which `config.classifier` gives to the others too.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from ltjax import losses
+from ltjax.engine.stage import Recipe
+from ltjax.engine.state import TrainState
+from ltjax.errors import UserError, unknown
+from ltjax.methods.task import LogitLoss, Task, supervised_stage
+from ltjax.models.resnet_cifar import CosineClassifier
+
+CLASSIFIERS = ('linear', 'cosine')
+BIAS_INIT = ('layer', 'uniform', 'prior')
+REDUCTIONS = ('mean', 'sum')
+
+
+class ScaledCosineClassifier(CosineClassifier):
+    """Cosines times a scale: logits for LDAM, and for other losses that ask for them."""
+
+    def __init__(self, inputs: int, outputs: int, *, scale: float, rngs: nnx.Rngs) -> None:
+        super().__init__(inputs, outputs, rngs=rngs)
+        self.scale = scale
+
+    def __call__(self, features: jax.Array) -> jax.Array:
+        return self.scale * super().__call__(features)
+
+
+def recipe(config: Any, task: Task) -> Recipe:
+    """Returns the one supervised stage that `config.train` and `config.loss` describe.
+
+    Raises:
+      UserError: an unknown switch, or a number out of its range.
+    """
+    _check(config)
+    loss = _LOSSES[config.loss](config, task)
+
+    def summed(logits: jax.Array, labels: jax.Array) -> jax.Array:
+        return len(labels) * loss(logits, labels)
+
+    def add_heads(model: Any, rngs: nnx.Rngs) -> None:
+        scale = _cosine_scale(config)
+        if scale is not None:
+            model.classifier = ScaledCosineClassifier(
+                model.feature_dim, task.num_classes, scale=scale, rngs=rngs
+            )
+        elif config.bias_init != 'layer':
+            model.classifier.bias[...] = _bias(config.bias_init, task)
+
+    chosen = summed if config.reduction == 'sum' else loss
+    stage = supervised_stage('alpa', config.train, task, chosen)
+    return Recipe((stage,), add_heads, lambda state: _plots(config, state))
+
+
+def _cosine_scale(config: Any) -> float | None:
+    """Returns the scale of the cosine classifier, None where the classifier is the network's own."""
+    if config.loss == 'ldam':
+        return config.ldam.scale
+    return config.cosine_scale if config.classifier == 'cosine' else None
+
+
+def _alpa(config: Any) -> LogitLoss:
+    settings = losses.ALPA_VERSIONS.get(config.version)
+    if settings is None:
+        settings = dict(config.custom) | {'hill': config.custom.hill or None}
+    return functools.partial(
+        losses.alpa,
+        clip=config.clip,
+        coefficients=losses.PADE_COEFFICIENTS[config.coefficients],
+        **settings,
+    )
+
+
+def _asl(config: Any, task: Task) -> LogitLoss:
+    return functools.partial(losses.asymmetric_multi_label, **config.asl)
+
+
+def _focal(config: Any, task: Task) -> LogitLoss:
+    return functools.partial(losses.sigmoid_focal, gamma=config.focal.gamma)
+
+
+def _ldam(config: Any, task: Task) -> LogitLoss:
+    margins = losses.ldam_margins(task.train_counts, max_margin=config.ldam.max_margin)
+    scale = config.ldam.scale
+
+    def loss(logits: jax.Array, labels: jax.Array) -> jax.Array:
+        return losses.ldam(
+            logits / scale, labels, margins=jnp.asarray(margins, logits.dtype), scale=scale
+        )
+
+    return loss
+
+
+_LOSSES: dict[str, Callable[[Any, Task], LogitLoss]] = {
+    'alpa': lambda config, task: _alpa(config),
+    'cross_entropy': lambda config, task: losses.softmax_cross_entropy,
+    'sigmoid_cross_entropy': lambda config, task: losses.sigmoid_cross_entropy,
+    'focal': _focal,
+    'asl': _asl,
+    'ldam': _ldam,
+}
+
+
+def _bias(init: str, task: Task) -> np.ndarray:
+    """Returns the bias [K] whose sigmoids are 1 / K, or each class's share of the training images."""
+    counts = np.maximum(task.train_counts, 1)
+    priors = counts / counts.sum() if init == 'prior' else np.full(len(counts), 1 / len(counts))
+    return np.array([losses.sigmoid_bias_init(prior) for prior in priors], np.float32)
+
+
+def _plots(config: Any, state: TrainState) -> Sequence[dict[str, Any]]:
+    """Returns figure 1, the derivatives of the negative losses by the logit; and those of the positive ones."""
+    # The paper's curve of ALPA is that of p^5, gamma 4 applied once; eq. 11 and the code apply it twice.
+    once = functools.partial(losses.alpa, alpha=1.0, beta=1.0, gamma_neg=2.0, clip=0.0)
+    curves: dict[str, LogitLoss] = {
+        f'ALPA {config.version}': _alpa(config),
+        'ALPA, gamma 4 once': once,
+        'ASL, m = gamma = 0.01': functools.partial(
+            losses.asymmetric_multi_label, gamma_pos=0.0, gamma_neg=0.01, clip=0.01
+        ),
+        'cross-entropy': losses.sigmoid_cross_entropy,
+        'focal, gamma 0.5': functools.partial(losses.sigmoid_focal, gamma=0.5),
+    }
+    probabilities = np.linspace(0.01, 0.99, 99)
+    logits = jnp.asarray(np.log(probabilities) - np.log1p(-probabilities), jnp.float32)[:, None]
+
+    def derivatives(loss: LogitLoss, target: float) -> list[float]:
+        targets = jnp.full_like(logits, target)
+        return jax.grad(lambda z: losses.total(loss(z, targets)))(logits)[:, 0].tolist()
+
+    return [
+        {
+            'title': f'derivative of the {name} loss by the logit',
+            'lines': {
+                label: [probabilities.tolist(), derivatives(loss, target)]
+                for label, loss in curves.items()
+            },
+            'x_label': 'probability p of the class',
+            'y_label': 'derivative',
+        }
+        for name, target in (('negative', 0.0), ('positive', 1.0))
+    ]
+
+
+def _check(config: Any) -> None:
+    """Refuses in one line what would otherwise fail inside the first step or quietly do nothing."""
+    for name, value, known in (
+        ('loss', config.loss, _LOSSES),
+        ('version', config.version, (*losses.ALPA_VERSIONS, 'custom')),
+        ('coefficients', config.coefficients, losses.PADE_COEFFICIENTS),
+        ('classifier', config.classifier, CLASSIFIERS),
+        ('bias_init', config.bias_init, BIAS_INIT),
+        ('reduction', config.reduction, REDUCTIONS),
+    ):
+        if value not in known:
+            raise unknown(name, value, known)
+    if _cosine_scale(config) is not None and config.bias_init != 'layer':
+        raise UserError(
+            f"bias_init {config.bias_init!r} has no bias to set in a cosine classifier: use 'layer'."
+        )
+    for name, value in (('clip', config.clip), ('asl.clip', config.asl.clip)):
+        if not 0 <= value < 1:
+            raise UserError(f'{name} is {value}: use a number from 0 to below 1.')
+    for name in ('gamma_pos', 'gamma_neg', 'hill', 'alpha', 'beta'):
+        if config.custom[name] < 0:
+            raise UserError(f'custom.{name} is {config.custom[name]}: use 0 or more.')
+    for name, value in (
+        ('asl.gamma_pos', config.asl.gamma_pos),
+        ('asl.gamma_neg', config.asl.gamma_neg),
+        ('focal.gamma', config.focal.gamma),
+        ('ldam.max_margin', config.ldam.max_margin),
+    ):
+        if value < 0:
+            raise UserError(f'{name} is {value}: use 0 or more.')
+    for name, value in (
+        ('ldam.scale', config.ldam.scale),
+        ('cosine_scale', config.cosine_scale),
+    ):
+        if value <= 0:
+            raise UserError(f'{name} is {value}: use a positive number.')
