@@ -47,7 +47,7 @@ def main(argv: list[str]) -> None:
     # Imported here, so that --help and a mistyped flag answer at once.
     import jax
 
-    from ltjax import train
+    from ltjax import folds, train
     from ltjax.evaluation import table
 
     if not flags.FLAGS['verbosity'].present:
@@ -57,7 +57,8 @@ def main(argv: list[str]) -> None:
         jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.2)
     started = time.monotonic()
     finished = (workdir / 'results.json').exists()
-    results = train.run(config, workdir)
+    every_fold = config.data.split.fold == folds.ALL
+    results = (folds if every_fold else train).run(config, workdir)
     if finished:
         print(f'{workdir} already holds this run, finished; remove it to run again.')
     print(table.format_metrics(results))

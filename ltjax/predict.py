@@ -14,7 +14,7 @@ import sys
 import numpy as np
 
 from ltjax import workdir as folder
-from ltjax.data import catalog, datasets
+from ltjax.data import catalog, datasets, readers
 from ltjax.errors import UserError
 from ltjax.evaluation.metrics import softmax
 from ltjax.trained import Trained
@@ -39,7 +39,7 @@ def predict(model: Trained, path: pathlib.Path) -> dict[str, np.ndarray]:
     config.format = 'folder' if path.is_dir() else FORMATS[path.suffix]
     config.channels = channels
     config.image_size = height if height == width else 0
-    raw = datasets.read(config)
+    raw = readers.read(config)
     if raw.images.shape[1:] != model.image_shape:
         raise UserError(
             f'images of {path} are {raw.images.shape[2]}x{raw.images.shape[1]}, the model takes {width}x{height}: '
@@ -54,9 +54,7 @@ def predict(model: Trained, path: pathlib.Path) -> dict[str, np.ndarray]:
     }
 
 
-def _known_labels(
-    raw: datasets.Raw, class_names: tuple[str, ...], path: pathlib.Path
-) -> np.ndarray:
+def _known_labels(raw: readers.Raw, class_names: tuple[str, ...], path: pathlib.Path) -> np.ndarray:
     """Returns labels in the numbering of the model, by class name where the data has names; -1 without labels."""
     if raw.labels is None:
         return np.full(len(raw.images), -1, np.int32)

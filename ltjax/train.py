@@ -236,6 +236,7 @@ def test(
         'image_shape': list(data.images.shape[1:]),
         'train_counts': counts,
         'split_sha256': splits.fingerprint(data.parts, data.ids),
+        'num_folds': data.num_folds,
         'best': dict(best),
         'num_parameters': int(parameter_overview.count_parameters(parameters)),
         'plots': [

@@ -55,6 +55,8 @@ class Trained:
                 f'{workdir} holds no finished run: train one with python -m ltjax.main.'
             )
         results = json.loads((workdir / 'results.json').read_text('utf-8'))
+        if 'best' not in results:
+            raise UserError(f'{workdir} holds folds: name one of them, {workdir / "fold-0"} say.')
         config = ConfigDict(folder.read_config(workdir))
         names, shape = tuple(results['class_names']), tuple(results['image_shape'])
         task = Task(np.array(results['train_counts']), config.data.mean, config.data.std)

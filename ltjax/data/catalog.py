@@ -8,9 +8,11 @@ from ltjax.errors import unknown
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
-# `format` says who reads it (ltjax.data.datasets): an embedded or own npz, a folder of class folders, a CSV of paths.
+# `format` says who reads it (ltjax.data.readers): an embedded or own npz, a folder of class folders, a CSV of paths.
 # `long_tail`: training images a class, from `max_count` down by `ratio`; ratio 0 keeps what is there.
-# `split`: fractions held out where the files bring no split; `seed` chooses the split, not the run.
+# `split`: fractions held out where the files bring no split, or `folds` of which `fold` is the test (-1: each in turn,
+#   results pooled); `seed` chooses it, not the run; `protocol` names a split of a prepared set ('': its only one;
+#   'none' draws one).
 _DEFAULT = {
     'name': '',
     'format': 'npz',
@@ -19,7 +21,7 @@ _DEFAULT = {
     'channels': 0,  # 1 or 3; 0: as stored
     'mean': (0.5,),
     'std': (0.25,),
-    'split': {'val': 0.1, 'test': 0.2, 'seed': 0},
+    'split': {'val': 0.1, 'test': 0.2, 'seed': 0, 'folds': 0, 'fold': 0, 'protocol': ''},
     'long_tail': {'max_count': 0, 'ratio': 0},
     'groups': {
         'head': (),
@@ -51,12 +53,17 @@ DATA_SETS: dict[str, dict] = {
     'chula_rbc12': {
         'mean': (0.544, 0.543, 0.554),
         'std': (0.084, 0.109, 0.080),
-        'split': {'val': 0.2, 'test': 0.2, 'seed': 0},
+        'split': {'val': 0.2, 'test': 0.2},
         'long_tail': {'max_count': 1500, 'ratio': 100},
     },
-    # The sets of the LMD paper: a CSV with the columns path, label and split, 224 px.
+    # The sets of the LMD paper, 224 px: as data_prep prepares them, or a CSV with the columns path, label and split.
     **dict.fromkeys(LMD_PAPER, _PAPER),
-    'hyper_kvasir': _PAPER | {'split': {'val': 0.1, 'test': 0.1, 'seed': 0}},
+    **{
+        f'isic2019_lt_r{ratio}': _PAPER | {'split': {'protocol': f'lmd_r{ratio}'}}
+        for ratio in (100, 300, 500)
+    },
+    'isic_archive_lt': _PAPER | {'split': {'protocol': 'lmd'}},
+    'hyper_kvasir': _PAPER | {'split': {'val': 0.1, 'test': 0.1, 'protocol': '8_1_1'}},
     # One's own.
     'npz': {},
     'folder': {'format': 'folder'},
@@ -72,4 +79,6 @@ def get(name: str) -> ConfigDict:
     """
     if name not in DATA_SETS:
         raise unknown('data set', name, DATA_SETS)
-    return ConfigDict(copy.deepcopy(_DEFAULT) | copy.deepcopy(DATA_SETS[name]) | {'name': name})
+    config = ConfigDict(copy.deepcopy(_DEFAULT) | {'name': name})
+    config.update(copy.deepcopy(DATA_SETS[name]))
+    return config

@@ -1,6 +1,7 @@
 """Splits without leaks: per class, and never across a group (lesion, patient, smear)."""
 
 import hashlib
+import math
 import warnings
 from collections.abc import Mapping
 
@@ -75,6 +76,127 @@ def split(
         parts[name] = left[held]
         left = np.delete(left, held)
     return {'train': left, 'val': parts['val'], 'test': parts['test']}
+
+
+def k_fold(labels: np.ndarray, groups: np.ndarray | None, *, folds: int, seed: int) -> np.ndarray:
+    """Deals images into folds that hold equal shares of every class, whole groups together.
+
+    Without groups a class differs by at most one image from fold to fold, and so do the folds. With
+    groups they are dealt as scikit-learn's StratifiedGroupKFold deals them, from the largest on,
+    each to the fold where the classes stay most even; written out so that it does not depend on a version.
+
+    Args:
+      labels: int [N].
+      groups: int or str [N] as in `split`; images whose group is '' are each their own. None: all are.
+      folds: at least 2.
+      seed: chooses the folds; the same on every machine.
+
+    Returns:
+      int32 [N], the fold of every image, from 0.
+
+    Raises:
+      UserError: less than 2 folds, or more than there are images or groups.
+    """
+    if not 2 <= folds <= len(labels):
+        raise UserError(
+            f'{folds} folds of {len(labels)} images: give 2 or more, not above {len(labels)}.'
+        )
+    if groups is not None:
+        return _deal(labels, groups, np.full(folds, 1 / folds), seed)
+    dealt = np.empty(len(labels), np.int32)
+    order = np.concatenate([_shuffled(labels, label, seed) for label in np.unique(labels)])
+    dealt[order] = np.arange(len(labels)) % folds
+    return dealt
+
+
+def protocol(
+    labels: np.ndarray,
+    groups: np.ndarray | None,
+    *,
+    fractions: tuple[float, float, float],
+    seed: int,
+) -> np.ndarray:
+    """Names the split of every image by fixed fractions of every class, whole groups together.
+
+    Without groups the test part has ceil(fraction N) images, and the classes share them in
+    proportion, by largest remainder (ties: the smaller class index); then validation likewise out of
+    the rest. A class of three or more images has one in each part at least, and any class one to train
+    on. With groups the fractions are met as nearly as whole groups allow, in every class.
+
+    Args:
+      labels: int [N].
+      groups: as in `k_fold`.
+      fractions: of train, val and test; they sum to 1; that of val or test may be 0.
+      seed: chooses the split; the same on every machine.
+
+    Returns:
+      str [N]: 'train', 'val' or 'test'.
+
+    Raises:
+      UserError: other fractions, or fewer groups than parts.
+    """
+    train, val, test = fractions
+    if not (train > 0 <= min(val, test) and math.isclose(train + val + test, 1)):
+        raise UserError(
+            f'fractions {fractions} of train, val and test must sum to 1, train above 0.'
+        )
+    if groups is not None:
+        shares = np.array(fractions)
+        return np.array(NAMES)[shares > 0][_deal(labels, groups, shares[shares > 0], seed)]
+    named = np.full(len(labels), 'train', '<U5')
+    classes, counts = np.unique(labels, return_counts=True)
+    tested = _apportion(counts, test, len(labels), spare=1 + (val > 0))
+    held = tested + _apportion(counts - tested, val, len(labels), spare=1)
+    for label, first, last in zip(classes, tested, held, strict=True):
+        members = _shuffled(labels, label, seed)
+        named[members[:first]], named[members[first:last]] = 'test', 'val'
+    return named
+
+
+def _shuffled(labels: np.ndarray, label: int, seed: int) -> np.ndarray:
+    """Returns the images of a class in an order that the other classes have no part in."""
+    rng = np.random.Generator(np.random.PCG64([seed, int(label)]))
+    return rng.permutation(np.flatnonzero(labels == label))
+
+
+def _apportion(counts: np.ndarray, fraction: float, whole: int, spare: int) -> np.ndarray:
+    """Takes ceil(fraction * whole) images out of classes by largest remainder, leaving some where there are few."""
+    if fraction == 0:
+        return np.zeros_like(counts)
+    # The product is rounded first: 0.7 * 10 lies a hair above 7.
+    total = min(math.ceil(round(fraction * whole, 6)), int(counts.sum()))
+    taken, remainders = np.divmod(counts * total, counts.sum())
+    taken[np.argsort(-remainders, kind='stable')[: total - taken.sum()]] += 1
+    return np.minimum(np.maximum(taken, counts > spare), np.maximum(counts - spare, 0))
+
+
+def _deal(labels: np.ndarray, groups: np.ndarray, shares: np.ndarray, seed: int) -> np.ndarray:
+    """Deals whole groups into parts so that each holds its share of every class; int32 [N]."""
+    classes, label = np.unique(labels, return_inverse=True)
+    names, group = np.unique(groups.astype(str), return_inverse=True)
+    if names[0] == '':
+        unknown = group == 0
+        group[unknown] = len(names) + np.arange(unknown.sum())
+        _, group = np.unique(group, return_inverse=True)
+    counts = np.zeros((group.max() + 1, len(classes)), np.int64)
+    np.add.at(counts, (group, label), 1)
+    if len(counts) < len(shares):
+        raise UserError(
+            f'{len(counts)} groups cannot be dealt into {len(shares)} parts: give more groups.'
+        )
+    order = np.random.Generator(np.random.PCG64(seed)).permutation(len(counts))
+    order = order[np.argsort(-counts.sum(1)[order], kind='stable')]
+    weights = 1 / np.square(counts.sum(0), dtype=np.float64)
+    held = np.zeros((len(shares), len(classes)), np.int64)
+    part = np.empty(len(counts), np.int32)
+    for g in order:
+        # By how much this group raises, in each part, the squared deviation from the parts' shares.
+        cost = ((2 * held + counts[g]) * counts[g] * weights).sum(1) / shares
+        # Rounded, so that equal costs are equal on every machine; then the emptier part is taken.
+        ties = np.flatnonzero(np.round(cost / cost.min(), 9) == 1)
+        part[g] = ties[np.argmin(held[ties].sum(1) / shares[ties])]
+        held[part[g]] += counts[g]
+    return part[group]
 
 
 def from_column(column: np.ndarray) -> dict[str, np.ndarray]:

@@ -1,5 +1,7 @@
 """Splits: held-out shares, groups that stay together, determinism, fingerprints."""
 
+import hashlib
+
 import numpy as np
 import pytest
 
@@ -87,3 +89,120 @@ def test_a_column_of_splits_is_taken_as_it_is():
     }  # fmt: skip
     with pytest.raises(UserError, match=r"unknown split 'valid': use train, val or test"):
         splits.from_column(np.array(['train', 'valid']))
+
+
+@pytest.mark.parametrize('grouped', [False, True])
+def test_folds_hold_equal_shares_of_every_class(grouped):
+    groups = np.arange(len(LABELS)) if grouped else None
+    folds = splits.k_fold(LABELS, groups, folds=5, seed=0)
+    assert folds.dtype == np.int32
+    table = np.array([np.bincount(folds[np.equal(LABELS, k)], minlength=5) for k in range(4)])
+    assert table.shape == (4, 5)
+    assert (table.max(1) - table.min(1) <= 1).all()
+    assert table.sum(0).max() - table.sum(0).min() <= 1
+
+
+def lesions(seed=1):
+    """Labels and groups of one to eight images, most groups of a single class."""
+    rng = np.random.default_rng(seed)
+    sizes = rng.integers(1, 9, 300)
+    classes = rng.choice(4, 300, p=[0.6, 0.25, 0.1, 0.05])
+    labels, groups = np.repeat(classes, sizes), np.repeat(np.arange(300), sizes)
+    labels[rng.random(len(labels)) < 0.02] = 0
+    order = rng.permutation(len(labels))
+    return labels[order], np.char.mod('lesion %d', groups[order])
+
+
+def test_folds_keep_groups_together_and_classes_even():
+    labels, groups = lesions()
+    for seed in range(3):
+        folds = splits.k_fold(labels, groups, folds=5, seed=seed)
+        assert all(len(set(folds[groups == name])) == 1 for name in set(groups.tolist()))
+        for k, count in enumerate(np.bincount(labels)):
+            shares = np.bincount(folds[labels == k], minlength=5) / count
+            assert np.abs(shares - 0.2).max() < (0.01, 0.01, 0.04, 0.06)[k]
+
+
+@pytest.mark.parametrize('fractions', [(0.7, 0.1, 0.2), (0.8, 0.1, 0.1), (0.7, 0.0, 0.3)])
+def test_a_protocol_keeps_groups_together_and_classes_even(fractions):
+    labels, groups = lesions()
+    named = splits.protocol(labels, groups, fractions=fractions, seed=0)
+    assert all(len(set(named[groups == name])) == 1 for name in set(groups.tolist()))
+    for k, count in enumerate(np.bincount(labels)):
+        for name, fraction in zip(splits.NAMES, fractions, strict=True):
+            share = (named[labels == k] == name).sum() / count
+            assert abs(share - fraction) < (0.01, 0.01, 0.04, 0.06)[k], (name, k)
+
+
+def test_images_without_a_group_are_each_their_own():
+    groups = np.where(np.arange(len(LABELS)) % 4 == 0, 'patient', '')
+    folds = splits.k_fold(LABELS, groups, folds=2, seed=0)
+    assert len(set(folds[groups == 'patient'])) == 1
+    assert np.bincount(folds).tolist() == [76, 76]
+
+
+def test_folds_and_protocols_stay_what_they_are():
+    # If this changes, every prepared set changes too: `groups` of three, and none.
+    for groups, want in (
+        (None, WITHOUT),
+        (np.char.mod('%d', np.arange(len(LABELS)) // 3), GROUPED),
+    ):
+        folds = splits.k_fold(LABELS, groups, folds=5, seed=0)
+        named = splits.protocol(LABELS, groups, fractions=(0.7, 0.1, 0.2), seed=0)
+        prints = [hashlib.sha256(''.join(map(str, part)).encode()) for part in (folds, named)]
+        assert [digest.hexdigest()[:8] for digest in prints] == want
+        assert (folds != splits.k_fold(LABELS, groups, folds=5, seed=1)).any()
+        other = splits.protocol(LABELS, groups, fractions=(0.7, 0.1, 0.2), seed=1)
+        assert (named != other).any()
+
+
+WITHOUT, GROUPED = ['bd727ce4', 'c5c092ae'], ['f92ab591', '652113ed']
+
+# Images, train, val and test of every class of Hyper-Kvasir, as in LMD's files.
+HYPER_KVASIR = np.array([
+    [41, 33, 4, 4], [53, 43, 5, 5], [646, 516, 65, 65], [1148, 918, 115, 115],
+    [1009, 807, 101, 101], [1002, 802, 100, 100], [989, 791, 99, 99], [403, 323, 40, 40],
+    [260, 208, 26, 26], [6, 4, 1, 1], [9, 7, 1, 1], [131, 105, 13, 13], [1028, 822, 103, 103],
+    [999, 799, 100, 100], [391, 313, 39, 39], [764, 610, 77, 77], [35, 27, 4, 4],
+    [201, 161, 20, 20], [11, 9, 1, 1], [443, 355, 44, 44], [28, 22, 3, 3], [133, 107, 13, 13],
+    [932, 746, 93, 93],
+])  # fmt: skip
+
+
+def test_the_8_1_1_split_of_hyper_kvasir_has_its_published_sizes():
+    labels = np.repeat(np.arange(23), HYPER_KVASIR[:, 0])
+    named = splits.protocol(labels, None, fractions=(0.8, 0.1, 0.1), seed=0)
+    table = [[np.sum(named[labels == k] == name) for name in splits.NAMES] for k in range(23)]
+    assert np.array(table).tolist() == HYPER_KVASIR[:, 1:].tolist()
+
+
+@pytest.mark.parametrize(
+    'fractions', [(0.7, 0.1, 0.2), (0.1, 0.5, 0.4), (0.5, 0.5, 0), (0.98, 0.01, 0.01)]
+)
+def test_every_class_has_an_image_where_it_can(fractions):
+    labels = np.repeat(np.arange(9), [1, 2, 3, 4, 5, 9, 20, 100, 1000])
+    named = splits.protocol(labels, None, fractions=fractions, seed=0)
+    for k, count in enumerate(np.bincount(labels)):
+        held = {name: int((named[labels == k] == name).sum()) for name in splits.NAMES}
+        assert sum(held.values()) == count
+        assert held['train'] >= 1
+        for name, fraction in zip(splits.NAMES, fractions, strict=True):
+            assert held[name] >= (count >= 3 and fraction > 0)
+            assert held[name] == 0 or fraction > 0
+            assert abs(held[name] - fraction * count) < 2.5
+
+
+@pytest.mark.parametrize(
+    'fractions', [(0.7, 0.1, 0.1), (0.0, 0.5, 0.5), (1.2, -0.1, -0.1), (0.8, 0.2, 0.2)]
+)
+def test_impossible_fractions_of_a_protocol_are_refused(fractions):
+    with pytest.raises(UserError, match='must sum to 1, train above 0'):
+        splits.protocol(LABELS, None, fractions=fractions, seed=0)
+
+
+def test_impossible_folds_are_refused():
+    for folds in (1, len(LABELS) + 1):
+        with pytest.raises(UserError, match=f'{folds} folds of {len(LABELS)} images'):
+            splits.k_fold(LABELS, None, folds=folds, seed=0)
+    with pytest.raises(UserError, match='4 groups cannot be dealt into 5 parts'):
+        splits.k_fold(LABELS, np.arange(len(LABELS)) % 4, folds=5, seed=0)

@@ -1,0 +1,163 @@
+"""Prepared sets: images decoded and resized once, encoded in ArrayRecord shards, beside a table and a manifest.
+
+    FOLDER/images-00000.array_record ...   one encoded image a record (PNG or JPEG), in the order of the table
+    FOLDER/records.csv                     id, label (class name) and group of every record
+    FOLDER/splits/NAME.csv                 id and split of a protocol: train, val or test; or fold: 0, 1, ...
+    FOLDER/manifest.json                   classes, counts, sizes, licence, origin, excluded images, sha256 of all files
+
+`ltjax.data.prepare` writes them.
+"""
+
+import csv
+import dataclasses
+import hashlib
+import json
+import pathlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import cv2
+import numpy as np
+from array_record.python.array_record_module import ArrayRecordReader
+
+from ltjax.errors import UserError, unknown
+
+FORMAT = 1
+FILES = ('manifest.json', 'unfinished.json')
+ENCODINGS = ('png', 'jpeg')
+
+
+def encode(image: np.ndarray, encoding: str) -> bytes:
+    """Returns uint8 [H, W, C] as PNG or JPEG bytes."""
+    pixels = image[:, :, ::-1] if image.shape[2] == 3 else image
+    options = [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR]
+    options += [cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+    _, data = cv2.imencode(f'.{encoding}', pixels, options if encoding == 'jpeg' else [])
+    return data.tobytes()
+
+
+def decode(data: bytes, channels: int) -> np.ndarray:
+    """Returns the uint8 [H, W, C] that `encode` was given (for JPEG: nearly)."""
+    flag = cv2.IMREAD_COLOR_RGB if channels == 3 else cv2.IMREAD_GRAYSCALE
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), flag)
+    if image is None:
+        raise UserError('a record is no image: prepare the set again.')
+    return image if image.ndim == 3 else image[:, :, np.newaxis]
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """A prepared set, opened; images are decoded when they are asked for.
+
+    Attributes:
+      root: its folder.
+      manifest: what manifest.json says.
+      ids: str [N].
+      labels: int32 [N].
+      groups: str [N], '' where unknown.
+    """
+
+    root: pathlib.Path
+    manifest: Mapping[str, Any]
+    ids: np.ndarray
+    labels: np.ndarray
+    groups: np.ndarray
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return tuple(self.manifest['class_names'])
+
+    def split(self, name: str) -> np.ndarray:
+        """Returns the split or fold of every image by the protocol `name`, str [N]; '' where it is not used.
+
+        Raises:
+          UserError: there is no such protocol, or its file was changed.
+        """
+        entry = self.manifest['splits'].get(name)
+        if entry is None:
+            raise unknown(f'split of {self.root}', name, self.manifest['splits'])
+        rows = _read_csv(self.root / entry['file'], entry['sha256'])
+        column = 'fold' if rows and 'fold' in rows[0] else 'split'
+        of = {row['id']: row[column] for row in rows}
+        return np.array([of.get(id_, '') for id_ in self.ids.tolist()])
+
+    def images(self, indices: np.ndarray | None = None) -> np.ndarray:
+        """Returns images uint8 [n, H, W, C]: those of `indices`, in their order, or all."""
+        size, channels = self.manifest['image_size'], self.manifest['channels']
+        wanted = np.arange(len(self.ids)) if indices is None else np.asarray(indices)
+        images = np.empty((len(wanted), size, size, channels), np.uint8)
+        order = np.argsort(wanted, kind='stable')
+        for at, data in zip(order, self.encoded(wanted[order]), strict=True):
+            images[at] = decode(data, channels)
+        return images
+
+    def encoded(self, indices: np.ndarray) -> Iterator[bytes]:
+        """Yields the encoded images of `indices`, which ascend."""
+        start = 0
+        for shard in self.manifest['shards']:
+            end = start + shard['records']
+            here = indices[(indices >= start) & (indices < end)] - start
+            if len(here):
+                reader = ArrayRecordReader(str(self.root / shard['file']))
+                yield from reader.read(here.tolist())
+                reader.close()
+            start = end
+
+    def verify(self) -> None:
+        """Compares every file with its sha256.
+
+        Raises:
+          UserError: a file is missing or was changed.
+        """
+        manifest = self.manifest
+        for entry in (*manifest['shards'], manifest['records'], *manifest['splits'].values()):
+            path = self.root / entry['file']
+            if not path.exists() or sha256(path) != entry['sha256']:
+                raise UserError(f'{path} is missing or was changed: prepare the set again.')
+
+
+def read(root: pathlib.Path) -> Prepared:
+    """Opens the prepared set in `root`.
+
+    Raises:
+      UserError: there is none, it is unfinished, or its table was changed.
+    """
+    if (root / 'unfinished.json').exists():
+        raise UserError(f'{root} is not finished: run its data_prep command again.')
+    if not (root / 'manifest.json').exists():
+        raise UserError(f'{root} holds no prepared set: make one with python -m data_prep.NAME.')
+    manifest = read_json(root / 'manifest.json')
+    if manifest.get('format') != FORMAT:
+        raise UserError(
+            f'{root} is of format {manifest.get("format")}, not {FORMAT}: prepare it again.'
+        )
+    rows = _read_csv(root / manifest['records']['file'], manifest['records']['sha256'])
+    number = {name: k for k, name in enumerate(manifest['class_names'])}
+    return Prepared(
+        root,
+        manifest,
+        ids=np.array([row['id'] for row in rows]),
+        labels=np.array([number[row['label']] for row in rows], np.int32),
+        groups=np.array([row['group'] for row in rows]),
+    )
+
+
+def _read_csv(path: pathlib.Path, expected: str) -> list[dict[str, str]]:
+    if not path.exists() or sha256(path) != expected:
+        raise UserError(f'{path} is missing or was changed: prepare the set again.')
+    with path.open(newline='', encoding='utf-8') as file:
+        return list(csv.DictReader(file))
+
+
+def read_json(path: pathlib.Path) -> dict[str, Any]:
+    """Returns the JSON of a file of a prepared set."""
+    try:
+        return json.loads(path.read_text('utf-8'))
+    except (OSError, ValueError) as error:
+        raise UserError(f'{path} cannot be read ({error}): remove it and prepare again.') from None
+
+
+def sha256(path: pathlib.Path) -> str:
+    """Returns the sha256 of a file."""
+    with path.open('rb') as file:
+        return hashlib.file_digest(file, 'sha256').hexdigest()
