@@ -27,7 +27,7 @@ OWN_STAGE = ('lmd_weak', 40, 32)
 
 def get_config(dataset: str = 'fashion_mnist_lt_mini') -> ConfigDict:
     """Returns the settings for a data set; the encoder makes as many steps as in configs/cross_entropy.py."""
-    paper = dataset in catalog.LMD_PAPER
+    paper = dataset in catalog.LARGE
     view, epochs, decay_epochs = PAPER_STAGE if paper else SMALL_STAGES.get(dataset, OWN_STAGE)
     config = ConfigDict()
     config.seed = 0

@@ -8,8 +8,8 @@
 Large sets have the paper's setting: ConvNeXt-B at 256 px, Adam at 1e-4, 128 images a step. The paper reports a balanced
 accuracy of 65 % on APTOS 2019 (CE 47 %, focal 48 %, ASL 57 %), 39 % on DermaMNIST and 77 % on bone marrow cells;
 its code starts from ImageNet weights, as --config.model.pretrained=timm/convnext_base.fb_in1k does.
-Small sets and one's own have cosines for logits and the true Pade coefficients, our addition. What that
-classifier gains, cross-entropy gains by it too: see docs/alpa.md.
+Small sets and one's own have cosines for logits, the true Pade coefficients and a square-root sampler, our additions. What
+classifier and sampler gain, cross-entropy gains by them too: see docs/alpa.md.
 
 Measured: see docs/results.md
 Wall time: that of configs/cross_entropy.py.
@@ -25,7 +25,7 @@ SMALL_STAGES = {'fashion_mnist_lt_mini': ('upright_weak', 40), 'chula_rbc12': ('
 
 def get_config(dataset: str = 'fashion_mnist_lt_mini') -> ConfigDict:
     """Returns the settings for a data set; the encoder makes as many steps as in configs/cross_entropy.py."""
-    paper = dataset in catalog.LMD_PAPER
+    paper = dataset in catalog.LARGE
     view, epochs = ('upright_strong', 50) if paper else SMALL_STAGES.get(dataset, ('lmd_weak', 40))
     sgd = {
         'name': 'sgd',
@@ -75,7 +75,7 @@ def get_config(dataset: str = 'fashion_mnist_lt_mini') -> ConfigDict:
         'train': {
             'epochs': epochs,
             'batch_size': 128,
-            'sampler': 'instance_balanced',
+            'sampler': 'instance_balanced' if paper else 'square_root',
             'view': view,
             'optimizer': adam if paper else sgd,
         },

@@ -14,7 +14,7 @@ SMALL_STAGES = {'fashion_mnist_lt_mini': ('upright_weak', 40), 'chula_rbc12': ('
 
 def get_config(dataset: str = 'fashion_mnist_lt_mini') -> ConfigDict:
     """Returns the settings for a data set; the encoder makes as many steps as in configs/lmd.py."""
-    paper = dataset in catalog.LMD_PAPER
+    paper = dataset in catalog.LARGE
     view, epochs = ('lmd_strong', 100) if paper else SMALL_STAGES.get(dataset, ('lmd_weak', 40))
     sgd = {
         'name': 'sgd',

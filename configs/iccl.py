@@ -28,7 +28,7 @@ OWN_STAGES = ('lmd_weak', 40, 20)
 
 def get_config(dataset: str = 'fashion_mnist_lt_mini') -> ConfigDict:
     """Returns the settings for a data set."""
-    paper = dataset in catalog.LMD_PAPER
+    paper = dataset in catalog.LARGE
     view, epochs, warmup_epochs = PAPER_STAGES if paper else SMALL_STAGES.get(dataset, OWN_STAGES)
     batch_size = 256 if paper else 128
     sgd = {

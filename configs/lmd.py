@@ -27,7 +27,7 @@ OWN_STAGES = ('lmd_weak', 'lmd_weak', 30, 12, 0.5, 10, 0.01, 'constant')
 
 def get_config(dataset: str = 'fashion_mnist_lt_mini') -> ConfigDict:
     """Returns the settings for a data set."""
-    paper = dataset in catalog.LMD_PAPER
+    paper = dataset in catalog.LARGE
     stages = PAPER_STAGES if paper else SMALL_STAGES.get(dataset, OWN_STAGES)
     view, teacher_view, epochs, start_epoch, weight, rounds, e_rate, e_schedule = stages
     sgd = {'name': 'sgd', 'momentum': 0.9, 'clip_norm': 0.0}

@@ -24,7 +24,7 @@ SMALL_STAGES = {
 
 def get_config(dataset: str = 'fashion_mnist_lt_mini') -> ConfigDict:
     """Returns the settings for a data set; the encoder makes as many steps as in configs/cross_entropy.py."""
-    paper = dataset in catalog.LMD_PAPER
+    paper = dataset in catalog.LARGE
     stages = ('lmd_strong', 'lmd_strong', 1000)
     view, key_view, epochs = (
         stages if paper else SMALL_STAGES.get(dataset, ('lmd_weak', 'lmd_weak', 40))

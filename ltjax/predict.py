@@ -38,6 +38,8 @@ def predict(model: Trained, path: pathlib.Path) -> dict[str, np.ndarray]:
     config.path = str(path)
     config.format = 'folder' if path.is_dir() else FORMATS[path.suffix]
     config.channels = channels
+    config.interpolation = model.config.data.interpolation
+    config.allow_outside = True  # named by whoever asks
     config.image_size = height if height == width else 0
     raw = readers.read(config)
     if raw.images.shape[1:] != model.image_shape:

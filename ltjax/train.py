@@ -83,7 +83,7 @@ def run(config: Any, workdir: pathlib.Path) -> dict[str, Any]:
 def follow_weights(config: Any) -> Any:
     """Returns `config` with its images prepared as published weights expect, where it leaves that open.
 
-    Open is each of data.image_size, channels, mean and std that is as the catalog has it. Grey
+    Open is each of data.image_size, channels, mean, std and interpolation that is as the catalog has it. Grey
     images (data.channels=1) take the means of mean and std over the channels.
 
     Raises:
@@ -103,6 +103,7 @@ def follow_weights(config: Any) -> Any:
         'channels': len(mean),
         'mean': mean,
         'std': std,
+        'interpolation': known.interpolation,
     }.items():
         given = config.data[key]
         if given == value:
@@ -221,7 +222,7 @@ def test(
 ) -> dict[str, Any]:
     """Applies the selected state to the test split, writes predictions.npz, returns the results."""
     part = data.parts['test']
-    features, logits = training.predict(state, data.images[part])
+    features, logits = training.predict(state, data.images_of('test'))
     labels, counts = data.labels[part], data.train_counts.tolist()
     predictions = {'ids': data.ids[part], 'labels': labels, 'logits': logits}
     if config.save_features:

@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from ltjax import methods, sharding, train
 from ltjax import workdir as folder
 from ltjax.data import augment
+from ltjax.data.readers import Images
 from ltjax.engine import inference
 from ltjax.engine.checkpoint import Checkpoints
 from ltjax.engine.state import TrainState
@@ -68,7 +69,7 @@ class Trained:
             state = checkpoints.restore(results['best']['checkpoint'], like).model
         return cls(config, names, shape, graphdef, state)
 
-    def predict(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def predict(self, images: Images) -> tuple[np.ndarray, np.ndarray]:
         """Returns features float32 [N, C] and logits float32 [N, K] of images uint8 [N, H, W, C]."""
         mesh = sharding.make_mesh()
         return inference.run(self._forward, self.state, images, batch_size=BATCH_SIZE, mesh=mesh)

@@ -17,8 +17,10 @@ _DEFAULT = {
     'name': '',
     'format': 'npz',
     'path': '',
+    'allow_outside': False,  # whether a CSV may name images outside its folder
     'image_size': 0,  # pixels a side; 0: as stored
     'channels': 0,  # 1 or 3; 0: as stored
+    'interpolation': 'area',  # of images that must be resized; or bilinear, bicubic
     'mean': (0.5,),
     'std': (0.25,),
     'split': {'val': 0.1, 'test': 0.2, 'seed': 0, 'folds': 0, 'fold': 0, 'protocol': ''},
@@ -38,12 +40,24 @@ _PAPER = {
     'std': IMAGENET_STD,
 }
 
-LMD_PAPER = (
+_CIFAR = {
+    'mean': (0.491, 0.482, 0.447),
+    'std': (0.247, 0.243, 0.262),
+    'split': {'protocol': 'clean_exp_r100'},
+}
+
+# Large photographs: the configs have the papers' networks and schedules for them.
+LARGE = (
+    'isic2018',
     'isic2019_lt_r100',
     'isic2019_lt_r300',
     'isic2019_lt_r500',
     'isic_archive_lt',
     'hyper_kvasir',
+    'aptos2019',
+    'bone_marrow',
+    'imagenet_lt',
+    'inaturalist2018',
 )
 
 DATA_SETS: dict[str, dict] = {
@@ -56,14 +70,31 @@ DATA_SETS: dict[str, dict] = {
         'split': {'val': 0.2, 'test': 0.2},
         'long_tail': {'max_count': 1500, 'ratio': 100},
     },
-    # The sets of the LMD paper, 224 px: as data_prep prepares them, or a CSV with the columns path, label and split.
-    **dict.fromkeys(LMD_PAPER, _PAPER),
+    # As data_prep prepares them, each with the protocol of its paper; or a CSV with the columns path, label and split.
     **{
-        f'isic2019_lt_r{ratio}': _PAPER | {'split': {'protocol': f'lmd_r{ratio}'}}
-        for ratio in (100, 300, 500)
+        name: _PAPER | {'split': {'protocol': protocol}}
+        for name, protocol in {
+            'isic2018': '7_3',
+            'isic2019_lt_r100': 'lmd_r100',
+            'isic2019_lt_r300': 'lmd_r300',
+            'isic2019_lt_r500': 'lmd_r500',
+            'isic_archive_lt': 'lmd',
+            'hyper_kvasir': '8_1_1',
+            'aptos2019': '80_20',
+            'bone_marrow': '80_20',
+            'imagenet_lt': 'official',
+            'inaturalist2018': 'clean_official',
+        }.items()
     },
-    'isic_archive_lt': _PAPER | {'split': {'protocol': 'lmd'}},
-    'hyper_kvasir': _PAPER | {'split': {'val': 0.1, 'test': 0.1, 'protocol': '8_1_1'}},
+    # These have no validation images of their own: a tenth of the training images is held out.
+    'cifar10_lt': _CIFAR,
+    'cifar100_lt': _CIFAR,
+    'fashion_mnist_lt': {
+        'mean': (0.286,),
+        'std': (0.353,),
+        'split': {'protocol': 'clean_hard_tail_r100'},
+    },
+    'medmnist': {'split': {'protocol': 'official'}},
     # One's own.
     'npz': {},
     'folder': {'format': 'folder'},

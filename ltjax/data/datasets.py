@@ -1,4 +1,4 @@
-"""A data set in memory: what its files hold, checked, split and, if asked for, made long-tailed."""
+"""A data set: what its files hold, checked, split and, if asked for, made long-tailed."""
 
 import dataclasses
 from typing import Any
@@ -6,16 +6,16 @@ from typing import Any
 import numpy as np
 
 from ltjax.data import long_tail, splits
-from ltjax.data.readers import Raw, read
+from ltjax.data.readers import Images, Raw, read
 from ltjax.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
 class DataSet:
-    """A classification set held in memory.
+    """A classification set.
 
     Attributes:
-      images: uint8 [N, H, W, C].
+      images: uint8 [N, H, W, C], in memory or, for large prepared sets, on disk.
       labels: int32 [N], 0 to K-1.
       ids: str [N], unique.
       class_names: the K names.
@@ -23,7 +23,7 @@ class DataSet:
       num_folds: of which the test part is one; 0 where it is not a fold.
     """
 
-    images: np.ndarray
+    images: Images
     labels: np.ndarray
     ids: np.ndarray
     class_names: tuple[str, ...]
@@ -34,6 +34,13 @@ class DataSet:
     def train_counts(self) -> np.ndarray:
         """Training images of each class, int64 [K]."""
         return np.bincount(self.labels[self.parts['train']], minlength=len(self.class_names))
+
+    def images_of(self, part: str) -> Images:
+        """Returns the images of a part, in memory or on disk as all are."""
+        rows = self.parts[part]
+        if isinstance(self.images, np.ndarray):
+            return self.images[rows]
+        return self.images.select(rows)
 
 
 def load(config: Any) -> DataSet:

@@ -1,12 +1,15 @@
 """Streams of batches, addressable by step: which images a step sees depends on the seed and the step alone."""
 
 import dataclasses
+import functools
+from collections.abc import Iterator
 
 import grain
 import jax
 import numpy as np
 
 from ltjax import sharding
+from ltjax.data.readers import Images
 from ltjax.errors import unknown
 from ltjax.losses import samplers
 
@@ -14,6 +17,9 @@ SAMPLERS = ('instance_balanced', 'class_balanced', 'square_root')
 
 # Sets up to this size are copied to the device once and gathered there; larger ones are gathered on the host.
 RESIDENT_BYTES = 1 << 30
+
+# Batches that are read before they are asked for.
+READ_AHEAD = 2
 
 
 def index_stream(
@@ -74,12 +80,12 @@ class Feed:
     """Brings the images of given positions to the device, sharded over the batch axis.
 
     Args:
-      images: uint8 [N, H, W, C].
+      images: uint8 [N, H, W, C], in memory or on disk.
       labels: int32 [N].
       mesh: the devices.
     """
 
-    images: np.ndarray
+    images: Images
     labels: np.ndarray
     mesh: jax.sharding.Mesh
 
@@ -87,17 +93,36 @@ class Feed:
         self._batch = sharding.batch_sharding(self.mesh)
         self._resident = None
         if self.images.nbytes <= RESIDENT_BYTES:
-            self._resident = sharding.replicate((self.images, self.labels), self.mesh)
+            whole = (self.images[:], self.labels)
+            self._resident = sharding.replicate(whole, self.mesh)
             self._gather = jax.jit(_gather, out_shardings=self._batch)
 
     def batch(self, index: np.ndarray, *, with_images: bool = True) -> dict[str, jax.Array]:
         """Returns {'index': int32 [B], 'label': int32 [B], 'image': uint8 [B, H, W, C]} on the device."""
         if with_images and self._resident is not None:
             return self._gather(*self._resident, jax.device_put(index, self._batch))
+        return jax.device_put(self._fetch(index, with_images), self._batch)
+
+    def batches(
+        self, stream: grain.MapDataset, start: int, stop: int, *, with_images: bool = True
+    ) -> Iterator[dict[str, jax.Array]]:
+        """Yields the batches of the steps from `start` to before `stop`.
+
+        Where images come from the host or the disk, the next ones are read while a step runs; their order does
+        not depend on it.
+        """
+        if self._resident is not None or not with_images:
+            for step in range(start, stop):
+                yield self.batch(stream[step], with_images=with_images)
+            return
+        fetched = stream[start:stop].map(functools.partial(self._fetch, with_images=True))
+        options = grain.ReadOptions(num_threads=READ_AHEAD, prefetch_buffer_size=READ_AHEAD)
+        for batch in fetched.to_iter_dataset(options):
+            yield jax.device_put(batch, self._batch)
+
+    def _fetch(self, index: np.ndarray, with_images: bool) -> dict[str, np.ndarray]:
         batch = {'index': index, 'label': self.labels[index]}
-        if with_images:
-            batch['image'] = self.images[index]
-        return jax.device_put(batch, self._batch)
+        return batch | {'image': self.images[index]} if with_images else batch
 
 
 def _gather(images: jax.Array, labels: jax.Array, index: jax.Array) -> dict[str, jax.Array]:

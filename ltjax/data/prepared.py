@@ -8,17 +8,20 @@
 `ltjax.data.prepare` writes them.
 """
 
+import concurrent.futures
 import csv
 import dataclasses
+import functools
 import hashlib
 import json
+import math
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import cv2
 import numpy as np
-from array_record.python.array_record_module import ArrayRecordReader
+from grain.sources import ArrayRecordDataSource
 
 from ltjax.errors import UserError, unknown
 
@@ -83,25 +86,26 @@ class Prepared:
 
     def images(self, indices: np.ndarray | None = None) -> np.ndarray:
         """Returns images uint8 [n, H, W, C]: those of `indices`, in their order, or all."""
-        size, channels = self.manifest['image_size'], self.manifest['channels']
-        wanted = np.arange(len(self.ids)) if indices is None else np.asarray(indices)
-        images = np.empty((len(wanted), size, size, channels), np.uint8)
-        order = np.argsort(wanted, kind='stable')
-        for at, data in zip(order, self.encoded(wanted[order]), strict=True):
-            images[at] = decode(data, channels)
-        return images
+        stored = self.stored()
+        return stored[:] if indices is None else stored[np.asarray(indices)]
+
+    def stored(self, conform: Callable[[np.ndarray], np.ndarray] | None = None) -> 'StoredImages':
+        """Returns all images, to be decoded when they are read; `conform` is applied to each batch."""
+        rows = np.arange(len(self.ids))
+        return StoredImages(
+            self._source(), rows, self.manifest['channels'], conform or (lambda images: images)
+        )
 
     def encoded(self, indices: np.ndarray) -> Iterator[bytes]:
-        """Yields the encoded images of `indices`, which ascend."""
-        start = 0
-        for shard in self.manifest['shards']:
-            end = start + shard['records']
-            here = indices[(indices >= start) & (indices < end)] - start
-            if len(here):
-                reader = ArrayRecordReader(str(self.root / shard['file']))
-                yield from reader.read(here.tolist())
-                reader.close()
-            start = end
+        """Yields the encoded images of `indices`."""
+        source = self._source()
+        for row in indices.tolist():
+            yield source[row]
+
+    def _source(self) -> ArrayRecordDataSource:
+        return ArrayRecordDataSource(
+            [str(self.root / shard['file']) for shard in self.manifest['shards']]
+        )
 
     def verify(self) -> None:
         """Compares every file with its sha256.
@@ -114,6 +118,48 @@ class Prepared:
             path = self.root / entry['file']
             if not path.exists() or sha256(path) != entry['sha256']:
                 raise UserError(f'{path} is missing or was changed: prepare the set again.')
+
+
+class StoredImages:
+    """Images on disk that are read like an array uint8 [N, H, W, C], by a slice or an array of rows.
+
+    Reading decodes, in as many threads as there are processors; nothing is kept.
+    """
+
+    def __init__(
+        self,
+        source: ArrayRecordDataSource,
+        rows: np.ndarray,
+        channels: int,
+        conform: Callable[[np.ndarray], np.ndarray],
+    ) -> None:
+        """Takes encoded images, those of them that count, their channels, and what is done with a batch."""
+        self._source, self._rows, self._channels, self._conform = source, rows, channels, conform
+        self._pool = concurrent.futures.ThreadPoolExecutor()
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @functools.cached_property
+    def shape(self) -> tuple[int, int, int, int]:
+        return (len(self), *self[:1].shape[1:])
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that all would take in memory."""
+        return math.prod(self.shape)
+
+    def __getitem__(self, index: slice | np.ndarray) -> np.ndarray:
+        rows = self._rows[index]
+        images = list(self._pool.map(self._decoded, rows.tolist()))
+        return self._conform(np.stack(images))
+
+    def _decoded(self, row: int) -> np.ndarray:
+        return decode(self._source[row], self._channels)
+
+    def select(self, index: np.ndarray) -> 'StoredImages':
+        """Returns the images of an array of rows, without reading them."""
+        return StoredImages(self._source, self._rows[index], self._channels, self._conform)
 
 
 def read(root: pathlib.Path) -> Prepared:

@@ -14,6 +14,11 @@ from ltjax.data import images as image_files
 from ltjax.data import prepared, splits
 from ltjax.errors import UserError, unknown
 
+# A prepared set up to this size is decoded once; a larger one batch by batch.
+IN_MEMORY_BYTES = 1 << 32
+
+Images = np.ndarray | prepared.StoredImages
+
 
 @dataclasses.dataclass(frozen=True)
 class Raw:
@@ -24,7 +29,7 @@ class Raw:
       groups: int or str [N]; images of one group (patient, lesion) stay on one side.
     """
 
-    images: np.ndarray
+    images: Images
     ids: np.ndarray
     labels: np.ndarray | None = None
     class_names: tuple[str, ...] | None = None
@@ -118,7 +123,9 @@ def _from_npz(path: pathlib.Path, config: Any) -> Raw:
 def _conform(images: np.ndarray, config: Any) -> np.ndarray:
     """Brings stored images to the size and channels that the config asks for."""
     if config.image_size and images.shape[1:3] != (config.image_size,) * 2:
-        images = np.stack([image_files.resize(image, config.image_size) for image in images])
+        images = np.stack(
+            [image_files.resize(image, config.image_size, config.interpolation) for image in images]
+        )
     if config.channels == 3 and images.shape[3] == 1:
         images = np.repeat(images, 3, axis=3)
     if config.channels == 1 and images.shape[3] == 3:
@@ -144,7 +151,12 @@ def _read_folder(config: Any) -> Raw:
     ids = np.array([path.relative_to(root).as_posix() for path in paths])
     if not paths:
         raise UserError(f'{root} holds no images ({", ".join(image_files.SUFFIXES)}).')
-    images = image_files.load(paths, image_size=config.image_size, channels=config.channels)
+    images = image_files.load(
+        paths,
+        image_size=config.image_size,
+        interpolation=config.interpolation,
+        channels=config.channels,
+    )
     if not directories:
         return Raw(images, ids)
     depth = 1 if has_splits else 0
@@ -178,8 +190,12 @@ def _read_csv(config: Any) -> Raw:
             raise UserError(f'row {number} of {root} has not {len(columns)} columns: mend it.')
     ids = np.array([row['path'] for row in rows])
     images = image_files.load(
-        [root.parent / row['path'] for row in rows],
+        [
+            image_files.inside(root.parent, row['path'], allow_outside=config.allow_outside)
+            for row in rows
+        ],
         image_size=config.image_size,
+        interpolation=config.interpolation,
         channels=config.channels,
     )
     column = {name: np.array([row[name] for row in rows]) for name in columns if name != 'path'}
@@ -206,8 +222,9 @@ def _read_prepared(config: Any) -> Raw:
         column = made.split(name)
         used = np.flatnonzero(column != '')
         split = column[used]
+    stored = made.stored(lambda images: _conform(images, config)).select(used)
     return Raw(
-        images=_conform(made.images(used), config),
+        images=stored[:] if stored.nbytes <= IN_MEMORY_BYTES else stored,
         ids=made.ids[used],
         labels=made.labels[used],
         class_names=made.class_names,

@@ -7,12 +7,13 @@ import numpy as np
 from flax import nnx
 
 from ltjax import sharding
+from ltjax.data.readers import Images
 
 
 def run(
     forward: Callable,
     model: nnx.State,
-    images: np.ndarray,
+    images: Images,
     *,
     batch_size: int,
     mesh: jax.sharding.Mesh,

@@ -7,7 +7,7 @@ import pathlib
 import time
 import warnings
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -18,6 +18,7 @@ from sklearn.metrics import balanced_accuracy_score
 from ltjax import sharding
 from ltjax.data.datasets import DataSet
 from ltjax.data.pipeline import SAMPLERS, Feed, index_stream
+from ltjax.data.readers import Images
 from ltjax.engine import inference
 from ltjax.engine.checkpoint import Checkpoints
 from ltjax.engine.logbook import Logbook
@@ -68,7 +69,7 @@ class Training:
         train = self.data.parts['train']
         self.train_labels = self.data.labels[train]
         self.num_classes = len(self.data.class_names)
-        self._train_images = self.data.images[train]
+        self._train_images = self.data.images_of('train')
         self._root = jax.random.key(self.seed)
         self._graphdef = nnx.graphdef(nnx.eval_shape(lambda: self.create(self._root)))
         self._init = jax.jit(lambda key: nnx.state(self.create(key)))
@@ -115,7 +116,7 @@ class Training:
 
     # The loop.
 
-    def predict(self, state: TrainState, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def predict(self, state: TrainState, images: Images) -> tuple[np.ndarray, np.ndarray]:
         """Returns features and logits of `images` uint8 [N, H, W, C], in inference mode."""
         return inference.run(
             self._forward, state.model, images, batch_size=EVALUATION_BATCH, mesh=self.mesh
@@ -229,15 +230,22 @@ class Training:
         }
         return make_step(update, self._graphdef, self.mesh), streams, self.key(name)
 
-    def _batch(self, update: Update, streams: Mapping[str, Any], step: int) -> dict[str, Any]:
-        """Returns an update's batch: its own stream's and, by name, those of the further ones."""
-        batches = {
-            name: self._feed.batch(
-                stream[step], with_images=bool((update.streams[name] if name else update).views)
+    def _batches(
+        self, update: Update, streams: Mapping[str, Any], start: int
+    ) -> Iterator[dict[str, Any]]:
+        """Yields an update's batches of one round: its own stream's and, by name, those of the further ones."""
+        feeds = {
+            name: self._feed.batches(
+                stream,
+                start,
+                start + update.steps,
+                with_images=bool((update.streams[name] if name else update).views),
             )
             for name, stream in streams.items()
         }
-        return batches.pop('', {}) | batches
+        for _ in range(update.steps):
+            batches = {name: next(feed) for name, feed in feeds.items()}
+            yield batches.pop('', {}) | batches
 
     def _round(
         self, stage: Stage, round_: int, state: TrainState, steps: Mapping[str, tuple]
@@ -253,7 +261,7 @@ class Training:
             row |= losses
         seconds = time.monotonic() - started
         val = self.data.parts['val']
-        _, logits = self.predict(state, self.data.images[val])
+        _, logits = self.predict(state, self.data.images_of('val'))
         if not np.isfinite(logits).all():
             raise NonFiniteLossError(
                 f'the network gives non-finite logits after round {round_} of stage {stage.name!r}: '
@@ -284,8 +292,8 @@ class Training:
         """
         sums: dict[str, float] = {}
         late: tuple[int, dict[str, jax.Array]] | None = None
-        for step in range(round_ * update.steps, (round_ + 1) * update.steps):
-            batch = self._batch(update, streams, step)
+        start = round_ * update.steps
+        for step, batch in enumerate(self._batches(update, streams, start), start):
             state, metrics = step_fn(state, batch, key, np.int32(step))
             if late is not None:
                 self._read(stage, update, *late, sums)

@@ -3,6 +3,7 @@
 import pytest
 
 from ltjax.data import catalog
+from ltjax.data.images import INTERPOLATIONS
 from ltjax.errors import UserError
 
 
@@ -17,12 +18,14 @@ def test_settings_fit_together(name):
     assert bool(config.long_tail.ratio) == bool(config.long_tail.max_count)
     assert (config.format == 'embedded') == (name == 'fashion_mnist_lt_mini')
     assert set(config) == set(catalog.get('npz'))
+    assert set(config.split) == set(catalog.get('npz').split)
+    assert config.interpolation in INTERPOLATIONS
 
 
 def test_an_unknown_set_names_the_nearest():
-    with pytest.raises(UserError, match="unknown data set 'isic2019': did you mean isic2019_lt_r"):
-        catalog.get('isic2019')
-    with pytest.raises(UserError, match="unknown data set 'zzz': choose one of chula_rbc12, csv"):
+    with pytest.raises(UserError, match="unknown data set 'isic2019_lt': did you mean isic2019_lt"):
+        catalog.get('isic2019_lt')
+    with pytest.raises(UserError, match="unknown data set 'zzz': choose one of aptos2019, bone_"):
         catalog.get('zzz')
 
 

@@ -306,3 +306,18 @@ def test_a_path_stands_in_for_the_embedded_file(tmp_path):
     stand_in = load(npz(tmp_path), kind='fashion_mnist_lt_mini')
     assert stand_in.ids.tolist() == load(npz(tmp_path)).ids.tolist()
     assert 'does not exist' in refused(tmp_path / 'none.npz', 'fashion_mnist_lt_mini')
+
+
+def test_a_csv_may_name_images_outside_its_folder_only_if_allowed(tmp_path):
+    rows = []
+    for number in range(20):
+        path = tmp_path / 'images' / f'{number}.png'
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(np.full((6, 6), number, np.uint8)).save(path)
+        rows.append(f'../images/{number}.png,{"ab"[number % 2]}')
+    (tmp_path / 'lists').mkdir()
+    table = tmp_path / 'lists' / 'list.csv'
+    table.write_text('path,label\n' + '\n'.join(rows), 'utf-8')
+    with pytest.raises(UserError, match='leads out of .*: move the file in there, or allow it'):
+        load(table, 'csv')
+    assert len(load(table, 'csv', allow_outside=True).labels) == 20

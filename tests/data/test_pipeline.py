@@ -98,3 +98,22 @@ def test_the_feed_gives_the_same_batch_resident_and_not(monkeypatch, devices):
     without = pipeline.Feed(images, LABELS, mesh).batch(index, with_images=False)
     assert set(without) == {'index', 'label'}
     assert without['label'].tolist() == LABELS[index].tolist()
+
+
+@pytest.mark.parametrize('sampler', pipeline.SAMPLERS)
+@pytest.mark.parametrize('read_ahead', [0, 2, 4])
+def test_batches_come_in_order_however_many_are_read_ahead(monkeypatch, sampler, read_ahead):
+    images = np.random.default_rng(1).integers(0, 256, (60, 5, 4, 1), np.uint8)
+    mesh = sharding.make_mesh(jax.devices()[:2])
+    monkeypatch.setattr(pipeline, 'RESIDENT_BYTES', 0)
+    monkeypatch.setattr(pipeline, 'READ_AHEAD', read_ahead)
+    feed = pipeline.Feed(images, LABELS, mesh)
+    expected = [stream(sampler)[step].tolist() for step in range(20)]
+    for start in (0, 7):  # from the beginning, and resumed
+        batches = list(feed.batches(stream(sampler), start, 20))
+        assert [batch['index'].tolist() for batch in batches] == expected[start:]
+        for batch in batches:
+            assert batch['image'].tolist() == images[np.asarray(batch['index'])].tolist()
+            assert len(batch['image'].sharding.device_set) == 2
+    only_labels = list(feed.batches(stream(sampler), 7, 9, with_images=False))
+    assert [set(batch) for batch in only_labels] == [{'index', 'label'}] * 2

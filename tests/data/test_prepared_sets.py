@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from ltjax.data import catalog, datasets, prepare, readers
+import tiny
+from ltjax.data import catalog, datasets, pipeline, prepare, readers
 from ltjax.errors import UserError
 
 CLASSES = ('a', 'b', 'c')
@@ -124,3 +125,51 @@ def test_an_unfinished_set_is_refused(tmp_path):
     (tmp_path / 'manifest.json').rename(tmp_path / 'unfinished.json')
     with pytest.raises(UserError, match='is not finished'):
         readers.read(config)
+
+
+def test_a_set_too_large_for_memory_is_read_batch_by_batch(tmp_path, monkeypatch):
+    config = written(tmp_path, {'official': official()})
+    config.image_size = 6
+    config.channels = 1
+    whole = datasets.load(config)
+    monkeypatch.setattr(readers, 'IN_MEMORY_BYTES', 0)
+    stored = datasets.load(config)
+    assert isinstance(whole.images, np.ndarray)
+    assert not isinstance(stored.images, np.ndarray)
+    assert stored.images.shape == whole.images.shape == (24, 6, 6, 1)
+    assert stored.images.nbytes == whole.images.nbytes
+    for part in whole.parts:
+        images = stored.images_of(part)
+        expected = whole.images_of(part)
+        assert len(images) == len(expected)
+        np.testing.assert_array_equal(images[:], expected)
+        np.testing.assert_array_equal(images[np.array([3, 0, 3])], expected[[3, 0, 3]])
+        np.testing.assert_array_equal(images[2:4], expected[2:4])
+
+
+def test_training_from_disk_gives_the_bits_of_training_from_memory(tmp_path, monkeypatch):
+    arrays = tiny.arrays()
+    ids = [f'{number:06d}' for number in range(len(arrays['labels']))]
+    plan = prepare.Plan(
+        name='tiny',
+        class_names=CLASSES,
+        items=[
+            prepare.Item(id_, int(label), lambda image=image: image)
+            for id_, label, image in zip(ids, arrays['labels'], arrays['images'], strict=True)
+        ],
+        image_size=arrays['images'].shape[1],
+        channels=arrays['images'].shape[3],
+        licence='none',
+        origin='this test',
+        splits={'official': dict(zip(ids, arrays['split'].tolist(), strict=True))},
+    )
+    prepare.write(tmp_path / 'set', plan, report=lambda line: None)
+    made = tiny.config('cross_entropy', tiny.npz(tmp_path / 'data.npz'))
+    from_memory = tiny.run(made, tmp_path / 'memory')
+    made.data.path = str(tmp_path / 'set')
+    monkeypatch.setattr(readers, 'IN_MEMORY_BYTES', 0)
+    monkeypatch.setattr(pipeline, 'RESIDENT_BYTES', 0)
+    from_disk = tiny.run(made, tmp_path / 'disk')
+    assert tiny.same(from_disk[0], from_memory[0])
+    assert from_disk[1] == from_memory[1]
+    assert tiny.timeless(from_disk[2]) == tiny.timeless(from_memory[2])

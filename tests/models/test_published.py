@@ -175,6 +175,7 @@ def test_preprocessing_follows_published_weights_where_it_is_open(tabled):
     followed = train.follow_weights(made).data
     assert (followed.image_size, followed.channels) == (224, 3)
     assert followed.mean == (0.485, 0.456, 0.406)
+    assert followed.interpolation == 'bilinear'
     assert made.data.mean == (0.5,)
     assert (
         train.follow_weights(made).to_json()

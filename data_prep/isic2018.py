@@ -1,0 +1,116 @@
+"""ISIC 2018 task 3 = HAM10000: dermoscopy of pigmented skin lesions, 7 classes, 58 to 1.
+
+Tschandl, Rosendahl and Kittler, Scientific Data 2018; Codella et al., 2019. Either layout will do:
+
+    ISIC2018_Task3_Training_Input/ISIC_0024306.jpg ...        https://challenge.isic-archive.com/data/#2018
+    ISIC2018_Task3_Training_GroundTruth/ISIC2018_Task3_Training_GroundTruth.csv
+    ISIC2018_Task3_Training_LesionGroupings.csv               (without it no clean splits)
+    ISIC2018_Task3_{Validation,Test}_Input/, ..._GroundTruth/ (if there: the protocol `official`)
+
+    HAM10000_images_part_1/, HAM10000_images_part_2/          https://doi.org/10.7910/DVN/DBW86T
+    HAM10000_metadata (or .csv, or .tab)
+
+    python -m data_prep.isic2018 --source DIR --out PREPARED
+
+The trap: 10,015 images show 7,470 lesions, so that a split by image tests on lesions it was trained on. Papers do
+so: `5_fold` (ICCL) and `7_3` (AdUni; a tenth of its training part is validation here). `clean_5_fold` and `clean_7_3`
+keep a lesion together. Compare with papers on the former, believe the latter.
+"""
+
+import argparse
+import pathlib
+from typing import NamedTuple
+
+from data_prep import one_hot, tool
+from ltjax.data.prepare import Item
+from ltjax.errors import UserError
+
+COUNTS = {'MEL': 1113, 'NV': 6705, 'BCC': 514, 'AKIEC': 327, 'BKL': 1099, 'DF': 115, 'VASC': 142}
+CLASSES = tuple(COUNTS)
+HELD_OUT = {'Validation': 193, 'Test': 1512}
+ORIGIN = (
+    'Get the training files of task 3 at https://challenge.isic-archive.com/data/#2018, '
+    'or HAM10000 at https://doi.org/10.7910/DVN/DBW86T.'
+)
+
+_METADATA = ('HAM10000_metadata', 'HAM10000_metadata.csv', 'HAM10000_metadata.tab')
+
+
+class _Files(NamedTuple):
+    """Class index, lesion and file by image name."""
+
+    labels: dict[str, int]
+    lesions: dict[str, str]
+    images: dict[str, pathlib.Path]
+
+
+def _challenge(source: pathlib.Path, part: str) -> _Files:
+    name = f'ISIC2018_Task3_{part}'
+    truth = tool.find(source, f'{name}_GroundTruth.csv', ORIGIN)
+    groupings = tool.look(source, f'{name}_LesionGroupings.csv')
+    rows = tool.read_rows(groupings, ('image', 'lesion_id')) if groupings else []
+    return _Files(
+        one_hot.read(truth, CLASSES),
+        {row['image']: row['lesion_id'] for row in rows},
+        tool.index_images(tool.find(source, f'{name}_Input', ORIGIN)),
+    )
+
+
+def _release(source: pathlib.Path, metadata: pathlib.Path) -> _Files:
+    with metadata.open(encoding='utf-8', errors='replace') as file:
+        delimiter = '\t' if '\t' in file.readline() else ','
+    rows = tool.read_rows(metadata, ('lesion_id', 'image_id', 'dx'), delimiter)
+    strange = next((row['dx'] for row in rows if row['dx'].upper() not in CLASSES), None)
+    if strange is not None:
+        raise UserError(f'{metadata} has the diagnosis {strange!r}: get it again.')
+    return _Files(
+        {row['image_id']: CLASSES.index(row['dx'].upper()) for row in rows},
+        {row['image_id']: row['lesion_id'] for row in rows},
+        tool.index_images(source),
+    )
+
+
+def read(source: pathlib.Path, arguments: argparse.Namespace) -> tool.Content:
+    """Reads either layout."""
+    partial = arguments.partial
+    metadata = tool.look(source, *_METADATA)
+    if tool.look(source, 'ISIC2018_Task3_Training_GroundTruth.csv') or metadata is None:
+        files = _challenge(source, 'Training')
+    else:
+        files = _release(source, metadata)
+    items = _items(files, partial)
+    tool.check_counts(items, CLASSES, COUNTS, partial)
+    splits = tool.draw(items, ('5_fold', 'clean_5_fold', '7_3', 'clean_7_3'), arguments.seed)
+    splits |= one_hot.read_splits(
+        arguments.splits, CLASSES, {item.id: item.label for item in items}
+    )
+    official = {item.id: 'train' for item in items}
+    for part, side in (('Validation', 'val'), ('Test', 'test')):
+        if not tool.look(source, f'ISIC2018_Task3_{part}_GroundTruth.csv'):
+            return tool.Content(CLASSES, items, splits)
+        held = _items(_challenge(source, part), partial)
+        if len(held) != HELD_OUT[part] and not (partial and len(held) < HELD_OUT[part]):
+            raise UserError(f'{part} has {len(held)} images, not {HELD_OUT[part]}. {ORIGIN}')
+        items += held
+        official |= {item.id: side for item in held}
+    return tool.Content(CLASSES, items, splits | {'official': official})
+
+
+def _items(files: _Files, partial: bool) -> list[Item]:
+    ids = tool.matched(files.labels, files.images, partial=partial, origin=ORIGIN)
+    return [
+        Item(id_, files.labels[id_], files.images[id_], files.lesions.get(id_, ''))
+        for id_ in sorted(ids)
+    ]
+
+
+SOURCE = tool.Source(
+    name='isic2018',
+    origin=ORIGIN,
+    licence='CC BY-NC 4.0',
+    read=read,
+    options=one_hot.add_option,
+)
+
+if __name__ == '__main__':
+    tool.run(SOURCE, __doc__)

@@ -1,0 +1,74 @@
+"""The command `python -m ltjax.data.audit PATH`."""
+
+import argparse
+import pathlib
+import sys
+import warnings
+from collections.abc import Sequence
+
+from PIL import Image
+
+from ltjax import workdir as folder
+from ltjax.data import audit, near_duplicates
+from ltjax.data.audit import report, sources, split
+from ltjax.errors import UserError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns the exit status."""
+    parser = argparse.ArgumentParser('python -m ltjax.data.audit', description=audit.__doc__)
+    parser.add_argument('path', type=pathlib.Path, help='a folder, .csv, .npz or prepared set')
+    parser.add_argument('--json', type=pathlib.Path, help='also write all of it as JSON')
+    parser.add_argument('--image-size', type=int, default=0, help='pixels a side to train at')
+    parser.add_argument('--threads', type=int, default=4)
+    parser.add_argument(
+        '--distance',
+        type=int,
+        default=near_duplicates.MAX_DISTANCE,
+        help='bits of 256 that may differ between near-duplicates; 0: exact duplicates only',
+    )
+    parser.add_argument('--write-split', type=pathlib.Path, help='CSV to write a split to')
+    parser.add_argument('--val', type=float, default=0.1, help='fraction for validation')
+    parser.add_argument('--test', type=float, default=0.2, help='fraction for the test')
+    parser.add_argument('--seed', type=int, default=0, help='of the split')
+    parser.add_argument('--allow-outside', action='store_true', help='take images outside PATH')
+    parser.add_argument(
+        '--max-pixels', type=int, default=Image.MAX_IMAGE_PIXELS, help='of an image to be decoded'
+    )
+    given = parser.parse_args(argv)
+    Image.MAX_IMAGE_PIXELS = given.max_pixels
+    warnings.simplefilter('error', Image.DecompressionBombWarning)
+    try:
+        if given.write_split:
+            source = sources.read(given.path)
+            split.check_target(given.write_split, given.path, source)
+        found = audit.examine(
+            given.path,
+            image_size=given.image_size,
+            threads=given.threads,
+            max_distance=given.distance,
+            val=given.val,
+            test=given.test,
+            seed=given.seed,
+            allow_outside=given.allow_outside,
+            suggest=given.write_split is not None,
+            report=lambda line: print(line, file=sys.stderr),
+        )
+        print(report.text(found))
+        if found.suggestion and not given.write_split:
+            print('  write it with --write-split FILE.csv')
+        if given.json:
+            folder.write_json(given.json, found.as_json())
+        if given.write_split:
+            if found.suggestion is None:
+                raise UserError(f'{given.write_split} is not written: see the last note.')
+            split.write(given.write_split, given.path, source, found.suggestion)
+            print(f'{given.write_split}: {len(found.suggestion.sides)} images')
+    except (UserError, OSError) as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 2
+    return 1 if found.findings else 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

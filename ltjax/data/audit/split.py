@@ -1,0 +1,124 @@
+"""The split that the audit suggests: per class, and never through a group or a cluster of near-duplicates."""
+
+import csv
+import dataclasses
+import os
+import pathlib
+
+import numpy as np
+
+from ltjax.data import splits
+from ltjax.data.audit.checks import class_counts, units
+from ltjax.data.audit.sources import Source
+from ltjax.data.near_duplicates import Clusters
+from ltjax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Suggestion:
+    """A split.
+
+    Attributes:
+      val: fraction that was asked for.
+      test: fraction that was asked for.
+      seed: that drew it.
+      units: groups and clusters of duplicates, of two images or more, that were kept whole.
+      counts: images of each class, by side.
+      left_out: classes that are not on all three sides.
+      sides: by id, 'train', 'val' or 'test'; without the images that cannot be read or have no label.
+    """
+
+    val: float
+    test: float
+    seed: int
+    units: int
+    counts: dict[str, list[int]]
+    left_out: tuple[str, ...]
+    sides: dict[str, str]
+
+
+def suggest(
+    source: Source, readable: np.ndarray, near: Clusters, *, val: float, test: float, seed: int
+) -> Suggestion:
+    """Splits the images that are readable (bool [N]) and have a label by `splits.protocol`.
+
+    With groups, the fractions are those of images. Without, a cluster of duplicates counts as one image,
+    so that every class of three or more has one on each side.
+
+    Raises:
+      UserError: there are none, or they cannot be split so.
+    """
+    rows = np.flatnonzero(readable & (source.labels != ''))
+    if len(rows) == 0:
+        raise UserError('no image that can be read has a label.')
+    _, classes = np.unique(source.labels[rows], return_inverse=True)
+    _, first, unit, sizes = np.unique(
+        units(source, near).labels()[rows],
+        return_index=True,
+        return_inverse=True,
+        return_counts=True,
+    )
+    fractions = (1 - val - test, val, test)
+    if (source.groups != '').any():
+        chosen = splits.protocol(classes, unit, fractions=fractions, seed=seed)
+    else:
+        chosen = splits.protocol(classes[first], None, fractions=fractions, seed=seed)[unit]
+    sides = np.full(len(source.ids), '', dtype='U5')
+    sides[rows] = chosen
+    counts = {name: class_counts(source, sides == name) for name in splits.NAMES}
+    return Suggestion(
+        val=val,
+        test=test,
+        seed=seed,
+        units=int((sizes > 1).sum()),
+        counts=counts,
+        left_out=tuple(
+            name
+            for name, *numbers in zip(source.class_names, *counts.values(), strict=True)
+            if not all(numbers)
+        ),
+        sides={str(source.ids[i]): str(sides[i]) for i in rows},
+    )
+
+
+def check_target(target: pathlib.Path, path: pathlib.Path, source: Source) -> None:
+    """Refuses a file to write the split of `path` to, before the work is done.
+
+    Raises:
+      UserError: it is there already, has no folder, or the images do not lie below it.
+    """
+    if target.exists():
+        raise UserError(f'{target} exists: give another name, or remove it.')
+    if not target.parent.is_dir():
+        raise UserError(f'{target.parent} is no folder: make it first.')
+    root = path if path.is_dir() else path.parent
+    start = os.path.realpath(target.parent)
+    if source.files and not pathlib.Path(os.path.realpath(root)).is_relative_to(start):
+        raise UserError(f'{target} should lie in {root} or above it, since its paths start there.')
+
+
+def write(target: pathlib.Path, path: pathlib.Path, source: Source, suggestion: Suggestion) -> None:
+    """Writes a split as CSV.
+
+    For a CSV: its columns, with `split`; for a folder: path, label and split, with paths relative to
+    `target`, so that either can be trained from; for an npz and a prepared set: id and split.
+    """
+    root = path if path.is_dir() else path.parent
+    prefix = os.path.relpath(os.path.realpath(root), os.path.realpath(target.parent))
+    rows: list[dict[str, str]] = []
+    for i, id_ in enumerate(source.ids.tolist()):
+        side = suggestion.sides.get(id_)
+        if side is None or not source.labels[i]:
+            continue
+        if not source.files:
+            rows.append({'id': id_, 'split': side})
+            continue
+        row = dict(source.rows[i]) if source.rows else {'path': id_, 'label': str(source.labels[i])}
+        moved = pathlib.Path(prefix, row['path']).as_posix()
+        rows.append(row | {'path': moved, 'split': side})
+    partial = target.with_suffix('.partial')
+    with partial.open('w', newline='', encoding='utf-8') as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator='\n')
+        writer.writeheader()
+        writer.writerows(rows)
+    partial.replace(target)
