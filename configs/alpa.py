@@ -8,8 +8,8 @@
 Large sets have the paper's setting: ConvNeXt-B at 256 px, Adam at 1e-4, 128 images a step. The paper reports a balanced
 accuracy of 65 % on APTOS 2019 (CE 47 %, focal 48 %, ASL 57 %), 39 % on DermaMNIST and 77 % on bone marrow cells;
 its code starts from ImageNet weights, as --config.model.pretrained=timm/convnext_base.fb_in1k does.
-Small sets and one's own have cosines for logits, the true Pade coefficients and a square-root sampler, our additions. What
-classifier and sampler gain, cross-entropy gains by them too: see docs/alpa.md.
+Small sets and one's own have cosines for logits, the true Pade coefficients and a square-root sampler, our additions.
+What classifier and sampler gain, cross-entropy gains by them too: see docs/alpa.md.
 
 Measured: see docs/results.md
 Wall time: that of configs/cross_entropy.py.

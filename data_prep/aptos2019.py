@@ -19,7 +19,7 @@ network can learn them instead.
 import argparse
 import pathlib
 
-from data_prep import groups, tool
+from data_prep.tools import groups, tool
 from ltjax.data.prepare import Item
 from ltjax.errors import UserError
 

@@ -18,7 +18,7 @@ owe something to the stain of a slide that was trained on.
 import argparse
 import pathlib
 
-from data_prep import tool
+from data_prep.tools import tool
 from ltjax.data.prepare import Item
 from ltjax.errors import UserError
 

@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from PIL import Image
 
-from data_prep import groups, tool
+from data_prep.tools import groups, tool
 from ltjax.data import images as image_files
 from ltjax.data.prepare import Item
 from ltjax.errors import UserError

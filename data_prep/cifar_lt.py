@@ -28,7 +28,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from data_prep import family, parts, tool
+from data_prep.tools import family, parts, tool
 from ltjax.data import long_tail
 from ltjax.data.prepare import Item
 from ltjax.errors import UserError

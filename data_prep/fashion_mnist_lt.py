@@ -19,7 +19,7 @@ import pathlib
 import numpy as np
 
 from data_prep import fashion_mnist_lt_mini as mini
-from data_prep import parts, tool
+from data_prep.tools import parts, tool
 from ltjax.data import long_tail
 from ltjax.data.prepare import Item
 

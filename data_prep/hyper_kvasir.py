@@ -26,7 +26,7 @@ from collections.abc import Sequence
 import numpy as np
 from sklearn.model_selection import train_test_split
 
-from data_prep import groups, tool
+from data_prep.tools import groups, tool
 from ltjax.data.prepare import Item
 from ltjax.errors import UserError
 

@@ -19,7 +19,7 @@ images that the long tail leaves out, so that nothing fine-tuned from them is a 
 import argparse
 import pathlib
 
-from data_prep import tool
+from data_prep.tools import tool
 from ltjax.data.prepare import Item
 from ltjax.errors import UserError
 

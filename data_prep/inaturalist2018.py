@@ -19,7 +19,7 @@ import json
 import pathlib
 from typing import Any
 
-from data_prep import parts, tool
+from data_prep.tools import parts, tool
 from ltjax.data.prepare import Item
 from ltjax.errors import UserError
 

@@ -21,7 +21,7 @@ import argparse
 import pathlib
 from typing import NamedTuple
 
-from data_prep import one_hot, tool
+from data_prep.tools import one_hot, tool
 from ltjax.data.prepare import Item
 from ltjax.errors import UserError
 

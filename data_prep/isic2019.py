@@ -25,7 +25,7 @@ from collections.abc import Sequence
 import numpy as np
 from sklearn.model_selection import train_test_split
 
-from data_prep import one_hot, tool
+from data_prep.tools import one_hot, tool
 from ltjax.data import long_tail
 from ltjax.data.prepare import Item
 

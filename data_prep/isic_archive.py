@@ -21,7 +21,7 @@ import pathlib
 
 import numpy as np
 
-from data_prep import one_hot, tool
+from data_prep.tools import one_hot, tool
 from ltjax.data import long_tail, near_duplicates
 from ltjax.data.prepare import Item
 from ltjax.errors import UserError

@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data_prep import family, tool
+from data_prep.tools import family, tool
 from ltjax.data.prepare import Item
 from ltjax.errors import UserError
 

@@ -25,7 +25,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from google.protobuf.json_format import ParseError
 
-from data_prep import parts, tool
+from data_prep.tools import parts, tool
 from ltjax.data.prepare import Item
 from ltjax.errors import UserError
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from data_prep import tool
+from data_prep.tools import tool
 from ltjax.data import prepared
 
 

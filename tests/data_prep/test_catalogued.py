@@ -12,7 +12,8 @@ from tensorflow_datasets.core.splits import SplitDict, SplitInfo
 from tensorflow_datasets.proto import tf_example_pb2
 
 import fabricated
-from data_prep import imagenet_lt, inaturalist2018, tfds_set, tool
+from data_prep import imagenet_lt, inaturalist2018, tfds_set
+from data_prep.tools import tool
 from ltjax.data import prepared
 
 

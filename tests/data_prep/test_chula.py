@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 import fabricated
-from data_prep import chula_rbc12, tool
+from data_prep import chula_rbc12
+from data_prep.tools import tool
 
 CELLS = '10 12 0\n150 110 5\n80 60 10\n\n40 44 11\r\n3 117 12\n159 0 9\n'
 

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 import fabricated
-from data_prep import cifar_lt, family, fashion_mnist_lt, medmnist, parts
+from data_prep import cifar_lt, fashion_mnist_lt, medmnist
 from data_prep import fashion_mnist_lt_mini as mini
+from data_prep.tools import family, parts
 from ltjax.data import prepared
 from ltjax.data.prepare import Item
 

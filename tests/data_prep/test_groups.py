@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 import fabricated
-from data_prep import groups, tool
+from data_prep.tools import groups, tool
 from ltjax.data.prepare import Item
 from ltjax.errors import UserError
 

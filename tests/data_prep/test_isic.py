@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 import fabricated
-from data_prep import isic2018, isic2019, isic_archive, tool
+from data_prep import isic2018, isic2019, isic_archive
 from data_prep.isic2019 import CLASSES as CLASSES_2019
+from data_prep.tools import tool
 from ltjax.data import long_tail
 
 SEVEN = fabricated.names({'MEL': 6, 'NV': 14, 'BCC': 4, 'AKIEC': 3, 'BKL': 5, 'DF': 2, 'VASC': 2})

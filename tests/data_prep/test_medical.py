@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import fabricated
-from data_prep import aptos2019, bone_marrow, hyper_kvasir, tool
+from data_prep import aptos2019, bone_marrow, hyper_kvasir
+from data_prep.tools import tool
 from ltjax.data import images as image_files
 from ltjax.data import prepare
 

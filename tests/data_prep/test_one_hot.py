@@ -3,7 +3,7 @@
 import pytest
 
 import fabricated
-from data_prep import one_hot
+from data_prep.tools import one_hot
 from ltjax.errors import UserError
 
 

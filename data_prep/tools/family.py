@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Mapping, Sequence
 
-from data_prep import tool
+from data_prep.tools import tool
 
 
 def run(

@@ -4,7 +4,7 @@ import argparse
 import pathlib
 from collections.abc import Mapping, Sequence
 
-from data_prep import tool
+from data_prep.tools import tool
 from ltjax.errors import UserError
 
 # By part, what authors call its file.
