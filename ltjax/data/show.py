@@ -1,0 +1,115 @@
+"""Draws what augmentation does: `python -m ltjax.data.show --out views.png [--data PATH] [--views NAME NAME]`.
+
+A row is an image of the data (the embedded set, unless --data names another), drawn from one class after the
+other: as it is, then as each list of operations shows it, a few times each.
+"""
+
+import argparse
+import pathlib
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import matplotlib
+import matplotlib.figure
+import numpy as np
+
+from ltjax.data import augment, catalog, readers
+from ltjax.errors import UserError
+
+_INCHES = 0.9  # a picture
+
+
+def grid(images: np.ndarray, names: Sequence[str], draws: int, seed: int) -> np.ndarray:
+    """Returns views of images.
+
+    Args:
+      images: uint8 [N, H, W, C].
+      names: of lists of operations in `augment.VIEWS`.
+      draws: views of each image by each list.
+      seed: of the views.
+
+    Returns:
+      uint8 [N, 1 + len(names) * draws, H, W, C]: each image, then its views, list by list.
+
+    Raises:
+      UserError: there is no such list.
+    """
+    columns = [images]
+    for name in names:
+        view = jax.jit(augment.view(name, mean=(0.0,), std=(1.0,)))
+        for number in range(draws):
+            key = jax.random.fold_in(jax.random.key(seed), number)
+            values = np.asarray(view(key, jnp.asarray(images)))
+            columns.append(np.clip(np.rint(255 * values), 0, 255).astype(np.uint8))
+    return np.stack(columns, axis=1)
+
+
+def draw(pictures: np.ndarray, names: Sequence[str], draws: int) -> matplotlib.figure.Figure:
+    """Returns a figure of `grid`, with the lists' names above their columns."""
+    rows, columns = pictures.shape[:2]
+    figure = matplotlib.figure.Figure((columns * _INCHES, rows * _INCHES + 0.4), layout='tight')
+    axes: Any = figure.subplots(rows, columns, squeeze=False)
+    for row, column in np.ndindex(rows, columns):
+        axis, picture = axes[row, column], pictures[row, column]
+        grey = picture.shape[2] == 1
+        axis.imshow(picture[:, :, 0] if grey else picture, cmap='grey', vmin=0, vmax=255)
+        axis.set_axis_off()
+    axes[0, 0].set_title('original', fontsize=8, loc='left')
+    for number, name in enumerate(names):
+        axes[0, 1 + number * draws].set_title(name, fontsize=8, loc='left')
+    return figure
+
+
+def _choose(raw: readers.Raw, count: int, seed: int) -> np.ndarray:
+    """Returns `count` images, class after class as far as there are labels."""
+    order = np.random.default_rng(seed).permutation(len(raw.images))
+    if raw.labels is not None:
+        labels = np.asarray(raw.labels).reshape(-1)[order]
+        # Position within its class: the first of every class come first.
+        place = np.array([np.sum(labels[:i] == label) for i, label in enumerate(labels[:5000])])
+        order = order[np.lexsort((labels[:5000], place))]
+    return raw.images[order[:count]]
+
+
+def main(argv: Sequence[str]) -> None:
+    """The command."""
+    parser = argparse.ArgumentParser('python -m ltjax.data.show', description=__doc__)
+    parser.add_argument('--out', type=pathlib.Path, required=True, help='the .png, .svg or .pdf')
+    parser.add_argument('--data', default='', help='a folder, .csv, .npz or prepared set')
+    parser.add_argument('--views', nargs='+', default=['upright_weak', 'upright_strong'])
+    parser.add_argument('--images', type=int, default=6)
+    parser.add_argument('--draws', type=int, default=4, help='views of each image by each list')
+    parser.add_argument('--image-size', type=int, default=0)
+    parser.add_argument('--seed', type=int, default=0)
+    given = parser.parse_args(argv)
+    config = catalog.get('fashion_mnist_lt_mini')
+    if given.data:
+        suffix = pathlib.Path(given.data).suffix
+        config = catalog.get({'.npz': 'npz', '.csv': 'csv'}.get(suffix, 'folder'))
+        config.path, config.split.protocol = given.data, 'none'
+    config.image_size = given.image_size
+    if min(given.images, given.draws) < 1:
+        raise UserError('--images and --draws should be 1 or more.')
+    images = _choose(readers.read(config), given.images, given.seed)
+    figure = draw(grid(images, given.views, given.draws, given.seed), given.views, given.draws)
+    try:
+        figure.savefig(given.out, dpi=150)
+    except (OSError, ValueError) as error:
+        raise UserError(f'cannot write {given.out} ({error}): give a .png in a folder.') from None
+    print(f'{given.out}: {len(images)} images, {", ".join(given.views)}')
+
+
+def cli() -> None:
+    """The entry point: mistakes end with one line on stderr and exit status 2."""
+    try:
+        main(sys.argv[1:])
+    except UserError as error:
+        print(f'error: {error}', file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == '__main__':
+    cli()
