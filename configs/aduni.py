@@ -8,8 +8,8 @@
 Large sets have the paper's setting (ResNet-18, 384 pixels, 400 epochs; five-fold accuracy and macro F1 on ISIC 2018:
 87.8 and 80.5 %, on APTOS 2019: 83.9 and 69.5 %). The small sets' follow configs/cross_entropy.py: docs/aduni.md.
 
-Measured: see docs/results.md
-Wall time: a step makes one pass with two views of each image, so about twice that of configs/cross_entropy.py.
+Measured (docs/results.md): balanced accuracy 76.8 % on the embedded set (CE 73.2), 60.1 % on chula_rbc12 (CE 47.7).
+Wall time: 150 s and 240 s on one CPU core; two views of each image go through the network.
 """
 
 from ml_collections import ConfigDict

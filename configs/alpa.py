@@ -11,8 +11,8 @@ its code starts from ImageNet weights, as --config.model.pretrained=timm/convnex
 Small sets and one's own have cosines for logits, the true Pade coefficients and a square-root sampler, our additions.
 What classifier and sampler gain, cross-entropy gains by them too: see docs/alpa.md.
 
-Measured: see docs/results.md
-Wall time: that of configs/cross_entropy.py.
+Measured (docs/results.md): balanced accuracy 78.0 % on the embedded set (CE 73.2), 57.2 % on chula_rbc12 (CE 47.7).
+Wall time: 60 s and 110 s on one CPU core.
 """
 
 from ml_collections import ConfigDict

@@ -2,6 +2,9 @@
 
 python -m ltjax.main --config=configs/cross_entropy.py                  # embedded Fashion-MNIST-LT mini
 python -m ltjax.main --config=configs/cross_entropy.py:chula_rbc12 --config.data.path=chula_rbc12_32.npz
+
+Measured (docs/results.md): balanced accuracy 73.2 % on the embedded set, 47.7 % on chula_rbc12.
+Wall time: 70 s and 140 s on one CPU core.
 """
 
 from ml_collections import ConfigDict

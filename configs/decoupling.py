@@ -2,6 +2,9 @@
 
 python -m ltjax.main --config=configs/decoupling.py                  # embedded Fashion-MNIST-LT mini
 python -m ltjax.main --config=configs/decoupling.py:chula_rbc12 --config.data.path=chula_rbc12_32.npz
+
+Measured (docs/results.md): balanced accuracy 75.9 % on the embedded set (CE 73.2), 60.3 % on chula_rbc12 (CE 47.7).
+Wall time: that of configs/cross_entropy.py, and a tenth of it for the classifier.
 """
 
 from ml_collections import ConfigDict

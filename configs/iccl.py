@@ -8,8 +8,8 @@ The paper reports 54.0 % accuracy on ImageNet-LT (ResNeXt-50) and 82.1 % on CIFA
 medical set. The sets of the LMD paper get its ImageNet-LT numbers; the small sets get those of its CIFAR-LT where they
 are the loss's (tau, d_z), but omega_u stays 1, which was better on held-out training images than CIFAR-LT's 0.
 
-Measured: see docs/results.md
-Wall time: two passes through the network a step, so about twice that of configs/cross_entropy.py.
+Measured (docs/results.md): balanced accuracy 76.7 % on the embedded set (CE 73.2), 60.8 % on chula_rbc12 (CE 47.7).
+Wall time: 160 s and 240 s on one CPU core; two passes through the network a step.
 """
 
 from ml_collections import ConfigDict

@@ -9,6 +9,9 @@ The paper's sets have the paper's settings (ResNet-18, 224 px; it reports 70.75 
 ISIC-2019-LT, r = 100, from ImageNet weights: --config.model.pretrained=timm/resnet18.tv_in1k). The small
 sets and one's own have settings chosen on validation data: the paper's weights, made for 100 epochs, lose
 to cross-entropy there (docs/results.md).
+
+Measured (docs/results.md): balanced accuracy 76.6 % on the embedded set (CE 73.2), 60.5 % on chula_rbc12 (CE 47.7).
+Wall time: 90 s and 150 s on one CPU core.
 """
 
 from ml_collections import ConfigDict

@@ -2,6 +2,9 @@
 
 python -m ltjax.main --config=configs/logit_adjustment.py                  # embedded Fashion-MNIST-LT mini
 python -m ltjax.main --config=configs/logit_adjustment.py:chula_rbc12 --config.data.path=chula_rbc12_32.npz
+
+Measured (docs/results.md): balanced accuracy 75.8 % on the embedded set (CE 73.2), 58.5 % on chula_rbc12 (CE 47.7).
+Wall time: 70 s and 120 s on one CPU core.
 """
 
 from ml_collections import ConfigDict

@@ -8,7 +8,9 @@
 Large sets have the paper's setting (ResNet-50, 128 images a step, 1000 epochs; it reports an accuracy of 88.7 % and
 an F1 of 76.3 % on ISIC 2018, 83.7 % and 67.4 % on APTOS 2019). The small sets and one's own have settings chosen on
 validation data: see docs/proco.md. No training code was released. A step encodes two views, one without a gradient.
-Measured: see docs/results.md.
+
+Measured (docs/results.md): balanced accuracy 74.9 % on the embedded set (CE 73.2), 48.3 % on chula_rbc12 (CE 47.7).
+Wall time: 100 s and 160 s on one CPU core.
 """
 
 from ml_collections import ConfigDict

@@ -183,8 +183,10 @@ def markdown(dataset: str, seeds: list[int], comparison: dict[str, Any]) -> str:
     """Lays the comparison out as a table: percent, mean over seeds, differences with 95 % intervals."""
     experiments, references = comparison['experiments'], comparison['references']
     columns = ['method', 'balanced accuracy', 'macro F1', 'head', 'medium', 'tail', 'AUC']
-    compared = ('balanced_accuracy', 'macro_f1', 'tail_recall')
-    columns += [f'{metric.replace("_", " ")} - {r}' for metric in compared for r in references]
+    # Balanced accuracy beside all references, the others beside the first.
+    pairs = [('balanced_accuracy', reference) for reference in references]
+    pairs += [(metric, references[0]) for metric in ('macro_f1', 'tail_recall')]
+    columns += [f'{metric.replace("_", " ")} - {reference}' for metric, reference in pairs]
     lines = [f'{dataset}, seeds {", ".join(map(str, seeds))}; percent, mean over the seeds.', '']
     lines += ['| ' + ' | '.join(columns) + ' |', '|---' * len(columns) + '|']
     for name, row in experiments.items():
@@ -192,13 +194,12 @@ def markdown(dataset: str, seeds: list[int], comparison: dict[str, Any]) -> str:
         names = [*METRICS, 'head_recall', 'medium_recall', 'tail_recall']
         cells = [name] + [f'{100 * own[m]["a"]:.1f}' if m in own else '' for m in names]
         cells.append(f'{100 * row["macro_auc"]:.1f}')
-        for metric in compared:
-            for reference in references:
-                d = row[f'vs {reference}'].get(metric)
-                cells.append(
-                    '' if name == reference or d is None
-                    else f'{100 * d["difference"]:+.1f} [{100 * d["low"]:+.1f}, {100 * d["high"]:+.1f}]'
-                )  # fmt: skip
+        for metric, reference in pairs:
+            d = row[f'vs {reference}'].get(metric)
+            cells.append(
+                '' if name == reference or d is None
+                else f'{100 * d["difference"]:+.1f} [{100 * d["low"]:+.1f}, {100 * d["high"]:+.1f}]'
+            )  # fmt: skip
         lines.append('| ' + ' | '.join(cells) + ' |')
     return '\n'.join(lines) + '\n'
 
