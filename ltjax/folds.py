@@ -37,7 +37,10 @@ def run(config: Any, workdir: pathlib.Path) -> dict[str, Any]:
     one.data.split.fold = 0
     count = datasets.load(one.data).num_folds
     if count == 0:
-        raise UserError('this data set has no folds: set --config.data.split.folds=5, say.')
+        raise UserError(
+            'this data set has no folds: set --config.data.split.folds=5, say, if it brings no split '
+            'of its own.'
+        )
     folder.claim(workdir, config)
     runs: list[dict[str, Any]] = []
     for fold in range(count):

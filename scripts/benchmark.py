@@ -180,7 +180,8 @@ def beside_torch(model: str, pixels: int, *, small: bool) -> dict[str, Any]:
     """A forward pass and a train step, ours and PyTorch's, from the same weights and images."""
     import torch_models  # PyTorch is an extra
 
-    batch, pixels, repeats, num_classes = (4, 32, 1, 8) if small else (16, pixels, 15, 8)
+    batch, pixels, num_classes = (4, 32, 8) if small else (16, pixels, 8)
+    repeats = 1 if small else (15 if pixels < 200 else 5)
     overrides = {
         'model.name': model,
         'method.train.view': 'none',

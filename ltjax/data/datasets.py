@@ -80,7 +80,10 @@ def _parts(
 ) -> tuple[dict[str, np.ndarray], int]:
     """Returns the files' own split, one of their or our folds, or a split drawn; and the number of folds."""
     if raw.split is not None and settings.folds:
-        raise UserError(f'{where} brings its own split: set --config.data.split.folds=0.')
+        raise UserError(
+            f'{where} brings its own split, which folds would break: '
+            'leave --config.data.split.folds and .fold at 0.'
+        )
     if raw.split is not None and not np.char.isdigit(raw.split.astype(str)).all():
         return splits.from_column(raw.split), 0
     if raw.split is not None:

@@ -174,6 +174,10 @@ def _read_folder(config: Any) -> Raw:
 def _read_csv(config: Any) -> Raw:
     """Reads a CSV with the columns path and label and, if present, split and group; paths are relative to it."""
     root = pathlib.Path(config.path)
+    if root.is_dir():
+        raise UserError(
+            f'{root} is a folder without a prepared set: give a CSV file, or prepare it.'
+        )
     try:
         with root.open(newline='', encoding='utf-8-sig') as file:
             reader = csv.DictReader(file)

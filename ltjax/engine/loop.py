@@ -6,8 +6,7 @@ import math
 import pathlib
 import time
 import warnings
-import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -17,7 +16,7 @@ from sklearn.metrics import balanced_accuracy_score
 
 from ltjax import sharding
 from ltjax.data.datasets import DataSet
-from ltjax.data.pipeline import SAMPLERS, Feed, index_stream
+from ltjax.data.pipeline import SAMPLERS, Feed
 from ltjax.data.readers import Images
 from ltjax.engine import inference
 from ltjax.engine.checkpoint import Checkpoints
@@ -25,6 +24,7 @@ from ltjax.engine.logbook import Logbook
 from ltjax.engine.stage import Recipe, Stage, Update
 from ltjax.engine.state import TrainState, parameter_filter
 from ltjax.engine.step import BATCH_NORM, Step, key_for, make_forward, make_step
+from ltjax.engine.streams import Streams, batches, make_streams
 from ltjax.errors import UserError, unknown
 
 EVALUATION_BATCH = 256
@@ -211,41 +211,13 @@ class Training:
         )
         return before + round_ * lengths[number]
 
-    def _step(self, stage: Stage, update: Update) -> tuple[Step, dict[str, Any], jax.Array]:
-        """Returns the jitted step of an update, its streams of indices by name and its key."""
+    def _step(self, stage: Stage, update: Update) -> tuple[Step, Streams, jax.Array]:
+        """Returns the jitted step of an update, its streams and its key."""
         name = f'{stage.name}/{update.name}'
-        samplers = {'': update.sampler} | {n: s.sampler for n, s in update.streams.items()}
-        streams = {
-            stream: index_stream(
-                self.train_labels,
-                sampler=sampler,
-                batch_size=update.batch_size,
-                seed=zlib.crc32(f'{self.seed}/{name}{stream and "/"}{stream}'.encode())
-                & 0x7FFFFFFF,
-                num_classes=self.num_classes,
-                steps_per_round=update.steps,
-            )
-            for stream, sampler in samplers.items()
-            if sampler is not None
-        }
+        streams = make_streams(
+            update, self.train_labels, num_classes=self.num_classes, seed=self.seed, name=name
+        )
         return make_step(update, self._graphdef, self.mesh), streams, self.key(name)
-
-    def _batches(
-        self, update: Update, streams: Mapping[str, Any], start: int
-    ) -> Iterator[dict[str, Any]]:
-        """Yields an update's batches of one round: its own stream's and, by name, those of the further ones."""
-        feeds = {
-            name: self._feed.batches(
-                stream,
-                start,
-                start + update.steps,
-                with_images=bool((update.streams[name] if name else update).views),
-            )
-            for name, stream in streams.items()
-        }
-        for _ in range(update.steps):
-            batches = {name: next(feed) for name, feed in feeds.items()}
-            yield batches.pop('', {}) | batches
 
     def _round(
         self, stage: Stage, round_: int, state: TrainState, steps: Mapping[str, tuple]
@@ -283,7 +255,7 @@ class Training:
         round_: int,
         state: TrainState,
         step_fn: Step,
-        streams: Mapping[str, Any],
+        streams: Streams,
         key: jax.Array,
     ) -> tuple[TrainState, dict[str, float]]:
         """Runs the steps of one update of one round; returns the mean of its logged values.
@@ -293,7 +265,7 @@ class Training:
         sums: dict[str, float] = {}
         late: tuple[int, dict[str, jax.Array]] | None = None
         start = round_ * update.steps
-        for step, batch in enumerate(self._batches(update, streams, start), start):
+        for step, batch in enumerate(batches(update, streams, self._feed, start), start):
             state, metrics = step_fn(state, batch, key, np.int32(step))
             if late is not None:
                 self._read(stage, update, *late, sums)

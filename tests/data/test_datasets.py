@@ -321,3 +321,8 @@ def test_a_csv_may_name_images_outside_its_folder_only_if_allowed(tmp_path):
     with pytest.raises(UserError, match='leads out of .*: move the file in there, or allow it'):
         load(table, 'csv')
     assert len(load(table, 'csv', allow_outside=True).labels) == 20
+
+
+def test_a_folder_is_no_csv(tmp_path):
+    with pytest.raises(UserError, match='is a folder without a prepared set: give a CSV file'):
+        load(tmp_path, 'csv')

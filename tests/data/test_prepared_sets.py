@@ -116,7 +116,7 @@ def test_folds_may_be_drawn_and_do_not_cut_groups(tmp_path):
 def test_folds_do_not_break_a_split_of_the_files(tmp_path):
     config = written(tmp_path, {'official': official()})
     config.split.folds = 3
-    with pytest.raises(UserError, match='brings its own split: set --config.data.split.folds=0'):
+    with pytest.raises(UserError, match='brings its own split, which folds would break'):
         datasets.load(config)
 
 
