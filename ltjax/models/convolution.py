@@ -1,6 +1,6 @@
-"""Convolution for `nnx.Conv` that is as quick on CPUs as on other devices.
+"""Convolution for `nnx.Conv`, and max-pooling, that are as quick on CPUs as on other devices.
 
-XLA's CPU backend is slow in three cases that these networks meet. Measured on two cores:
+XLA's CPU backend is slow in some cases that these networks meet. Measured on two cores:
 
 - Depthwise. 7x7 over [8, 14, 14, 384] takes 29 ms, with both gradients 270 ms; as a sum over the
   kernel's taps, which XLA fuses into one loop, 1 ms and 17 ms.
@@ -9,6 +9,8 @@ XLA's CPU backend is slow in three cases that these networks meet. Measured on t
 - More taps than pixels. XLA then exchanges kernel and image, for fewer multiplications but without
   a quick routine: ResNet-18 takes 1.7 s for a step of 16 images of 64 pixels, whose last maps are
   2x2; 0.2 s with these convolutions as matrix products.
+
+Max-pooling too: the gradient of 3x3 over [16, 112, 112, 64] takes 230 ms, that of maxima of shifted images 50 ms.
 """
 
 import functools
@@ -18,6 +20,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from flax import nnx
 
 Pair = tuple[int, int]
 
@@ -77,6 +80,30 @@ def convolve(
     return jax.lax.platform_dependent(images, kernel, cpu=quick, default=by_library)
 
 
+def max_pool(images: jax.Array) -> jax.Array:
+    """Returns the largest of 3x3 pixels at every second one, with a border that never wins.
+
+    [B, H, W, C] becomes [B, ceil(H / 2), ceil(W / 2), C].
+    """
+
+    def by_library(images: jax.Array) -> jax.Array:
+        return nnx.max_pool(images, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+
+    def by_maxima(images: jax.Array) -> jax.Array:
+        for axis in (1, 2):
+            size = -(-images.shape[axis] // 2)
+            pads = [(1, 1) if at == axis else (0, 0) for at in range(4)]
+            padded = jnp.pad(images, pads, constant_values=-jnp.inf)
+            parts = [
+                jax.lax.slice_in_dim(padded, start, start + 2 * size - 1, 2, axis)
+                for start in range(3)
+            ]
+            images = functools.reduce(jnp.maximum, parts)
+        return images
+
+    return jax.lax.platform_dependent(images, cpu=by_maxima, default=by_library)
+
+
 def _sides_after(
     images: jax.Array, kernel: jax.Array, strides: Pair, pads: tuple[Pair, ...]
 ) -> Pair:
@@ -111,6 +138,10 @@ def _product(
     precision: Any,
 ) -> jax.Array:
     shifted = _shifted(_pad(images, pads), kernel, strides)
+    if groups == 1:
+        joined = jnp.concatenate(shifted, axis=-1)
+        rows, matrix = joined.reshape(-1, joined.shape[-1]), kernel.reshape(joined.shape[-1], -1)
+        return jnp.matmul(rows, matrix, precision=precision).reshape(*joined.shape[:3], -1)
     patches = jnp.concatenate([x.reshape(*x.shape[:3], groups, -1) for x in shifted], axis=-1)
     matrices = kernel.reshape(patches.shape[-1], groups, -1)
     products = jnp.einsum('bhwgi,igo->bhwgo', patches, matrices, precision=precision)

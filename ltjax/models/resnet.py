@@ -8,6 +8,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from ltjax.errors import UserError
+from ltjax.models.convolution import max_pool
 from ltjax.models.layers import BatchNorm, ImageClassifier, conv, linear, run_blocks
 
 STAGE_WIDTHS = (64, 128, 256, 512)
@@ -166,8 +167,7 @@ class ResNet(ImageClassifier):
         """Returns 'stem' (after any max-pooling) and 'stage1' to 'stage4'."""
         x = nnx.relu(self.bn1(self.conv1(images.astype(self.dtype))))
         if self.pool_stem:
-            # nnx pads with minus infinity here, so that the border never wins.
-            x = nnx.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+            x = max_pool(x)
         maps = {'stem': x}
         for stage in range(1, len(STAGE_WIDTHS) + 1):
             x = run_blocks(getattr(self, f'layer{stage}'), x, remat=self.remat)

@@ -4,8 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from jax.test_util import check_grads
 
+from ltjax.models import convolution
 from ltjax.models.convolution import convolve
 
 LAYOUT = ('NHWC', 'HWIO', 'NHWC')
@@ -100,3 +102,21 @@ def test_slow_forms_are_left_out_on_cpus():
 
         text = jax.jit(run).lower(*drawn(name)).as_text()
         assert ('stablehlo.convolution' in text) == (name in ('plain', 'one tap')), name
+
+
+@pytest.mark.parametrize('shape', [(2, 8, 8, 3), (2, 7, 5, 3), (1, 1, 2, 1)])
+def test_max_pooling_is_that_of_the_library(shape):
+    images = jax.random.normal(jax.random.key(0), shape)
+
+    def library(images):
+        return nnx.max_pool(images, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+
+    np.testing.assert_array_equal(convolution.max_pool(images), library(images))
+    weights = jax.random.normal(jax.random.key(1), library(images).shape)
+    ours, theirs = (
+        jax.grad(lambda x, f=f: jnp.sum(f(x) * weights))(images)
+        for f in (convolution.max_pool, library)
+    )
+    np.testing.assert_allclose(ours, theirs, rtol=1e-6)
+    assert np.isnan(convolution.max_pool(images.at[0, 0, 0, 0].set(jnp.nan))[0, 0, 0, 0])
+    assert convolution.max_pool(images.astype(jnp.bfloat16)).dtype == jnp.bfloat16
