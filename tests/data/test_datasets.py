@@ -284,7 +284,7 @@ def test_wrong_csvs_are_refused(tmp_path):
     assert 'latin.csv is not a readable CSV in UTF-8' in refused(tmp_path / 'latin.csv', 'csv')
     (tmp_path / 'empty.csv').write_bytes(b'')
     assert 'has no column `path`' in refused(tmp_path / 'empty.csv', 'csv')
-    assert 'is not a readable CSV' in refused(tmp_path, 'csv')
+    assert 'is a folder without a prepared set: give a CSV' in refused(tmp_path, 'csv')
 
 
 # embedded
@@ -321,8 +321,3 @@ def test_a_csv_may_name_images_outside_its_folder_only_if_allowed(tmp_path):
     with pytest.raises(UserError, match='leads out of .*: move the file in there, or allow it'):
         load(table, 'csv')
     assert len(load(table, 'csv', allow_outside=True).labels) == 20
-
-
-def test_a_folder_is_no_csv(tmp_path):
-    with pytest.raises(UserError, match='is a folder without a prepared set: give a CSV file'):
-        load(tmp_path, 'csv')
