@@ -14,6 +14,7 @@ Wall time: 150 s and 240 s on one CPU core; two views of each image go through t
 
 from ml_collections import ConfigDict
 
+from ltjax import defaults
 from ltjax.data import catalog
 
 # View, epochs, and decay of alpha: 1000 of 400 epochs in the paper, shortened so that alpha falls over the same share.
@@ -29,21 +30,9 @@ def get_config(dataset: str = 'fashion_mnist_lt_mini') -> ConfigDict:
     """Returns the settings for a data set; the encoder makes as many steps as in configs/cross_entropy.py."""
     paper = dataset in catalog.LARGE
     view, epochs, decay_epochs = PAPER_STAGE if paper else SMALL_STAGES.get(dataset, OWN_STAGE)
-    config = ConfigDict()
-    config.seed = 0
-    config.data = catalog.get(dataset)
+    config = defaults.get(dataset)
     if paper:
         config.data.image_size = 384
-    config.select = 'best'  # the round with the best validation balanced accuracy; or 'last'
-    config.start_from = ''  # workdir of a run whose first stage stands in for this one's
-    config.save_features = True
-    config.num_bootstrap = 1000
-    config.model = {
-        **({'name': 'resnet18', 'stem': 'imagenet'} if paper else {'name': 'small_cnn'}),
-        'pretrained': '',  # a file, or published weights such as timm/resnet18.tv_in1k
-        'pretrained_sha256': '',
-        'pretrained_preprocessing': True,  # the image size, mean and std of published weights
-    }
     config.method = {
         'name': 'aduni',
         'variant': 'aduni',  # or paco: keys of a momentum encoder, and a queue

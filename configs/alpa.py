@@ -17,6 +17,7 @@ Wall time: 60 s and 110 s on one CPU core.
 
 from ml_collections import ConfigDict
 
+from ltjax import defaults
 from ltjax.data import catalog
 
 # View and epochs: as many as configs/cross_entropy.py.
@@ -42,22 +43,10 @@ def get_config(dataset: str = 'fashion_mnist_lt_mini') -> ConfigDict:
         'schedule': 'constant',
         'clip_norm': 1.0,
     }
-    config = ConfigDict()
-    config.seed = 0
-    config.data = catalog.get(dataset)
+    config = defaults.get(dataset)
     if paper:
         config.data.image_size = 256
-    config.select = 'best'  # the round with the best validation balanced accuracy; or 'last'
-    config.start_from = ''  # workdir of a run whose first stage stands in for this one's
-    config.save_features = True
-    config.num_bootstrap = 1000
-    convnext = {'name': 'convnext_base', 'stem': 'imagenet', 'drop_path_rate': 0.0, 'remat': False}
-    config.model = {
-        **(convnext if paper else {'name': 'small_cnn'}),
-        'pretrained': '',  # a file, or published weights such as timm/convnext_base.fb_in1k
-        'pretrained_sha256': '',
-        'pretrained_preprocessing': True,  # the image size, mean and std of published weights
-    }
+        config.model.update({'name': 'convnext_base', 'drop_path_rate': 0.0, 'remat': False})
     config.method = {
         'name': 'alpa',
         'loss': 'alpa',  # or cross_entropy, sigmoid_cross_entropy, focal, asl, ldam

@@ -14,6 +14,7 @@ Wall time: 160 s and 240 s on one CPU core; two passes through the network a ste
 
 from ml_collections import ConfigDict
 
+from ltjax import defaults
 from ltjax.data import catalog
 
 # View, epochs of stage 1 and warm-up: stage 1 makes as many encoder steps as configs/cross_entropy.py, each with
@@ -39,19 +40,7 @@ def get_config(dataset: str = 'fashion_mnist_lt_mini') -> ConfigDict:
         'schedule': 'cosine',
         'clip_norm': 0.0,
     }
-    config = ConfigDict()
-    config.seed = 0
-    config.data = catalog.get(dataset)
-    config.select = 'best'  # the round with the best validation balanced accuracy; or 'last'
-    config.start_from = ''  # workdir of a run whose first stage stands in for this one's
-    config.save_features = True
-    config.num_bootstrap = 1000
-    config.model = {
-        **({'name': 'resnet18', 'stem': 'imagenet'} if paper else {'name': 'small_cnn'}),
-        'pretrained': '',  # a file, or published weights such as timm/resnet18.tv_in1k
-        'pretrained_sha256': '',
-        'pretrained_preprocessing': True,  # the image size, mean and std of published weights
-    }
+    config = defaults.get(dataset)
     config.method = {
         'name': 'iccl',
         'train': {

@@ -16,6 +16,7 @@ Wall time: 90 s and 150 s on one CPU core.
 
 from ml_collections import ConfigDict
 
+from ltjax import defaults
 from ltjax.data import catalog
 
 # Stage 1: student's view, teacher's view, epochs, first epoch and weight of the consistency terms; stage 2: rounds,
@@ -34,19 +35,7 @@ def get_config(dataset: str = 'fashion_mnist_lt_mini') -> ConfigDict:
     stages = PAPER_STAGES if paper else SMALL_STAGES.get(dataset, OWN_STAGES)
     view, teacher_view, epochs, start_epoch, weight, rounds, e_rate, e_schedule = stages
     sgd = {'name': 'sgd', 'momentum': 0.9, 'clip_norm': 0.0}
-    config = ConfigDict()
-    config.seed = 0
-    config.data = catalog.get(dataset)
-    config.select = 'best'  # the round with the best validation balanced accuracy; or 'last'
-    config.start_from = ''  # workdir of a run whose first stage stands in for this one's
-    config.save_features = True
-    config.num_bootstrap = 1000
-    config.model = {
-        **({'name': 'resnet18', 'stem': 'imagenet'} if paper else {'name': 'small_cnn'}),
-        'pretrained': '',  # a file, or published weights such as timm/resnet18.tv_in1k
-        'pretrained_sha256': '',
-        'pretrained_preprocessing': True,  # the image size, mean and std of published weights
-    }
+    config = defaults.get(dataset)
     config.method = {
         'name': 'lmd',
         'variant': 'default',  # or paper, authors: see docs/lmd.md

@@ -9,6 +9,7 @@ Wall time: 70 s and 120 s on one CPU core.
 
 from ml_collections import ConfigDict
 
+from ltjax import defaults
 from ltjax.data import catalog
 
 # View and epochs: as many as both stages of configs/lmd.py together.
@@ -27,19 +28,7 @@ def get_config(dataset: str = 'fashion_mnist_lt_mini') -> ConfigDict:
         'schedule': 'constant' if paper else 'cosine',
         'clip_norm': 0.0,
     }
-    config = ConfigDict()
-    config.seed = 0
-    config.data = catalog.get(dataset)
-    config.select = 'best'  # the round with the best validation balanced accuracy; or 'last'
-    config.start_from = ''  # workdir of a run whose first stage stands in for this one's
-    config.save_features = True
-    config.num_bootstrap = 1000
-    config.model = {
-        **({'name': 'resnet18', 'stem': 'imagenet'} if paper else {'name': 'small_cnn'}),
-        'pretrained': '',  # a file, or published weights such as timm/resnet18.tv_in1k
-        'pretrained_sha256': '',
-        'pretrained_preprocessing': True,  # the image size, mean and std of published weights
-    }
+    config = defaults.get(dataset)
     config.method = {
         'name': 'logit_adjustment',
         'tau': 1.0,

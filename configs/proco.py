@@ -15,6 +15,7 @@ Wall time: 100 s and 160 s on one CPU core.
 
 from ml_collections import ConfigDict
 
+from ltjax import defaults
 from ltjax.data import catalog
 
 # View of the query, view of the key, epochs.
@@ -31,19 +32,7 @@ def get_config(dataset: str = 'fashion_mnist_lt_mini') -> ConfigDict:
     view, key_view, epochs = (
         stages if paper else SMALL_STAGES.get(dataset, ('lmd_weak', 'lmd_weak', 40))
     )
-    config = ConfigDict()
-    config.seed = 0
-    config.data = catalog.get(dataset)
-    config.select = 'best'  # the round with the best validation balanced accuracy; or 'last'
-    config.start_from = ''  # workdir of a run whose first stage stands in for this one's
-    config.save_features = True
-    config.num_bootstrap = 1000
-    config.model = {
-        **({'name': 'resnet50', 'stem': 'imagenet'} if paper else {'name': 'small_cnn'}),
-        'pretrained': '',  # a file, or published weights such as timm/resnet50.tv_in1k
-        'pretrained_sha256': '',
-        'pretrained_preprocessing': True,  # the image size, mean and std of published weights
-    }
+    config = defaults.get(dataset)
     config.method = {
         'name': 'proco',
         'proto_instances': True,

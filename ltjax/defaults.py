@@ -1,0 +1,28 @@
+"""What every config has beside its method. Values only, so that configs import it in no time."""
+
+from ml_collections import ConfigDict
+
+from ltjax.data import catalog
+
+
+def get(dataset: str) -> ConfigDict:
+    """Returns the part of a config that does not depend on the method, for a data set.
+
+    Raises:
+      UserError: no set has that name.
+    """
+    large = dataset in catalog.LARGE
+    config = ConfigDict()
+    config.seed = 0
+    config.data = catalog.get(dataset)
+    config.select = 'best'  # the round with the best validation balanced accuracy; or 'last'
+    config.start_from = ''  # workdir of a run whose first stage stands in for this one's
+    config.save_features = True
+    config.num_bootstrap = 1000
+    config.model = {
+        **({'name': 'resnet18', 'stem': 'imagenet'} if large else {'name': 'small_cnn'}),
+        'pretrained': '',  # a file, or published weights such as timm/resnet18.tv_in1k
+        'pretrained_sha256': '',
+        'pretrained_preprocessing': True,  # the image size, mean and std of published weights
+    }
+    return config
