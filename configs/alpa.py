@@ -46,7 +46,7 @@ def get_config(dataset: str = 'fashion_mnist_lt_mini') -> ConfigDict:
     config = defaults.get(dataset)
     if paper:
         config.data.image_size = 256
-        config.model.update({'name': 'convnext_base', 'drop_path_rate': 0.0, 'remat': False})
+        config.model.update({'name': 'convnext_base', 'drop_path_rate': 0.0})
     config.method = {
         'name': 'alpa',
         'loss': 'alpa',  # or cross_entropy, sigmoid_cross_entropy, focal, asl, ldam

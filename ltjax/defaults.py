@@ -19,8 +19,15 @@ def get(dataset: str) -> ConfigDict:
     config.start_from = ''  # workdir of a run whose first stage stands in for this one's
     config.save_features = True
     config.num_bootstrap = 1000
+    config.accumulate = (
+        1  # parts of a batch that the encoder takes one after another, to save memory
+    )
+    # Devices along which the batch is split (-1: all), and along which the state is split too.
+    config.mesh = {'data': -1, 'fsdp': 1}
     config.model = {
         **({'name': 'resnet18', 'stem': 'imagenet'} if large else {'name': 'small_cnn'}),
+        'dtype': 'float32',  # of the computation, or bfloat16
+        'remat': False,  # compute activations again for the gradient, to save memory
         'pretrained': '',  # a file, or published weights such as timm/resnet18.tv_in1k
         'pretrained_sha256': '',
         'pretrained_preprocessing': True,  # the image size, mean and std of published weights

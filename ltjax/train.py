@@ -150,11 +150,12 @@ def build(
         recipe=recipe,
         view=make_task(config, data).view('none'),
         seed=config.seed,
-        mesh=sharding.make_mesh(),
+        mesh=sharding.make_mesh(**config.mesh),
         logbook=logbook,
         checkpoints=checkpoints,
         select=config.select,
         start_from=_checked_start(config),
+        accumulate=config.accumulate,
         initial=None if weights is None else weights.state,
     )
 

@@ -64,7 +64,7 @@ class Trained:
         recipe = methods.get(config.method.name).recipe(config.method, task)
         model = train.create_model(config, recipe, len(names), shape[2], nnx.Rngs(0))
         graphdef, state = nnx.split(model)
-        like = TrainState(sharding.replicate(state, sharding.make_mesh()), {}, {})
+        like = TrainState(sharding.place_state(state, sharding.make_mesh()), {}, {})
         with contextlib.closing(Checkpoints(workdir / 'checkpoints')) as checkpoints:
             state = checkpoints.restore(results['best']['checkpoint'], like).model
         return cls(config, names, shape, graphdef, state)

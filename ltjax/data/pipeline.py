@@ -77,12 +77,12 @@ def _as_int32(index: np.ndarray) -> np.ndarray:
 
 @dataclasses.dataclass
 class Feed:
-    """Brings the images of given positions to the device, sharded over the batch axis.
+    """Brings the images of given positions to the devices, the batch split over them.
 
     Args:
       images: uint8 [N, H, W, C], in memory or on disk.
       labels: int32 [N].
-      mesh: the devices.
+      mesh: the devices, of all processes; a process reads what lies on its own.
     """
 
     images: Images
@@ -90,18 +90,19 @@ class Feed:
     mesh: jax.sharding.Mesh
 
     def __post_init__(self) -> None:
-        self._batch = sharding.batch_sharding(self.mesh)
         self._resident = None
         if self.images.nbytes <= RESIDENT_BYTES:
             whole = (self.images[:], self.labels)
             self._resident = sharding.replicate(whole, self.mesh)
-            self._gather = jax.jit(_gather, out_shardings=self._batch)
+            self._gather = jax.jit(_gather, out_shardings=sharding.batch_sharding(self.mesh))
 
     def batch(self, index: np.ndarray, *, with_images: bool = True) -> dict[str, jax.Array]:
         """Returns {'index': int32 [B], 'label': int32 [B], 'image': uint8 [B, H, W, C]} on the device."""
         if with_images and self._resident is not None:
-            return self._gather(*self._resident, jax.device_put(index, self._batch))
-        return jax.device_put(self._fetch(index, with_images), self._batch)
+            own = index[sharding.process_rows(len(index), self.mesh)]
+            whole = sharding.put_batch(own, self.mesh, len(index))
+            return self._gather(*self._resident, whole)
+        return sharding.put_batch(self._fetch(index, with_images), self.mesh, len(index))
 
     def batches(
         self, stream: grain.MapDataset, start: int, stop: int, *, with_images: bool = True
@@ -117,10 +118,13 @@ class Feed:
             return
         fetched = stream[start:stop].map(functools.partial(self._fetch, with_images=True))
         options = grain.ReadOptions(num_threads=READ_AHEAD, prefetch_buffer_size=READ_AHEAD)
+        batch_size = len(stream[start])
         for batch in fetched.to_iter_dataset(options):
-            yield jax.device_put(batch, self._batch)
+            yield sharding.put_batch(batch, self.mesh, batch_size)
 
     def _fetch(self, index: np.ndarray, with_images: bool) -> dict[str, np.ndarray]:
+        """Reads what lies on the devices of this process, and nothing of what lies on others'."""
+        index = index[sharding.process_rows(len(index), self.mesh)]
         batch = {'index': index, 'label': self.labels[index]}
         return batch | {'image': self.images[index]} if with_images else batch
 

@@ -28,15 +28,16 @@ def run(
       mesh: the batch size is rounded up to a multiple of its devices.
     """
     batch_size = -(-batch_size // mesh.size) * mesh.size
-    split = sharding.batch_sharding(mesh)
-    results = []
+    own = sharding.process_rows(batch_size, mesh)
+    results: list[tuple[np.ndarray, np.ndarray]] = []
+    late = None
     for start in range(0, len(images), batch_size):
-        part = images[start : start + batch_size]
-        padded = np.concatenate(
-            [part, np.zeros((batch_size - len(part), *part.shape[1:]), part.dtype)]
-        )
-        results.append((len(part), forward(model, jax.device_put(padded, split))))
-    features, logits = zip(
-        *[(np.asarray(a)[:count], np.asarray(b)[:count]) for count, (a, b) in results], strict=True
-    )
-    return np.concatenate(features), np.concatenate(logits)
+        # Of the last batch, rows beyond the end repeat the last image.
+        rows = images[np.minimum(start + own, len(images) - 1)]
+        now = forward(model, sharding.put_batch(rows, mesh, batch_size))
+        if late is not None:  # read one batch late: the next images are read while the device works
+            results.append(jax.device_get(late))
+        late = now
+    results.append(jax.device_get(late))
+    features, logits = (np.concatenate(values) for values in zip(*results, strict=True))
+    return features[: len(images)], logits[: len(images)]

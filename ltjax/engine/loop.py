@@ -50,6 +50,7 @@ class Training:
       checkpoints: take the state after each round.
       select: 'best' keeps the best validated round of the last stage, 'last' the last.
       start_from: workdir of another run whose first stage stands in for this one's; None: train it.
+      accumulate: parts of a batch that the encoder takes one after another.
       initial: values in place of the fresh network's, where the run begins: pretrained weights.
     """
 
@@ -63,6 +64,7 @@ class Training:
     checkpoints: Checkpoints
     select: str = 'best'
     start_from: pathlib.Path | None = None
+    accumulate: int = 1
     initial: nnx.State | None = None
 
     def __post_init__(self) -> None:
@@ -97,7 +99,7 @@ class Training:
                     if isinstance(sampler, str) and sampler not in SAMPLERS:
                         raise unknown('sampler', sampler, SAMPLERS)
                 name = f'the batch size of {stage.name}/{update.name}'
-                sharding.check_batch_size(update.batch_size, self.mesh, name)
+                sharding.check_batch_size(update.batch_size, self.mesh, name, parts=self.accumulate)
 
     # What hooks between rounds may ask: see `stage.Run`.
 
@@ -105,11 +107,11 @@ class Training:
         return jax.random.fold_in(key_for(self._root, purpose), index)
 
     def new_model(self, key: jax.Array) -> nnx.State:
-        return sharding.replicate(self._init(key), self.mesh)
+        return sharding.place_state(self._init(key), self.mesh)
 
     def new_optimizer_state(self, update: Update, model: nnx.State) -> Any:
         trainable, _ = nnx.split_state(model, parameter_filter(update.trains), ...)
-        return sharding.replicate(update.optimizer.init(trainable), self.mesh)
+        return sharding.place_state(update.optimizer.init(trainable), self.mesh)
 
     def train_features(self, state: TrainState) -> jax.Array:
         return sharding.replicate(self.predict(state, self._train_images)[0], self.mesh)
@@ -142,7 +144,7 @@ class Training:
             first_stage, state = self._borrow(self.start_from, state)
         elif self.initial is not None:
             model = nnx.merge_state(state.model, self.initial)
-            state = state._replace(model=sharding.replicate(model, self.mesh))
+            state = state._replace(model=sharding.place_state(model, self.mesh))
         last_stage = len(self.recipe.stages) - 1
         for at, stage in enumerate(self.recipe.stages[first_stage:], first_stage):
             state = self._enter(stage, state)
@@ -202,7 +204,7 @@ class Training:
         if stage.prepare is not None:
             state = stage.prepare(state, self)
         optimizers = {u.name: self.new_optimizer_state(u, state.model) for u in stage.updates}
-        return sharding.replicate(state._replace(optimizers=optimizers), self.mesh)
+        return sharding.place_state(state._replace(optimizers=optimizers), self.mesh)
 
     def _steps_before(self, number: int, round_: int) -> int:
         lengths = [sum(u.steps for u in s.updates) for s in self.recipe.stages]
@@ -217,7 +219,8 @@ class Training:
         streams = make_streams(
             update, self.train_labels, num_classes=self.num_classes, seed=self.seed, name=name
         )
-        return make_step(update, self._graphdef, self.mesh), streams, self.key(name)
+        step = make_step(update, self._graphdef, self.mesh, accumulate=self.accumulate)
+        return step, streams, self.key(name)
 
     def _round(
         self, stage: Stage, round_: int, state: TrainState, steps: Mapping[str, tuple]

@@ -12,7 +12,7 @@ from flax import nnx
 from ltjax import sharding
 from ltjax.engine.stage import Batch, Update, View
 from ltjax.engine.state import TrainState, parameter_filter
-from ltjax.models import set_key
+from ltjax.models import set_chunks, set_key
 
 Step = Callable[
     [TrainState, Batch, jax.Array, Any],
@@ -22,7 +22,9 @@ Step = Callable[
 BATCH_NORM = ('batch', 'running')
 
 
-def make_step(update: Update, graphdef: nnx.GraphDef, mesh: jax.sharding.Mesh) -> Step:
+def make_step(
+    update: Update, graphdef: nnx.GraphDef, mesh: jax.sharding.Mesh, *, accumulate: int = 1
+) -> Step:
     """Returns `step(state, batch, key, step) -> (state, metrics)` for one update.
 
     The loss and its gradient are those of the global batch. Parameters that `update.trains` does not
@@ -32,7 +34,8 @@ def make_step(update: Update, graphdef: nnx.GraphDef, mesh: jax.sharding.Mesh) -
     Args:
       update: what to do in a step.
       graphdef: the network's structure.
-      mesh: the batch is split over its `data` axis; the state is whole on every device.
+      mesh: the batch is split over it; the state lies as `sharding.state_sharding` says.
+      accumulate: parts of the batch that the encoder takes one after another; changes no result.
     """
     trains = parameter_filter(update.trains)
 
@@ -51,6 +54,7 @@ def make_step(update: Update, graphdef: nnx.GraphDef, mesh: jax.sharding.Mesh) -
             model = nnx.merge(graphdef, trainable, statistics, frozen, copy=True)
             set_batch_norm(model, update.batch_norm)
             set_key(model, key_for(key, 'model'))
+            set_chunks(model, accumulate)
             loss = update.loss_fn(model, state.extra, batch, key_for(key, 'loss'), step)
             extra = state.extra if loss.extra is None else loss.extra
             return loss.value, (dict(loss.logged), extra, nnx.state(model, nnx.BatchStat))
@@ -65,15 +69,12 @@ def make_step(update: Update, graphdef: nnx.GraphDef, mesh: jax.sharding.Mesh) -
             extra = update.after_step(extra, model, step)
         metrics = {'loss': value, 'gradient_norm': optax.tree.norm(gradients)} | logged
         optimizers = state.optimizers | {update.name: optimizer}
-        return TrainState(model, optimizers, extra), metrics
+        state = TrainState(model, optimizers, extra)
+        shardings = sharding.state_shardings(state, mesh)
+        return jax.lax.with_sharding_constraint(state, shardings), metrics
 
-    whole, split = sharding.replicated(mesh), sharding.batch_sharding(mesh)
-    return jax.jit(
-        step_fn,
-        in_shardings=(whole, split, whole, whole),
-        out_shardings=(whole, whole),
-        donate_argnums=0,
-    )
+    # The state comes as `sharding.place_state` laid it: what a method keeps beside the network is its own.
+    return jax.jit(step_fn, donate_argnums=0)
 
 
 def make_forward(graphdef: nnx.GraphDef, mesh: jax.sharding.Mesh, view: Callable) -> Callable:
@@ -81,7 +82,7 @@ def make_forward(graphdef: nnx.GraphDef, mesh: jax.sharding.Mesh, view: Callable
 
     Args:
       graphdef: the network's structure.
-      mesh: images are split over its `data` axis.
+      mesh: images are split over it; the results are whole on every device.
       view: (key, images) -> normalised float32; must not be random.
     """
 
@@ -91,8 +92,7 @@ def make_forward(graphdef: nnx.GraphDef, mesh: jax.sharding.Mesh, view: Callable
         outputs = model(view(jax.random.key(0), images))
         return outputs.features, outputs.logits
 
-    whole, split = sharding.replicated(mesh), sharding.batch_sharding(mesh)
-    return jax.jit(forward, in_shardings=(whole, split), out_shardings=(split, split))
+    return jax.jit(forward, out_shardings=sharding.replicated(mesh))
 
 
 def set_batch_norm(model: nnx.Module, mode: str) -> None:

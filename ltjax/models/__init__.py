@@ -12,15 +12,17 @@ from jax.typing import DTypeLike
 from ltjax import errors
 from ltjax.models.convnext import ConvNeXt
 from ltjax.models.efficientnet_lite import EfficientNetLite0
-from ltjax.models.layers import ImageClassifier, Outputs, set_key
+from ltjax.models.layers import ImageClassifier, Outputs, set_chunks, set_key
 from ltjax.models.resnet import ResNet
 from ltjax.models.resnet_cifar import CifarResNet32
 from ltjax.models.small_cnn import SmallCNN
 
-__all__ = ['ImageClassifier', 'Outputs', 'create', 'names', 'set_key']
+__all__ = ['ImageClassifier', 'Outputs', 'create', 'names', 'set_chunks', 'set_key']
 
-_RESNET = ('stem', 'remat')
-_CONVNEXT = ('stem', 'drop_path_rate', 'remat')
+DTYPES = ('float32', 'bfloat16')
+
+_RESNET = ('stem',)
+_CONVNEXT = ('stem', 'drop_path_rate')
 
 # Each model with the options that it alone takes.
 _MODELS: Mapping[str, tuple[Callable[..., ImageClassifier], tuple[str, ...]]] = MappingProxyType(
@@ -64,6 +66,7 @@ def create(
     channels: int = 3,
     rngs: nnx.Rngs,
     dtype: DTypeLike = jnp.float32,
+    remat: bool = False,
     **options: Any,
 ) -> ImageClassifier:
     """Returns a freshly initialised model, in training mode.
@@ -73,10 +76,12 @@ def create(
       num_classes: K, the length of the logits.
       channels: of the images, for example 1 (grey) or 3 (colour).
       rngs: its 'params' stream initialises the weights.
-      dtype: computation dtype; parameters are float32.
-      **options: the model's own: `stem` ('imagenet' or 'cifar') and `remat` of ResNets and
-        ConvNeXts, `drop_path_rate` of ConvNeXts, `stem` of 'efficientnet_lite0', `width` of
-        'small_cnn'.
+      dtype: computation dtype, 'float32' or 'bfloat16'; parameters, statistics, features and
+        logits are float32.
+      remat: compute the inside of a block again for the gradient rather than keep it: less memory,
+        about a third more time.
+      **options: the model's own: `stem` ('imagenet' or 'cifar') of ResNets, ConvNeXts and
+        'efficientnet_lite0', `drop_path_rate` of ConvNeXts, `width` of 'small_cnn'.
 
     Raises:
       UserError: for a name or an option that does not exist, or a value the option cannot take.
@@ -90,4 +95,8 @@ def create(
                 f'model {name!r} has no option {option!r}: leave it out '
                 f'(options: {", ".join(known) or "none"}).'
             )
-    return model(num_classes=num_classes, channels=channels, rngs=rngs, dtype=dtype, **options)
+    if str(jnp.dtype(dtype)) not in DTYPES:
+        raise errors.unknown('model dtype', str(dtype), DTYPES)
+    made = model(num_classes=num_classes, channels=channels, rngs=rngs, dtype=dtype, **options)
+    made.remat = remat
+    return made

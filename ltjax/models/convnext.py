@@ -99,21 +99,19 @@ class Stage(nnx.Module):
         width: int,
         *,
         drop_paths: Sequence[float],
-        remat: bool,
         dtype: DTypeLike,
         rngs: nnx.Rngs,
     ) -> None:
-        self.remat = remat
         halves = inputs != width
         self.downsample = Downsample(inputs, width, dtype=dtype, rngs=rngs) if halves else None
         self.blocks = nnx.List(
             Block(width, drop_path=rate, dtype=dtype, rngs=rngs) for rate in drop_paths
         )
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, *, remat: bool) -> jax.Array:
         if self.downsample is not None:
             x = self.downsample(x)
-        return run_blocks(self.blocks, x, remat=self.remat)
+        return run_blocks(self.blocks, x, remat=remat)
 
 
 class ConvNeXt(ImageClassifier):
@@ -132,7 +130,6 @@ class ConvNeXt(ImageClassifier):
         channels: int = 3,
         stem: str = 'imagenet',
         drop_path_rate: float = 0.0,
-        remat: bool = False,
         dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ) -> None:
@@ -147,7 +144,6 @@ class ConvNeXt(ImageClassifier):
           drop_path_rate: of the last block's branch to be left out in training; it rises linearly
             from 0 at the first block. The paper trains T, S and B at 0.1, 0.4 and 0.5. Above 0,
             training wants a key: `layers.set_key`.
-          remat: compute the inside of a block again for the gradient rather than keep it.
           dtype: computation dtype.
           rngs: its 'params' stream is drawn from.
 
@@ -168,7 +164,6 @@ class ConvNeXt(ImageClassifier):
                 inputs,
                 width,
                 drop_paths=[next(rates) for _ in range(depth)],
-                remat=remat,
                 dtype=dtype,
                 rngs=rngs,
             )
@@ -193,7 +188,7 @@ class ConvNeXt(ImageClassifier):
         x = self.stem(images.astype(self.dtype))
         maps = {'stem': x}
         for number, stage in enumerate(self.stages, start=1):
-            x = stage(x)
+            x = stage(x, remat=self.remat)
             maps[f'stage{number}'] = x
         return maps
 

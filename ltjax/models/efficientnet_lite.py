@@ -19,6 +19,7 @@ from ltjax.models.layers import (
     conv,
     global_average,
     linear,
+    run_blocks,
 )
 
 STEM_WIDTH = 32
@@ -162,8 +163,7 @@ class EfficientNetLite0(ImageClassifier):
         x = nnx.relu6(self.stem(images.astype(self.dtype)))
         maps = {'stem': x}
         for number, blocks in enumerate(self.stages, start=1):
-            for block in blocks:
-                x = block(x)
+            x = run_blocks(blocks, x, remat=self.remat)
             maps[f'stage{number}'] = x
         return maps
 

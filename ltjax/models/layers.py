@@ -35,11 +35,15 @@ class ImageClassifier(nnx.Module):
       classifier: the last layer, [feature_dim] to [num_classes].
       feature_dim: C, the length of one image's feature vector.
       dtype: computation dtype.
+      remat: compute the inside of a block again for the gradient rather than keep it.
+      chunks: parts of a batch that are encoded one after another, see `set_chunks`.
     """
 
     classifier: nnx.Module
     feature_dim: int
     dtype: jnp.dtype
+    remat: bool = False
+    chunks: int = 1
 
     def feature_maps(self, images: jax.Array) -> dict[str, jax.Array]:
         """Returns the outputs [B, H', W', C'] of the stem and of each stage.
@@ -57,6 +61,8 @@ class ImageClassifier(nnx.Module):
 
     def encode(self, images: jax.Array) -> jax.Array:
         """Returns features [B, C] of `images`: what the classifier sees."""
+        if self.chunks > 1:
+            return _encode_chunks(self, images)
         *_, last = self.feature_maps(images).values()
         return self.pool(last)
 
@@ -134,6 +140,45 @@ class BatchNorm(nnx.Module):
             old = running[...]
             mixed = self.momentum * old + (1 - self.momentum) * batch
             running[...] = jax.lax.stop_gradient(mixed).astype(old.dtype)
+
+
+def set_chunks(model: ImageClassifier, count: int) -> None:
+    """Makes `model` hold the activations of a part of a batch only, in place; its outputs do not change.
+
+    The encoder takes `count` parts one after another, and takes each again for its gradient; whatever
+    is made of the features sees the whole batch (Gao et al. 2021, "Scaling Deep Contrastive Learning
+    Batch Size under Memory Limited Setup"). Batch normalisation by the batch needs every layer of the
+    whole batch at once: there blocks are rematerialised instead, which saves less.
+
+    Args:
+      model: in the mode in which it will be called.
+      count: a batch must divide into.
+    """
+    norms = (module for _, module in nnx.iter_modules(model) if isinstance(module, BatchNorm))
+    if any(not norm.use_running_average for norm in norms):
+        model.remat = model.remat or count > 1
+    else:
+        model.chunks = count
+
+
+def _encode_chunks(model: ImageClassifier, images: jax.Array) -> jax.Array:
+    random = [m for _, m in nnx.iter_modules(model) if isinstance(m, nnx.Dropout)]
+    key = random[0].rngs() if random and random[0].rngs else jax.random.key(0)
+    graphdef, state = nnx.split(model)
+
+    @jax.checkpoint
+    def encode(number_and_images: tuple[jax.Array, jax.Array]) -> jax.Array:
+        number, images = number_and_images
+        part = nnx.merge(graphdef, state, copy=True)
+        part.chunks = 1
+        set_key(part, jax.random.fold_in(key, number))
+        return part.encode(images)
+
+    # Every count-th image: of a batch that is split over devices each part is split over them too.
+    count = model.chunks
+    parts = jnp.moveaxis(images.reshape(-1, count, *images.shape[1:]), 1, 0)
+    features = jax.lax.map(encode, (jnp.arange(count), parts))
+    return jnp.moveaxis(features, 0, 1).reshape(len(images), -1)
 
 
 def at_least_float32(dtype: DTypeLike) -> jnp.dtype:

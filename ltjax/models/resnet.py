@@ -105,7 +105,6 @@ class ResNet(ImageClassifier):
         num_classes: int,
         channels: int = 3,
         stem: str = 'imagenet',
-        remat: bool = False,
         dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ) -> None:
@@ -120,7 +119,6 @@ class ResNet(ImageClassifier):
           channels: of the images.
           stem: 'imagenet' (7x7 at stride 2, then 3x3 max-pooling at stride 2), or 'cifar' (3x3 at
             stride 1, no pooling) for images of 32 pixels or so.
-          remat: compute the inside of a block again for the gradient rather than keep it.
           dtype: computation dtype.
           rngs: its 'params' stream is drawn from.
 
@@ -130,7 +128,6 @@ class ResNet(ImageClassifier):
         if stem not in ('imagenet', 'cifar'):
             raise UserError(f"unknown stem {stem!r}: choose 'imagenet' or 'cifar'.")
         self.dtype = jnp.dtype(dtype)
-        self.remat = remat
         self.pool_stem = stem == 'imagenet'
         kernel, stride = (7, 2) if stem == 'imagenet' else (3, 1)
         inputs = STAGE_WIDTHS[0]

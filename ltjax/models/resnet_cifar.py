@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
-from ltjax.models.layers import HE_FAN_IN, BatchNorm, ImageClassifier, conv, linear
+from ltjax.models.layers import HE_FAN_IN, BatchNorm, ImageClassifier, conv, linear, run_blocks
 
 STAGE_WIDTHS = (16, 32, 64)
 BLOCKS_PER_STAGE = 5
@@ -105,7 +105,6 @@ class CifarResNet32(ImageClassifier):
         x = nnx.relu(self.bn1(self.conv1(images.astype(self.dtype))))
         maps = {'stem': x}
         for stage in range(1, len(STAGE_WIDTHS) + 1):
-            for block in getattr(self, f'layer{stage}'):
-                x = block(x)
+            x = run_blocks(getattr(self, f'layer{stage}'), x, remat=self.remat)
             maps[f'stage{stage}'] = x
         return maps

@@ -50,8 +50,13 @@ class SmallCNN(ImageClassifier):
         names = ('stem', 'stage1', None, 'stage2', None, 'stage3')
         maps = {}
         x = images.astype(self.dtype)
+        unit = nnx.remat(_unit) if self.remat else _unit
         for name, convolve, norm in zip(names, self.convs, self.norms, strict=True):
-            x = nnx.relu(norm(convolve(x)))
+            x = unit(convolve, norm, x)
             if name:
                 maps[name] = x
         return maps
+
+
+def _unit(convolve: nnx.Conv, norm: BatchNorm, x: jax.Array) -> jax.Array:
+    return nnx.relu(norm(convolve(x)))

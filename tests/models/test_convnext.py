@@ -14,9 +14,10 @@ def images(batch=4):
     return jnp.asarray(np.random.default_rng(0).normal(size=(batch, 16, 16, 3)), jnp.float32)
 
 
-def small(**options):
+def small(*, remat=False, **options):
     """Returns a network of two stages whose blocks matter from the start."""
     model = ConvNeXt((1, 2), (4, 8), num_classes=3, rngs=nnx.Rngs(0), **options)
+    model.remat = remat
     for _, module in nnx.iter_modules(model):
         if isinstance(module, Block):
             module.layer_scale[...] = jnp.ones_like(module.layer_scale[...])
