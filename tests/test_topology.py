@@ -1,0 +1,97 @@
+"""The same training on 1 to 8 devices, with a sharded state, in parts of a batch, and in two processes.
+
+Only the order of float32 sums differs. What a step computes agrees to about 1e-6; what a few steps of a rectified
+network make of that is within TOLERANCE.
+"""
+
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+import tiny
+import topology
+from ltjax import sharding
+
+TOLERANCE = {'rtol': 2e-3, 'atol': 2e-3}
+LOSS = 1e-4
+
+# The reference has eight devices.
+OTHERS = {
+    'one device': {'devices': 1},
+    'two devices': {'devices': 2},
+    'four devices': {'devices': 4},
+    'state over four': {'devices': 8, 'fsdp': 4},
+    'two parts': {'devices': 4, 'accumulate': 2},
+}
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+    return tiny.npz(tmp_path_factory.mktemp('data') / 'data.npz')
+
+
+@pytest.fixture(scope='module', params=topology.METHODS)
+def reference(request, data, tmp_path_factory):
+    return request.param, topology.train(request.param, data, tmp_path_factory.mktemp('eight'))
+
+
+@pytest.fixture(scope='module')
+def two_processes(data, tmp_path_factory):
+    folder = tmp_path_factory.mktemp('processes')
+    with socket.socket() as free:
+        free.bind(('localhost', 0))
+        address = f'localhost:{free.getsockname()[1]}'
+    script = pathlib.Path(topology.__file__)
+    environment = os.environ | {'PYTHONPATH': f'{tiny.ROOT}{os.pathsep}{script.parent}'}
+    workers = []
+    for process in range(2):
+        arguments = [address, str(process), '2', str(data), str(folder), *topology.METHODS]
+        with (folder / f'{process}.log').open('w') as log:
+            command = [sys.executable, str(script), *arguments]
+            workers.append(subprocess.Popen(command, stdout=log, stderr=log, env=environment))
+    try:
+        for process, worker in enumerate(workers):
+            assert worker.wait(timeout=600) == 0, (folder / f'{process}.log').read_text()
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.wait()
+    return folder
+
+
+def assert_same(found, wanted):
+    values, rows, seen = found
+    expected, expected_rows, expected_seen = wanted
+    assert seen == expected_seen
+    assert len(rows) == len(expected_rows)
+    for row, expected_row in zip(rows, expected_rows, strict=True):
+        assert row.keys() == expected_row.keys()
+        assert row['loss'] == pytest.approx(expected_row['loss'], rel=LOSS)
+    assert values.keys() == expected.keys()
+    for name, value in expected.items():
+        np.testing.assert_allclose(values[name], value, **TOLERANCE, err_msg=name)
+
+
+@pytest.mark.parametrize('where', OTHERS)
+def test_devices_do_not_matter(reference, where, data, tmp_path, monkeypatch):
+    monkeypatch.setattr(sharding, 'WHOLE_BELOW', 0)  # so that fsdp splits even these small arrays
+    method, wanted = reference
+    setting = dict(OTHERS[where])
+    devices = jax.devices()[: setting.pop('devices')]
+    overrides = {'accumulate': setting.pop('accumulate', 1)}
+    found = topology.train(method, data, tmp_path, overrides, devices=devices, **setting)
+    assert_same(found, wanted)
+
+
+def test_processes_do_not_matter(reference, two_processes):
+    method, wanted = reference
+    rows, seen = json.loads((two_processes / f'{method}.json').read_text('utf-8'))
+    with np.load(two_processes / f'{method}.npz') as archive:
+        assert_same((dict(archive), rows, seen), wanted)
