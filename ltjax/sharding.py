@@ -37,9 +37,9 @@ def make_mesh(
     devices = jax.devices() if devices is None else list(devices)
     count = len(devices)
     if fsdp < 1 or count % fsdp:
-        fitting = [n for n in range(1, count + 1) if count % n == 0]
+        fitting = ', '.join(str(n) for n in range(1, count + 1) if count % n == 0)
         raise UserError(
-            f'mesh.fsdp is {fsdp}, which does not divide {count} devices: use {fitting}.'
+            f'mesh.fsdp is {fsdp}, which does not divide {count} devices: use one of {fitting}.'
         )
     if data == -1:
         data = count // fsdp
@@ -123,14 +123,6 @@ def put_batch(rows: Any, mesh: Mesh, batch_size: int) -> Any:
         return jax.make_array_from_process_local_data(split, local, whole)
 
     return jax.tree.map(put, rows)
-
-
-def split_over_devices(array: jax.Array, axis: int, mesh: Mesh) -> jax.Array:
-    """Asks XLA to split `array` along `axis`, inside a jitted function; left alone if it does not divide."""
-    if array.shape[axis] % mesh.size:
-        return array
-    spec = PartitionSpec(*[None] * axis, AXES)
-    return jax.lax.with_sharding_constraint(array, NamedSharding(mesh, spec))
 
 
 def map_classes(function: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:

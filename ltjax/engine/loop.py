@@ -229,7 +229,7 @@ class Training:
         started = time.monotonic()
         images_before = self._images_seen
         if stage.before_round is not None:
-            state = stage.before_round(state, self, round_)
+            state = sharding.place_state(stage.before_round(state, self, round_), self.mesh)
         row: dict[str, Any] = {'stage': stage.name, 'round': round_}
         for update in stage.updates:
             state, losses = self._update(stage, update, round_, state, *steps[update.name])

@@ -135,6 +135,7 @@ class Run(Protocol):
     seed: int
     num_classes: int
     train_labels: np.ndarray
+    mesh: jax.sharding.Mesh
 
     def new_model(self, key: jax.Array) -> nnx.State:
         """Returns a freshly initialised network's state."""

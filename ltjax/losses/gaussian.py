@@ -5,6 +5,7 @@ and its feature distribution consistency (equations 10 to 12) share. K is the nu
 the feature width. Matrix products run in full precision on every device.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
 import jax
@@ -220,9 +221,7 @@ def cholesky_factors(covariance: ArrayLike) -> jax.Array:
     >>> cholesky_factors(jnp.array([[[4.0, 0.0], [2.0, 2.0]]])).shape
     (1, 2, 2)
     """
-    # One call a class: a batched LAPACK call waits inside XLA's CPU thread pool for workers of that
-    # pool, and two of them at a time can wait for each other for ever.
-    return jnp.stack([jnp.linalg.cholesky(matrix) for matrix in at_least_float32(covariance)])
+    return _each_class(jnp.linalg.cholesky, at_least_float32(covariance))
 
 
 def whitening_matrices(cholesky: ArrayLike) -> jax.Array:
@@ -241,10 +240,25 @@ def whitening_matrices(cholesky: ArrayLike) -> jax.Array:
     >>> whitening_matrices(jnp.array([[[2.0, 0.0], [0.0, 4.0]]])).tolist()
     [[[0.5, 0.0], [0.0, 0.25]]]
     """
-    factors = at_least_float32(cholesky)
-    identity = jnp.eye(factors.shape[-1], dtype=factors.dtype)
-    solve = jax.lax.linalg.triangular_solve
-    return jnp.stack([solve(factor, identity, left_side=True, lower=True) for factor in factors])
+
+    def invert(factors: jax.Array) -> jax.Array:
+        identity = jnp.broadcast_to(jnp.eye(factors.shape[-1], dtype=factors.dtype), factors.shape)
+        return jax.lax.linalg.triangular_solve(factors, identity, left_side=True, lower=True)
+
+    return _each_class(invert, at_least_float32(cholesky))
+
+
+def _each_class(solve: Callable[[jax.Array], jax.Array], matrices: jax.Array) -> jax.Array:
+    """Returns `solve` of matrices [K, C, C]: on accelerators in one batch, on CPUs one after another.
+
+    A batched LAPACK call waits inside XLA's CPU thread pool for workers of that pool, and two of
+    them at a time can wait for each other for ever.
+    """
+
+    def one_by_one(matrices: jax.Array) -> jax.Array:
+        return jnp.stack([solve(matrix) for matrix in matrices])
+
+    return jax.lax.platform_dependent(matrices, cpu=one_by_one, default=solve)
 
 
 def reparameterise(mean: ArrayLike, cholesky: ArrayLike, noise: ArrayLike) -> jax.Array:

@@ -7,13 +7,14 @@ class's Gaussian (VFC); the E-step trains the encoder through the frozen classif
 """
 
 import dataclasses
+import functools
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from ltjax import losses
+from ltjax import losses, sharding
 from ltjax.engine import optim
 from ltjax.engine.stage import Batch, Loss, Recipe, Run, Stage, Update, reset_classifier
 from ltjax.engine.state import TrainState, with_parameters
@@ -160,8 +161,12 @@ def _icc(config: Any, task: Task, reading: Reading) -> Stage:
     updates = [_m_step(config, task)]
     if config.e_steps:
         updates.append(_e_step(config, task, reading))
-    estimate = jax.jit(_estimator(config, task, reading))
-    labels = None
+    frozen = not config.e_steps
+    features = None
+
+    @functools.cache
+    def estimate(mesh: jax.sharding.Mesh) -> Any:
+        return jax.jit(_estimator(config, task, reading, mesh))
 
     def prepare(state: TrainState, run: Run) -> TrainState:
         state = reset_classifier(state, run)
@@ -174,12 +179,12 @@ def _icc(config: Any, task: Task, reading: Reading) -> Stage:
         return state._replace(extra={'gaussians': zeros})
 
     def before_round(state: TrainState, run: Run, round_: int) -> TrainState:
-        nonlocal labels
-        if labels is None:
-            labels = jnp.asarray(run.train_labels)
-        features = run.train_features(state)
-        ema, scratch = estimate(
-            features, labels, state.extra['gaussians'], run.key('resample', round_), round_
+        nonlocal features
+        if features is None or not frozen:
+            features = run.train_features(state)
+        key = run.key('resample', round_)
+        ema, scratch = estimate(run.mesh)(
+            features, run.train_labels, state.extra['gaussians'], key, round_
         )
         return state._replace(extra={'gaussians': ema, 'round': scratch})
 
@@ -192,9 +197,11 @@ def _feature_dim(state: TrainState) -> int:
     return nnx.to_pure_dict(state.model)['classifier']['kernel'].shape[0]
 
 
-def _estimator(config: Any, task: Task, reading: Reading) -> Any:
+def _estimator(config: Any, task: Task, reading: Reading, mesh: jax.sharding.Mesh) -> Any:
     """Returns (features, labels, EMA, key, round) -> (new EMA, what the round's steps need)."""
     total, num_classes = int(task.train_counts.sum()), task.num_classes
+    factors = sharding.map_classes(functools.partial(_factors, reading=reading), mesh)
+    whiten = sharding.map_classes(losses.whitening_matrices, mesh)
     counts = jnp.asarray(task.train_counts)
 
     def estimate(
@@ -217,13 +224,13 @@ def _estimator(config: Any, task: Task, reading: Reading) -> Any:
         scratch: dict[str, Any] = {}
         if config.vfc:
             source = ema if reading.vfc_statistics == 'ema' else now
-            scratch['virtual'] = (source.mean, _factors(source.covariance, reading))
+            scratch['virtual'] = (source.mean, factors(source.covariance))
         else:
             scratch['features'] = features
         if config.fdc:
             metric = ema.covariance
             if reading.mahalanobis:
-                metric = losses.whitening_matrices(_factors(ema.covariance, reading))
+                metric = whiten(factors(ema.covariance))
             scratch['distribution'] = (ema.mean, metric)
         return ema, scratch
 

@@ -3,7 +3,6 @@
 import io
 import json
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -129,12 +128,3 @@ def test_a_resumed_logbook_appends(tmp_path):
     for _ in range(2):
         fill(tmp_path, io.StringIO())
     assert len((tmp_path / 'metrics.jsonl').read_text('utf-8').splitlines()) == 2
-
-
-@pytest.mark.parametrize(('size', 'use'), [(20, 16), (3, 8), (13, 16), (9, 8)])
-def test_a_batch_that_devices_cannot_share_is_refused_with_the_nearest_that_they_can(size, use):
-    mesh = sharding.make_mesh()
-    with pytest.raises(UserError, match=f'{size}, which 8 devices cannot share evenly: use {use}'):
-        sharding.check_batch_size(size, mesh, 'the batch size')
-    sharding.check_batch_size(use, mesh, 'the batch size')
-    sharding.check_batch_size(size, sharding.make_mesh(jax.devices()[:1]), 'the batch size')

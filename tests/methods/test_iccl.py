@@ -30,8 +30,8 @@ def watched(data, tmp_path_factory):
     """The unchanged run: its folder, result, and the state before and after each step [(update, before, after)]."""
     steps = []
 
-    def watching(update, graphdef, mesh):
-        step_fn = make_step(update, graphdef, mesh)
+    def watching(*arguments, **options):
+        update, step_fn = arguments[0], make_step(*arguments, **options)
 
         def wrapped(state, *inputs):
             before = jax.device_get(state)

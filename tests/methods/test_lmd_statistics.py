@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import tiny
-from ltjax import losses
+from ltjax import losses, sharding
 from ltjax.methods import lmd
 from ltjax.methods.task import Task
 
@@ -25,7 +25,9 @@ def estimate(changes=None, reading=None, *, features=None, labels=None, round_=0
         ema = losses.ClassGaussians(
             jnp.zeros((3, 2)), jnp.zeros((3, 2, 2)), jnp.zeros(3, jnp.int32)
         )
-    estimator = lmd._estimator(made.method.icc, task(), reading or lmd.Reading())
+    estimator = lmd._estimator(
+        made.method.icc, task(), reading or lmd.Reading(), sharding.make_mesh()
+    )
     features, labels = jnp.asarray(features, jnp.float32), jnp.asarray(labels)
     return jax.jit(estimator)(features, labels, ema, jax.random.key(round_), round_)
 
