@@ -48,14 +48,14 @@ def split(
 ) -> dict[str, np.ndarray]:
     """Splits images into train, val and test.
 
+    With groups, a class that would have no training image is given one group to train on, if there is one to spare.
+
     Args:
       labels: int [N].
       groups: int or str [N]; images of one group stay on one side. None: every image is its own group.
       val: fraction held out for validation.
       test: fraction held out for the test.
       seed: chooses the split; the same on every machine.
-
-    With groups, a class that would have no training image is given one group to train on, if there is one to spare.
 
     Returns:
       Sorted int64 indices by split name.

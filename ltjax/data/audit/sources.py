@@ -126,7 +126,7 @@ def _read_csv(path: pathlib.Path, allow_outside: bool) -> Source:
     columns, lines = tables.read(path)
     rows, wrong = [], []
     for number, row in enumerate(lines, 2):
-        if None in row or None in row.values() or not row['path']:
+        if None in row or None in row.values() or not row['path'].strip():
             wrong.append(f'row {number}')
         else:
             rows.append(row)
