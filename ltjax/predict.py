@@ -3,7 +3,8 @@
 The images come as a folder, an npz or a CSV, with or without labels, in the layouts that training reads; they
 are brought to the size and channels that the model was trained on. Written are ids, labels (-1 where there
 are none), logits and, with --features, features; as .npz, or as .csv with the predicted class and the
-probability of every class. From Python: `ltjax.trained.Trained`.
+probability of every class. Files that cannot be read stop it, or with --on-damaged=exclude are left out and
+listed in FILE.excluded.csv. From Python: `ltjax.trained.Trained`.
 """
 
 import argparse
@@ -14,7 +15,7 @@ import sys
 import numpy as np
 
 from ltjax import workdir as folder
-from ltjax.data import catalog, datasets, readers
+from ltjax.data import catalog, datasets, loading, readers
 from ltjax.errors import UserError
 from ltjax.evaluation.metrics import softmax
 from ltjax.trained import Trained
@@ -31,6 +32,15 @@ def predict(model: Trained, path: pathlib.Path) -> dict[str, np.ndarray]:
     Raises:
       UserError: the data cannot be read, or has classes or a shape that the model does not know.
     """
+    return _apply(model, read(model, path), path)
+
+
+def read(model: Trained, path: pathlib.Path, *, on_damaged: str = 'stop') -> readers.Raw:
+    """Reads images as the model takes them; those that cannot be read stop it, or are left out ('exclude').
+
+    Raises:
+      UserError: the data cannot be read, or has a shape that the model does not know.
+    """
     if not path.is_dir() and path.suffix not in FORMATS:
         raise UserError(f'{path} is no folder, .npz or .csv: give --data one of these.')
     height, width, channels = model.image_shape
@@ -41,16 +51,23 @@ def predict(model: Trained, path: pathlib.Path) -> dict[str, np.ndarray]:
     config.interpolation = model.config.data.interpolation
     config.allow_outside = True  # named by whoever asks
     config.image_size = height if height == width else 0
+    config.on_damaged = on_damaged
+    config.max_pixels = model.config.data.get('max_pixels', config.max_pixels)
     raw = readers.read(config)
     if raw.images.shape[1:] != model.image_shape:
         raise UserError(
             f'images of {path} are {raw.images.shape[2]}x{raw.images.shape[1]}, the model takes {width}x{height}: '
             'resize them.'
         )
+    return raw
+
+
+def _apply(model: Trained, raw: readers.Raw, path: pathlib.Path) -> dict[str, np.ndarray]:
+    labels = _known_labels(raw, model.class_names, path)
     features, logits = model.predict(raw.images)
     return {
         'ids': raw.ids,
-        'labels': _known_labels(raw, model.class_names, path),
+        'labels': labels,
         'logits': logits,
         'features': features,
     }
@@ -91,15 +108,24 @@ def main(argv: list[str]) -> None:
     parser.add_argument('--data', type=pathlib.Path, required=True, help='a folder, .npz or .csv')
     parser.add_argument('--out', type=pathlib.Path, required=True, help='the .npz or .csv to write')
     parser.add_argument('--features', action='store_true', help='also write the features (.npz)')
+    parser.add_argument(
+        '--on-damaged',
+        choices=loading.ON_DAMAGED,
+        default='stop',
+        help='at images that cannot be read; those excluded are listed in OUT.excluded.csv',
+    )
     given = parser.parse_args(argv)
     if given.out.suffix not in FORMATS:
         raise UserError(f'{given.out} should end in .npz or .csv.')
+    if given.features and given.out.suffix == '.csv':
+        raise UserError(f'{given.out} holds no features: end it in .npz, or leave out --features.')
     if not given.out.parent.is_dir():
         raise UserError(f'{given.out.parent} is no folder: make it first.')
     if not given.data.exists():
         raise UserError(f'{given.data} does not exist: correct --data.')
     model = Trained.load(given.workdir)
-    arrays = predict(model, given.data)
+    raw = read(model, given.data, on_damaged=given.on_damaged)
+    arrays = _apply(model, raw, given.data)
     if not given.features:
         del arrays['features']
     if given.out.suffix == '.csv':
@@ -108,6 +134,10 @@ def main(argv: list[str]) -> None:
         folder.write_npz(given.out, arrays)
     labels = arrays['labels']
     print(f'{given.out}: {len(labels)} images')
+    if raw.excluded:
+        listed = given.out.with_name(f'{given.out.name}.excluded.csv')
+        loading.write(listed, raw.excluded)
+        print(f'{listed}: {len(raw.excluded)} images that cannot be read')
     if (labels >= 0).all():
         correct = arrays['logits'].argmax(axis=1) == labels
         recalls = [correct[labels == label].mean() for label in np.unique(labels)]

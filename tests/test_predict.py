@@ -153,6 +153,26 @@ def test_mistakes_are_named(workdir, tmp_path):
     assert not out.exists()
 
 
+def test_features_are_not_for_csv(workdir, tmp_path):
+    data, out = npz(tmp_path / 'a.npz'), tmp_path / 'out.csv'
+    assert 'out.csv holds no features: end it in .npz' in refused(workdir, data, out, '--features')
+    assert not out.exists()
+
+
+def test_damaged_images_stop_it_or_are_listed(workdir, tmp_path, capsys):
+    root, out = folder(tmp_path / 'set', ['a.png', 'b.png', 'c.png']), tmp_path / 'out.csv'
+    (root / 'b.png').write_bytes(b'')
+    assert 'b.png is not an image (it is empty)' in refused(workdir, root, out)
+    assert not out.exists()
+    call(workdir, root, out, '--on-damaged=exclude')
+    listed = tmp_path / 'out.csv.excluded.csv'
+    assert capsys.readouterr().out == (f'{out}: 2 images\n{listed}: 1 images that cannot be read\n')
+    with out.open(newline='', encoding='utf-8') as file:
+        assert [row['id'] for row in csv.DictReader(file)] == ['a.png', 'c.png']
+    with listed.open(newline='', encoding='utf-8') as file:
+        assert [row['path'] for row in csv.DictReader(file)] == ['b.png']
+
+
 def test_a_run_of_eight_devices_is_read_on_one(workdir, tmp_path):
     data, out = npz(tmp_path / 'a.npz'), tmp_path / 'out.npz'
     done = subprocess.run(

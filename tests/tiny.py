@@ -9,16 +9,23 @@ from typing import Any
 
 import jax
 import numpy as np
+import pytest
+from flax import nnx
 
 from ltjax import methods, train
 from ltjax.data import datasets
+from ltjax.engine import loop
 from ltjax.engine.checkpoint import Checkpoints
 from ltjax.engine.logbook import Logbook
 from ltjax.engine.loop import Training
+from ltjax.engine.state import flatten, parameter_filter
+from ltjax.engine.step import make_step
+from ltjax.methods.task import Task
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 CONFIGS = sorted(path.stem for path in (ROOT / 'configs').glob('*.py'))
 COUNTS = (32, 16, 8)
+LAST = {'select': 'last'}
 
 # These networks compile ten times as long as they run: so compile without optimisation, and the same step once.
 _CACHE = tempfile.mkdtemp()
@@ -76,6 +83,19 @@ def config(name: str, path: pathlib.Path, overrides: dict[str, Any] | None = Non
     return made
 
 
+def tuned(
+    name: str, data: Any = 'any', changes: dict[str, Any] | None = None, **others: Any
+) -> Any:
+    """Returns `config` that takes the last round, with `changes` below `method` and `others` beside it."""
+    named = {f'method.{key}': value for key, value in (changes or {}).items()}
+    return config(name, data, LAST | named | others)
+
+
+def task(counts: tuple[int, ...] = COUNTS) -> Task:
+    """Returns what a method is told about `arrays(counts)`."""
+    return Task(np.array(counts), (0.5,), (0.25,))
+
+
 def training(
     made: Any, folder: pathlib.Path, *, logbook: Logbook | None = None, mesh: Any = None
 ) -> Training:
@@ -100,6 +120,26 @@ def run(made: Any, folder: pathlib.Path, **options: Any) -> tuple[Any, dict[str,
     finally:
         trained.checkpoints.close()
     return jax.device_get(state), best, trained.logbook.rows
+
+
+def watch(made: Any, folder: pathlib.Path) -> tuple[list[tuple[str, Any, Any]], Any]:
+    """Runs as `run`; returns every step's update, state before and state after, on the host, and what `run` does."""
+    steps = []
+
+    def watching(update: Any, *arguments: Any, **options: Any) -> Any:
+        step_fn = make_step(update, *arguments, **options)
+
+        def wrapped(state: Any, *inputs: Any) -> Any:
+            before = jax.device_get(state)
+            state, metrics = step_fn(state, *inputs)
+            steps.append((update.name, before, jax.device_get(state)))
+            return state, metrics
+
+        return wrapped
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, 'make_step', watching)
+        return steps, run(made, folder)
 
 
 class Interrupted(Exception):
@@ -153,3 +193,21 @@ def same(a: Any, b: Any) -> bool:
         np.asarray(x).tobytes() == np.asarray(y).tobytes()
         for x, y in zip(ours, theirs, strict=True)
     )
+
+
+def parameters(state: Any, trains: str = 'all') -> dict[str, np.ndarray]:
+    """Returns the parameters of a part of the network by name."""
+    return flatten(nnx.split_state(state.model, parameter_filter(trains), ...)[0])
+
+
+def moved(before: Any, after: Any) -> set[str]:
+    """Returns the names of what differs in two states' networks."""
+    before, after = flatten(before.model), flatten(after.model)
+    return {name for name in before if before[name].tobytes() != after[name].tobytes()}
+
+
+def finite(state: Any, rows: list[dict]) -> bool:
+    """Tells whether a state and the rows of its log have no NaN and no infinity."""
+    leaves = [leaf for leaf in jax.tree.leaves(state) if np.issubdtype(leaf.dtype, np.floating)]
+    values = [v for row in rows for v in row.values() if isinstance(v, float)]
+    return all(np.isfinite(leaf).all() for leaf in leaves) and bool(np.isfinite(values).all())

@@ -7,6 +7,7 @@ from ml_collections import ConfigDict
 from ltjax.errors import unknown
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+MAX_PIXELS = 89_478_485  # Pillow's own limit
 
 # `format` says who reads it (ltjax.data.readers): an embedded or own npz, a folder of class folders, a CSV of paths.
 # `long_tail`: training images a class, from `max_count` down by `ratio`; ratio 0 keeps what is there.
@@ -17,7 +18,9 @@ _DEFAULT = {
     'name': '',
     'format': 'npz',
     'path': '',
-    'allow_outside': False,  # whether a CSV may name images outside its folder
+    'allow_outside': False,  # whether images may lie outside the folder, or that of the CSV
+    'on_damaged': 'stop',  # at images that cannot be read; or 'exclude' them, in excluded.csv
+    'max_pixels': MAX_PIXELS,  # of an image to be decoded
     'image_size': 0,  # pixels a side; 0: as stored
     'channels': 0,  # 1 or 3; 0: as stored
     'interpolation': 'area',  # of images that must be resized; or bilinear, bicubic

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from ltjax.data import long_tail, splits
+from ltjax.data.loading import Excluded
 from ltjax.data.readers import Images, Raw, read
 from ltjax.errors import UserError
 
@@ -21,6 +22,7 @@ class DataSet:
       class_names: the K names.
       parts: indices of 'train', 'val' and 'test' into the arrays above.
       num_folds: of which the test part is one; 0 where it is not a fold.
+      excluded: files that were left out, since they cannot be read (`config.on_damaged`).
     """
 
     images: Images
@@ -29,6 +31,7 @@ class DataSet:
     class_names: tuple[str, ...]
     parts: dict[str, np.ndarray]
     num_folds: int = 0
+    excluded: tuple[Excluded, ...] = ()
 
     @property
     def train_counts(self) -> np.ndarray:
@@ -72,7 +75,7 @@ def load(config: Any) -> DataSet:
         raise UserError(
             f'class {absent!r} of {where} has no training image: add one or drop the class.'
         )
-    return DataSet(raw.images, labels, raw.ids, names, parts, num_folds)
+    return DataSet(raw.images, labels, raw.ids, names, parts, num_folds, raw.excluded)
 
 
 def _parts(

@@ -4,7 +4,8 @@ import contextlib
 import os
 import pathlib
 import re
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator
 
 import cv2
 import numpy as np
@@ -35,9 +36,11 @@ def decode(path: pathlib.Path, channels: int = 0) -> np.ndarray:
 
     Raises:
       UserError: the file is missing, unreadable, not an image or cut short; has more than 8 bits a
-        channel, several frames or pages, or more pixels than `PIL.Image.MAX_IMAGE_PIXELS`
-        (89 million unless set otherwise), which is found out before they are decoded.
+        channel, several frames or pages, or more pixels than `pixel_limit` allows (89 million
+        unless set otherwise), which is found out before they are decoded.
     """
+    if path.is_fifo():
+        raise UserError(f'{path} is a pipe and no file: remove it.')  # it would be waited for
     try:
         with Image.open(path, formats=_FORMATS) as image:
             _check(path, image)
@@ -93,8 +96,26 @@ def _check(path: pathlib.Path, image: Image.Image) -> None:
 def _too_large(path: pathlib.Path) -> UserError:
     return UserError(
         f'{path} has more than {Image.MAX_IMAGE_PIXELS} pixels: scale it down, or raise '
-        'PIL.Image.MAX_IMAGE_PIXELS if you trust it.'
+        '--config.data.max_pixels (audit: --max-pixels) if you trust it.'
     )
+
+
+@contextlib.contextmanager
+def pixel_limit(count: int) -> Iterator[None]:
+    """Within it, images of more than `count` pixels are refused, in all threads.
+
+    Raises:
+      UserError: `count` is below 1.
+    """
+    if count < 1:
+        raise UserError(f'max_pixels is {count}: use 1 or more.')
+    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, count
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('error', Image.DecompressionBombWarning)
+            yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
 
 
 def _opaque(image: Image.Image) -> Image.Image:
@@ -113,7 +134,8 @@ def inside(
     """Returns the file `path`, relative to `root`, which must not lead out of it.
 
     Raises:
-      UserError: it does (by `..`, as an absolute path, through a symbolic link) and may not.
+      UserError: it does (by `..`, as an absolute path, through a symbolic link) and may not; or it is
+        written with backslashes.
     """
     file = root / path
     try:
@@ -125,6 +147,8 @@ def inside(
             f'{file} leads out of {root}: move the file in there, or allow it '
             '(--config.data.allow_outside=True).'
         )
+    if '\\' in str(path) and not os.path.lexists(file):
+        raise UserError(f'{str(path)!r} is not found in {root}: write paths with / and not \\.')
     return file
 
 
@@ -153,40 +177,3 @@ def resize(image: np.ndarray, size: int, interpolation: str = 'area') -> np.ndar
         image, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     )
     return resized.reshape(size, size, image.shape[2])
-
-
-def load(
-    paths: Sequence[pathlib.Path],
-    *,
-    image_size: int = 0,
-    interpolation: str = 'area',
-    channels: int = 0,
-) -> np.ndarray:
-    """Reads image files into one array uint8 [N, H, W, C].
-
-    Args:
-      paths: the files.
-      image_size: pixels a side to resize to; 0 keeps the size, which must then be the same for all.
-      interpolation: as in `resize`.
-      channels: as in `decode`; with 0 all files must agree.
-
-    Raises:
-      UserError: a file that cannot be read, or files of mixed sizes or channels.
-    """
-    images: list[np.ndarray] = []
-    for path in paths:
-        image = decode(path, channels)
-        image = resize(image, image_size, interpolation) if image_size else image
-        if images and image.shape[2] != images[0].shape[2]:
-            raise UserError(
-                f'{path} has {image.shape[2]} channels and {paths[0]} has {images[0].shape[2]}: '
-                'set --config.data.channels=3 (or 1).'
-            )
-        if images and image.shape != images[0].shape:
-            height, width, _ = image.shape
-            raise UserError(
-                f'{path} is {width}x{height} and {paths[0]} is '
-                f'{images[0].shape[1]}x{images[0].shape[0]}: set --config.data.image_size=224 (say).'
-            )
-        images.append(image)
-    return np.stack(images)

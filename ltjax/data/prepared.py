@@ -9,6 +9,7 @@
 """
 
 import concurrent.futures
+import contextlib
 import csv
 import dataclasses
 import functools
@@ -93,19 +94,38 @@ class Prepared:
         """Returns all images, to be decoded when they are read; `conform` is applied to each batch."""
         rows = np.arange(len(self.ids))
         return StoredImages(
-            self._source(), rows, self.manifest['channels'], conform or (lambda images: images)
+            self._reader(), rows, self.manifest['channels'], conform or (lambda images: images)
         )
 
     def encoded(self, indices: np.ndarray) -> Iterator[bytes]:
         """Yields the encoded images of `indices`."""
-        source = self._source()
-        for row in indices.tolist():
-            yield source[row]
+        yield from map(self._reader(), indices.tolist())
 
-    def _source(self) -> ArrayRecordDataSource:
-        return ArrayRecordDataSource(
-            [str(self.root / shard['file']) for shard in self.manifest['shards']]
-        )
+    def _reader(self) -> Callable[[int], bytes]:
+        """Returns what reads the encoded image of a row, and says of which set a damaged one is."""
+        paths = [str(self.root / shard['file']) for shard in self.manifest['shards']]
+        with self._naming_damage():
+            source = ArrayRecordDataSource(paths)
+            complete = len(source) == len(self.ids)
+        if not complete:
+            raise UserError(f'{self.root} lacks records: prepare the set again.')
+
+        def encoded(row: int) -> bytes:
+            with self._naming_damage():
+                return source[row]
+
+        return encoded
+
+    @contextlib.contextmanager
+    def _naming_damage(self) -> Iterator[None]:
+        try:
+            yield
+        except (RuntimeError, OSError, ValueError) as error:  # what ArrayRecord raises
+            reason = ' '.join(str(error).split()) or type(error).__name__
+            raise UserError(
+                f'{self.root} is damaged ({reason}): python -m ltjax.data.audit {self.root} '
+                'names the file; prepare the set again.'
+            ) from None
 
     def verify(self) -> None:
         """Compares every file with its sha256.
@@ -128,13 +148,13 @@ class StoredImages:
 
     def __init__(
         self,
-        source: ArrayRecordDataSource,
+        encoded: Callable[[int], bytes],
         rows: np.ndarray,
         channels: int,
         conform: Callable[[np.ndarray], np.ndarray],
     ) -> None:
-        """Takes encoded images, those of them that count, their channels, and what is done with a batch."""
-        self._source, self._rows, self._channels, self._conform = source, rows, channels, conform
+        """Takes what reads encoded images, those of them that count, their channels, and what is done with a batch."""
+        self._encoded, self._rows, self._channels, self._conform = encoded, rows, channels, conform
         self._pool = concurrent.futures.ThreadPoolExecutor()
 
     def __len__(self) -> int:
@@ -155,11 +175,11 @@ class StoredImages:
         return self._conform(np.stack(images))
 
     def _decoded(self, row: int) -> np.ndarray:
-        return decode(self._source[row], self._channels)
+        return decode(self._encoded(row), self._channels)
 
     def select(self, index: np.ndarray) -> 'StoredImages':
         """Returns the images of an array of rows, without reading them."""
-        return StoredImages(self._source, self._rows[index], self._channels, self._conform)
+        return StoredImages(self._encoded, self._rows[index], self._channels, self._conform)
 
 
 def read(root: pathlib.Path) -> Prepared:

@@ -1,7 +1,7 @@
 """Reads the files of a data set: embedded or own npz, a folder of class folders, a CSV of paths, a prepared set."""
 
-import csv
 import dataclasses
+import os
 import pathlib
 import zipfile
 import zlib
@@ -9,9 +9,11 @@ from importlib import resources
 from typing import Any
 
 import numpy as np
+from absl import logging
 
+from ltjax.data import folders, loading, prepared, tables
 from ltjax.data import images as image_files
-from ltjax.data import prepared, splits
+from ltjax.data.loading import Excluded
 from ltjax.errors import UserError, unknown
 
 # A prepared set up to this size is decoded once; a larger one batch by batch.
@@ -27,6 +29,7 @@ class Raw:
     Attributes:
       split: str [N]: 'train', 'val' or 'test'; or numbers of folds.
       groups: int or str [N]; images of one group (patient, lesion) stay on one side.
+      excluded: files that are not among the images, since they cannot be read.
     """
 
     images: Images
@@ -35,6 +38,7 @@ class Raw:
     class_names: tuple[str, ...] | None = None
     split: np.ndarray | None = None
     groups: np.ndarray | None = None
+    excluded: tuple[Excluded, ...] = ()
 
 
 def read(config: Any) -> Raw:
@@ -63,12 +67,7 @@ def read(config: Any) -> Raw:
     raw = readers[format_](config)
     if len(raw.images) == 0:
         raise UserError(f'{config.path} holds no images.')
-    ids, times = np.unique(raw.ids, return_counts=True)
-    if len(ids) != len(raw.ids):
-        double = str(ids[times.argmax()])
-        raise UserError(
-            f'{config.path or config.name} has the id {double!r} more than once: every image needs its own.'
-        )
+    _check_ids(config.path or config.name, raw.ids, raw.split)
     return raw
 
 
@@ -141,34 +140,30 @@ def _read_folder(config: Any) -> Raw:
     root = pathlib.Path(config.path)
     if not root.is_dir():
         raise UserError(f'{root} is not a folder: use configs/....py:npz or :csv for files.')
-    directories = sorted(entry.name for entry in root.iterdir() if entry.is_dir())
-    has_splits = bool(directories) and set(directories) <= set(splits.NAMES)
-    paths = sorted(
-        path
-        for path in root.rglob('*')
-        if path.is_file() and path.suffix.lower() in image_files.SUFFIXES
-    )
-    ids = np.array([path.relative_to(root).as_posix() for path in paths])
-    if not paths:
+    found = folders.read(root)
+    unfit = [
+        *(Excluded(name, f'{root / name} is a link to a folder, which is not followed: put the '
+                   'folder there.') for name in found.linked),
+        *(Excluded(name, f'{root} has the name {name}, which no table can hold: rename it.')
+          for name in found.unwritable),
+    ]  # fmt: skip
+    if found.stray:
+        raise UserError(
+            f'{root / found.stray[0]} lies outside the class folders of {root}: move or remove it.'
+        )
+    if not found.files and not unfit:
         raise UserError(f'{root} holds no images ({", ".join(image_files.SUFFIXES)}).')
-    images = image_files.load(
-        paths,
-        image_size=config.image_size,
-        interpolation=config.interpolation,
-        channels=config.channels,
-    )
-    if not directories:
-        return Raw(images, ids)
-    depth = 1 if has_splits else 0
-    owners = [path.relative_to(root).parts for path in paths]
-    stray = [path for path, owner in zip(paths, owners, strict=True) if len(owner) < depth + 2]
-    if stray:
-        raise UserError(f'{stray[0]} lies outside the class folders of {root}: move or remove it.')
-    classes = [owner[depth] for owner in owners]
-    names = tuple(sorted(set(classes)))
-    labels = np.array([names.index(name) for name in classes])
-    split = np.array([owner[0] for owner in owners]) if has_splits else None
-    return Raw(images, ids, labels, names, split)
+    if found.other:
+        listed = ', '.join(f'{count} {suffix}' for suffix, count in found.other.most_common(5))
+        logging.warning('files of %s that are passed over: %s', root, listed)
+    images, rows, excluded = loading.load(root, found.files, config, unfit)
+    ids = np.array(found.files)[rows]
+    if not found.directories:
+        return Raw(images, ids, excluded=excluded)
+    classes = np.array([found.class_of(name) for name in ids.tolist()])
+    labels = np.searchsorted(np.array(found.classes), classes)
+    split = np.array([name.split('/')[0] for name in ids.tolist()]) if found.has_splits else None
+    return Raw(images, ids, labels, tuple(found.classes), split, excluded=excluded)
 
 
 def _read_csv(config: Any) -> Raw:
@@ -178,36 +173,58 @@ def _read_csv(config: Any) -> Raw:
         raise UserError(
             f'{root} is a folder without a prepared set: give a CSV file, or prepare it.'
         )
-    try:
-        with root.open(newline='', encoding='utf-8-sig') as file:
-            reader = csv.DictReader(file)
-            rows = list(reader)
-            columns = reader.fieldnames or []
-    except (OSError, ValueError, csv.Error) as error:
-        raise UserError(f'{root} is not a readable CSV in UTF-8 ({error}).') from None
-    if 'path' not in columns:
-        raise UserError(f'{root} has no column `path` (it has {", ".join(columns)}).')
+    columns, rows = tables.read(root)
     if not rows:
         raise UserError(f'{root} lists no images.')
     for number, row in enumerate(rows, 2):
         if None in row or None in row.values():
             raise UserError(f'row {number} of {root} has not {len(columns)} columns: mend it.')
-    ids = np.array([row['path'] for row in rows])
-    images = image_files.load(
-        [
-            image_files.inside(root.parent, row['path'], allow_outside=config.allow_outside)
-            for row in rows
-        ],
-        image_size=config.image_size,
-        interpolation=config.interpolation,
-        channels=config.channels,
+        if not row['path'].strip():
+            raise UserError(f'row {number} of {root} has no path: give one or remove the row.')
+    column = {
+        name: np.array([row[name] for row in rows]) for name in tables.COLUMNS if name in columns
+    }
+    names = _label_names(root, column.get('label'))
+    _check_ids(
+        str(root), np.array([os.path.normpath(row['path']) for row in rows]), column.get('split')
     )
-    column = {name: np.array([row[name] for row in rows]) for name in columns if name != 'path'}
-    labels = names = None
-    if 'label' in column:
-        names = tuple(sorted(set(column['label'].tolist())))
-        labels = np.searchsorted(np.array(names), column['label'])
-    return Raw(images, ids, labels, names, column.get('split'), groups=column.get('group'))
+    images, kept, excluded = loading.load(root.parent, [row['path'] for row in rows], config)
+    column = {name: values[kept] for name, values in column.items()}
+    labels = None if names is None else np.searchsorted(np.array(names), column['label'])
+    return Raw(
+        images, column['path'], labels, names, column.get('split'), column.get('group'), excluded
+    )
+
+
+def _label_names(root: pathlib.Path, labels: np.ndarray | None) -> tuple[str, ...] | None:
+    """Returns the classes that a CSV names, sorted; None if it has no labels, or a column of empty ones."""
+    if labels is None or not np.any(labels != ''):
+        return None
+    names = tuple(sorted(set(labels.tolist())))
+    if '' in names:
+        row = int(np.argmax(labels == '')) + 2
+        raise UserError(f'row {row} of {root} has no label: give one or remove the row.')
+    plain: dict[str, str] = {}
+    for name in names:
+        other = plain.setdefault(' '.join(name.split()), name)
+        if other != name:
+            raise UserError(
+                f'{root} has the labels {other!r} and {name!r}, which differ in blanks: make them one.'
+            )
+    return names
+
+
+def _check_ids(where: str, ids: np.ndarray, split: np.ndarray | None) -> None:
+    """Refuses ids that are there twice."""
+    values, times = np.unique(ids, return_counts=True)
+    if len(values) == len(ids):
+        return
+    double = values[times.argmax()]
+    sides = [] if split is None else sorted(set(split[ids == double].astype(str).tolist()))
+    sides_text = f' (in the splits {" and ".join(sides)})' if len(sides) > 1 else ''
+    raise UserError(
+        f'{where} has the id {str(double)!r} more than once{sides_text}: every image needs its own.'
+    )
 
 
 def _read_prepared(config: Any) -> Raw:

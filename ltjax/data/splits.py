@@ -48,6 +48,8 @@ def split(
 ) -> dict[str, np.ndarray]:
     """Splits images into train, val and test.
 
+    With groups, a class that would have no training image is given one group to train on, if there is one to spare.
+
     Args:
       labels: int [N].
       groups: int or str [N]; images of one group stay on one side. None: every image is its own group.
@@ -75,7 +77,12 @@ def split(
             held = _grouped(labels[left], groups[left], fraction, seed)
         parts[name] = left[held]
         left = np.delete(left, held)
-    return {'train': left, 'val': parts['val'], 'test': parts['test']}
+    if groups is None:
+        return {'train': left, **parts}
+    part = np.zeros(len(labels), np.int32)
+    part[parts['val']], part[parts['test']] = 1, 2
+    part = _to_train_on(labels, np.unique(groups, return_inverse=True)[1], part)
+    return {name: np.flatnonzero(part == at) for at, name in enumerate(NAMES)}
 
 
 def k_fold(labels: np.ndarray, groups: np.ndarray | None, *, folds: int, seed: int) -> np.ndarray:
@@ -121,7 +128,8 @@ def protocol(
     Without groups the test part has ceil(fraction N) images, and the classes share them in
     proportion, by largest remainder (ties: the smaller class index); then validation likewise out of
     the rest. A class of three or more images has one in each part at least, and any class one to train
-    on. With groups the fractions are met as nearly as whole groups allow, in every class.
+    on. With groups the fractions are met as nearly as whole groups allow, in every class; a class
+    that would have nothing to train on is given a group.
 
     Args:
       labels: int [N].
@@ -142,7 +150,8 @@ def protocol(
         )
     if groups is not None:
         shares = np.array(fractions)
-        return np.array(NAMES)[shares > 0][_deal(labels, groups, shares[shares > 0], seed)]
+        part = _deal(labels, groups, shares[shares > 0], seed)
+        return np.array(NAMES)[shares > 0][_to_train_on(labels, _numbered(groups), part)]
     named = np.full(len(labels), 'train', '<U5')
     classes, counts = np.unique(labels, return_counts=True)
     tested = _apportion(counts, test, len(labels), spare=1 + (val > 0))
@@ -170,14 +179,41 @@ def _apportion(counts: np.ndarray, fraction: float, whole: int, spare: int) -> n
     return np.minimum(np.maximum(taken, counts > spare), np.maximum(counts - spare, 0))
 
 
-def _deal(labels: np.ndarray, groups: np.ndarray, shares: np.ndarray, seed: int) -> np.ndarray:
-    """Deals whole groups into parts so that each holds its share of every class; int32 [N]."""
-    classes, label = np.unique(labels, return_inverse=True)
+def _numbered(groups: np.ndarray) -> np.ndarray:
+    """Returns the number of every image's group; images whose group is '' are each their own."""
     names, group = np.unique(groups.astype(str), return_inverse=True)
     if names[0] == '':
         unknown = group == 0
         group[unknown] = len(names) + np.arange(unknown.sum())
         _, group = np.unique(group, return_inverse=True)
+    return group
+
+
+def _to_train_on(labels: np.ndarray, group: np.ndarray, part: np.ndarray) -> np.ndarray:
+    """Moves a group into part 0 for each class that has no image there; int32 [N].
+
+    Of the groups with the class, one after which the class is still on the other side is preferred, then the
+    smallest, then the first. No side is emptied: a class without such a group stays as it is.
+    """
+    part = part.copy()
+    for label in np.unique(labels):
+        if np.any(part[labels == label] == 0):
+            continue
+        candidates = []
+        for g in np.unique(group[labels == label]).tolist():
+            moved = group == g
+            stays = (part == part[moved][0]) & ~moved
+            if stays.any():
+                candidates.append((not np.any(labels[stays] == label), int(moved.sum()), g))
+        if candidates:
+            part[group == min(candidates)[2]] = 0
+    return part
+
+
+def _deal(labels: np.ndarray, groups: np.ndarray, shares: np.ndarray, seed: int) -> np.ndarray:
+    """Deals whole groups into parts so that each holds its share of every class; int32 [N]."""
+    classes, label = np.unique(labels, return_inverse=True)
+    group = _numbered(groups)
     counts = np.zeros((group.max() + 1, len(classes)), np.int64)
     np.add.at(counts, (group, label), 1)
     if len(counts) < len(shares):

@@ -281,7 +281,7 @@ def test_wrong_csvs_are_refused(tmp_path):
     long = table(tmp_path, [(*good[0], 'more'), *good[1:]])
     assert 'row 2 of' in refused(long, 'csv')
     (tmp_path / 'latin.csv').write_bytes('path,label\nä.png,a\n'.encode('latin-1'))
-    assert 'latin.csv is not a readable CSV in UTF-8' in refused(tmp_path / 'latin.csv', 'csv')
+    assert 'latin.csv is not in UTF-8 (line 2, byte 0xe4' in refused(tmp_path / 'latin.csv', 'csv')
     (tmp_path / 'empty.csv').write_bytes(b'')
     assert 'has no column `path`' in refused(tmp_path / 'empty.csv', 'csv')
     assert 'is a folder without a prepared set: give a CSV' in refused(tmp_path, 'csv')

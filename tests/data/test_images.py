@@ -1,6 +1,7 @@
 """Image files: what is read, and which file is at fault."""
 
 import io
+import os
 import warnings
 import zlib
 
@@ -135,11 +136,22 @@ def test_too_many_pixels_are_refused_before_they_are_decoded(tmp_path, monkeypat
                     images.decode(tmp_path / 'bomb.png')
     monkeypatch.undo()
     path = write(tmp_path / 'a.png', COLOUR)
-    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 239)
-    with pytest.raises(UserError, match=r'a\.png has more than 239 pixels: scale it down'):
+    with (
+        images.pixel_limit(239),
+        pytest.raises(UserError, match=r'a\.png has more than 239 pixels: scale it down'),
+    ):
         images.decode(path)
-    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 240)
-    assert images.decode(path).shape == (12, 20, 3)
+    with images.pixel_limit(240):
+        assert images.decode(path).shape == (12, 20, 3)
+    assert Image.MAX_IMAGE_PIXELS == 89_478_485
+    with pytest.raises(UserError, match='max_pixels is 0: use 1 or more'), images.pixel_limit(0):
+        pass
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / 'pipe.png')
+    with pytest.raises(UserError, match=r'pipe\.png is a pipe and no file'):
+        images.decode(tmp_path / 'pipe.png')
 
 
 def test_sixteen_bits_are_refused_and_not_clipped(tmp_path):
@@ -227,6 +239,10 @@ def test_paths_stay_inside_their_folder(tmp_path):
         images.decode(images.inside(root, 'loop.png'))
     with pytest.raises(UserError, match='is no path'):
         images.inside(root, 'a\0.png')
+    with pytest.raises(UserError, match='write paths with / and not'):
+        images.inside(root, 'x\\a.png')
+    write(root / 'x\\a.png', COLOUR)
+    assert images.inside(root, 'x\\a.png').exists()
 
 
 def test_resizing_averages_down_and_interpolates_up():
@@ -238,28 +254,6 @@ def test_resizing_averages_down_and_interpolates_up():
     assert bigger.shape == (16, 16, 1)
     linear = cv2.resize(board, (16, 16), interpolation=cv2.INTER_LINEAR)
     assert bigger[..., 0].tolist() == linear.tolist()
-
-
-def test_many_files_become_one_array(tmp_path):
-    paths = [write(tmp_path / f'{i}.png', np.full((10 + i, 12, 3), i, np.uint8)) for i in range(3)]
-    loaded = images.load(paths, image_size=6)
-    assert loaded.shape == (3, 6, 6, 3)
-    assert loaded[:, 0, 0, 0].tolist() == [0, 1, 2]
-
-
-def test_mixed_sizes_and_channels_are_refused_with_the_remedy(tmp_path):
-    a = write(tmp_path / 'a.png', COLOUR)
-    b = write(tmp_path / 'b.png', COLOUR[:10])
-    g = write(tmp_path / 'g.png', GREY)
-    with pytest.raises(
-        UserError, match=r'b\.png is 20x10 and .*a\.png is 20x12: .*image_size'
-    ) as e:
-        images.load([a, b])
-    with pytest.raises(UserError, match=r'g\.png has 1 channels and .*a\.png has 3: .*channels=3'):
-        images.load([a, g])
-    assert '\n' not in str(e.value)
-    assert images.load([a, g], channels=3).shape == (2, 12, 20, 3)
-    assert images.load([a, g], channels=1).shape == (2, 12, 20, 1)
 
 
 def test_interpolation_is_that_of_pillow_where_it_is_named():

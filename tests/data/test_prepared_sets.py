@@ -65,6 +65,26 @@ def test_the_only_protocol_is_taken_and_images_it_does_not_use_are_left_out(tmp_
     np.testing.assert_array_equal(data.labels, LABELS[numbers])
 
 
+@pytest.mark.parametrize('in_memory', [True, False])
+@pytest.mark.parametrize('damage', ['absent', 'empty', 'cut', 'flipped'])
+def test_a_damaged_shard_is_said_in_a_line(tmp_path, monkeypatch, damage, in_memory):
+    config = written(tmp_path, {'official': official()})
+    monkeypatch.setattr(readers, 'IN_MEMORY_BYTES', in_memory << 32)
+    shard = tmp_path / 'images-00001.array_record'
+    whole = shard.read_bytes()
+    wrong = {
+        'empty': b'',
+        'cut': whole[: len(whole) // 2],
+        'flipped': bytes(255 - byte if byte else 0 for byte in whole),
+    }
+    shard.unlink()
+    if damage != 'absent':
+        shard.write_bytes(wrong[damage])
+    with pytest.raises(UserError, match=r'is damaged \(.*python -m ltjax.data.audit') as error:
+        datasets.load(config).images[:]
+    assert '\n' not in str(error.value)
+
+
 def test_one_of_several_protocols_must_be_chosen(tmp_path):
     config = written(tmp_path, {'official': official(), 'four': folds()})
     with pytest.raises(UserError, match='has the splits official, four: choose one with'):

@@ -72,6 +72,38 @@ def test_impossible_fractions_are_refused(val, test):
         split(val=val, test=test)
 
 
+def sides(labels, groups, seed):
+    """The side of every image by both ways to split whole groups."""
+    fractions = (0.7, 0.1, 0.2)
+    yield splits.protocol(labels, groups, fractions=fractions, seed=seed)
+    named = np.empty(len(labels), '<U5')
+    for name, part in split(labels, groups, seed=seed).items():
+        named[part] = name
+    yield named
+
+
+def test_a_class_of_few_groups_has_one_to_train_on():
+    labels = np.concatenate([np.zeros(60, int), np.ones(60, int), np.full(2, 2), np.full(3, 3)])
+    groups = np.concatenate([np.arange(40).repeat(3), [40, 41], [42, 42, 42]])
+    for seed in range(12):
+        for named in sides(labels, groups, seed):
+            assert set(labels[named == 'train'].tolist()) == {0, 1, 2, 3}
+            assert set(named.tolist()) == set(splits.NAMES)
+            assert all(len(set(named[groups == g].tolist())) == 1 for g in range(43))
+
+
+def test_the_group_to_train_on_is_one_to_spare():
+    labels = np.array([0, 0, 0, 0, 0, 1, 1, 1, 1, 2])
+    group = np.array([0, 0, 1, 1, 2, 3, 4, 4, 5, 6])
+    part = np.array([0, 0, 1, 1, 1, 1, 2, 2, 2, 1])
+    # Of class 1, part 2 has two groups: the smaller one goes; of class 2 there is one group.
+    assert splits._to_train_on(labels, group, part).tolist() == [0, 0, 1, 1, 1, 1, 2, 2, 0, 0]
+    alone = np.where(part == 2, 0, part)
+    assert splits._to_train_on(labels[5:6], group[5:6], part[5:6]).tolist() == [1]
+    fine = np.where(labels == 2, 0, alone)
+    assert splits._to_train_on(labels, group, fine).tolist() == fine.tolist()
+
+
 def test_too_few_groups_are_refused():
     with pytest.raises(UserError, match='3 groups cannot be split into 5 parts'):
         split(groups=np.arange(len(LABELS)) % 3)

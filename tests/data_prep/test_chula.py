@@ -80,6 +80,40 @@ def test_chula_lacks_no_smear_that_is_labelled(tmp_path, capsys):
     assert sum(chula_rbc12.COUNTS.values()) == 20870
 
 
+def test_what_lies_beside_the_smears_is_not_read(tmp_path):
+    root = chula(tmp_path / 'in')
+    fabricated.picture(root / 'RBC Diseases' / 'thalassemia' / '1.jpg', size=(160, 120))
+    (root / 'Label' / 'classes.txt').write_text('0 normal cell\n', 'utf-8')
+    (root / 'Label' / '7.txt').write_bytes(b'')  # a field without a cell
+    found = fabricated.run(chula_rbc12, root, tmp_path / 'out')
+    assert {id_[0] for id_ in found.ids.tolist()} == set('12356')
+    assert fabricated.labels_of(found)['1-000'] == 'normal cell'
+
+
+def test_copies_of_a_smear_may_disagree_but_stay_on_one_side(tmp_path):
+    root = chula(tmp_path / 'in')
+    (root / 'Label' / '6.txt').write_text('10 12 7\n150 110 5\n', 'utf-8')
+    found = fabricated.run(chula_rbc12, root, tmp_path / 'out')
+    labels = fabricated.labels_of(found)
+    assert (labels['2-000'], labels['6-000']) == ('normal cell', 'teardrop')
+    side = fabricated.sides(found, 'clean_6_2_2')
+    assert side['2-000'] == side['6-000'] == side['6-001']
+
+
+def test_a_damaged_smear_stops_or_its_cells_are_excluded(tmp_path, capsys):
+    root = chula(tmp_path / 'in')
+    smear = root / 'Dataset' / '3.jpg'
+    smear.write_bytes(smear.read_bytes()[:900])
+    with pytest.raises(SystemExit):
+        fabricated.run(chula_rbc12, root, tmp_path / 'out')
+    assert '3.jpg is damaged' in capsys.readouterr().err
+    found = fabricated.run(chula_rbc12, root, tmp_path / 'out', '--on-damaged=exclude')
+    assert sorted({id_[0] for id_ in found.ids.tolist()}) == list('12567')
+    excluded = found.manifest['excluded']
+    assert sorted(excluded) == ['3-000', '3-001', '3-003', '3-005']
+    assert all('3.jpg is damaged' in reason for reason in excluded.values())
+
+
 def test_a_field_a_few_pixels_further_is_the_same(tmp_path):
     def thumbnails(bits):
         signs = np.where(np.arange(256) < bits, -1, 1).reshape(16, 16)

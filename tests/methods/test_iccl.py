@@ -1,22 +1,17 @@
-"""ICCL: the loss by hand, the warm-up, the centroids, who moves what; every switch changes what it says."""
+"""ICCL: the warm-up, the centroids, who moves what; every switch changes what it says."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
 
 import tiny
-from ltjax import losses, models, sharding, train
-from ltjax.engine import loop
-from ltjax.engine.state import flatten, parameter_filter
-from ltjax.engine.step import make_step
+from ltjax import sharding, train
+from ltjax.engine.state import flatten
 from ltjax.errors import UserError
-from ltjax.losses import centroids, class_probabilities, distillation, mixing
+from ltjax.losses import class_probabilities
 from ltjax.methods import iccl
-from ltjax.methods.task import Task
 
-LAST = {'select': 'last'}
 STEPS = 3  # a round: 56 images in batches of 16
 
 
@@ -27,169 +22,19 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def watched(data, tmp_path_factory):
-    """The unchanged run: its folder, result, and the state before and after each step [(update, before, after)]."""
-    steps = []
-
-    def watching(*arguments, **options):
-        update, step_fn = arguments[0], make_step(*arguments, **options)
-
-        def wrapped(state, *inputs):
-            before = jax.device_get(state)
-            state, metrics = step_fn(state, *inputs)
-            steps.append((update.name, before, jax.device_get(state)))
-            return state, metrics
-
-        return wrapped
-
-    folder = tmp_path_factory.mktemp('watched')
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, 'make_step', watching)
-        result = tiny.run(tiny.config('iccl', data, LAST), folder)
-    return steps, result
+    """The unchanged run: the state before and after each step [(update, before, after)], and its result."""
+    return tiny.watch(tiny.config('iccl', data, tiny.LAST), tmp_path_factory.mktemp('watched'))
 
 
 @pytest.fixture(scope='module')
 def first_stage(data, tmp_path_factory):
     """Workdir of a run whose first stage the others take over, and its results."""
     folder = tmp_path_factory.mktemp('first')
-    return folder, train.run(tiny.config('iccl', data, LAST), folder)
+    return folder, train.run(tiny.config('iccl', data, tiny.LAST), folder)
 
 
 def config(changes=None, data='any', **others):
-    named = {f'method.{name}': value for name, value in (changes or {}).items()}
-    return tiny.config('iccl', data, LAST | named | others)
-
-
-def task(counts=tiny.COUNTS):
-    return Task(np.array(counts), (0.5,), (0.25,))
-
-
-def parameters(state, trains='all'):
-    return flatten(nnx.split_state(state.model, parameter_filter(trains), ...)[0])
-
-
-def moved(before, after):
-    before, after = flatten(before.model), flatten(after.model)
-    return {name for name in before if before[name].tobytes() != after[name].tobytes()}
-
-
-def finite(state, rows):
-    values = [v for row in rows for v in row.values() if isinstance(v, float)]
-    return all(np.isfinite(x).all() for x in jax.tree.leaves(state)) and np.isfinite(values).all()
-
-
-# The losses by hand.
-
-
-@pytest.fixture
-def network():
-    """A network with its head, centroids and a batch of both streams."""
-    made = config({'train.embedding_dim': 6})
-    recipe = iccl.recipe(made.method, task())
-    rngs = nnx.Rngs(0)
-    model = models.create('small_cnn', num_classes=3, channels=1, width=4, rngs=rngs)
-    recipe.add_heads(model, rngs)
-    keys = jax.random.split(jax.random.key(1), 3)
-
-    def stream(key, labels):
-        return {'view': jax.random.normal(key, (8, 12, 12, 1)), 'label': jnp.array(labels)}
-
-    batch = stream(keys[0], [0, 0, 0, 0, 1, 1, 0, 0])
-    batch |= {'class_aware': stream(keys[1], [2, 1, 0, 2, 2, 1, 0, 1])}
-    centres = 0.5 * losses.normalise_rows(jax.random.normal(keys[2], (3, 6)))
-    return model, batch, {'centroids': centres}
-
-
-def stage_loss(stage, changes):
-    made = config({'train.embedding_dim': 6} | changes)
-    loss_fn = iccl.recipe(made.method, task()).stages[stage].updates[0].loss_fn
-
-    def value_and_gradient(model, extra, batch, step):
-        def value(model):
-            loss = loss_fn(model, extra, batch, jax.random.key(7), step)
-            return loss.value, loss.extra
-
-        return nnx.value_and_grad(value, has_aux=True)(model)
-
-    return made.method, nnx.jit(value_and_gradient)
-
-
-def by_hand(model, extra, batch, settings, active):
-    """Equations 5 to 8 put together from the golden-tested functions, and the embeddings."""
-    aware, centre = (
-        batch['class_aware'],
-        {'centroids': extra['centroids'], 'temperature': settings.temperature},
-    )
-    outputs = model(batch['view'])
-    embeddings = model.projection(outputs.features)
-    total = losses.mean(losses.softmax_cross_entropy(outputs.logits, batch['label']))
-    if not active:
-        contrast = centroids.centroid_contrastive(embeddings, batch['label'], **centre)
-        return total + losses.mean(contrast), embeddings
-    lam = mixing.mixing_weight(jax.random.key(7), settings.lam_alpha, settings.lam_beta, shape=(8,))
-    mixed = model(mixing.interpolate(batch['view'], aware['view'], lam))
-    pair = {'other_labels': aware['label'], 'lam': lam}
-    cross_entropy = mixing.interpolated_cross_entropy(mixed.logits, batch['label'], **pair)
-    contrast = centroids.interpolative_centroid_contrastive(
-        model.projection(mixed.features), batch['label'], **pair, **centre
-    )
-    total = settings.uniform_weight * total
-    return (
-        total + settings.interpolative_weight * losses.mean(cross_entropy + contrast),
-        embeddings,
-    )
-
-
-@pytest.mark.parametrize('step', [STEPS - 1, STEPS], ids=['warm-up', 'active'])
-def test_the_loss_is_the_golden_functions_put_together(network, step):
-    model, batch, extra = network
-    weights = {'train.uniform_weight': 0.7, 'train.interpolative_weight': 1.3}
-    method, loss = stage_loss(0, weights | {'train.lam_alpha': 0.6})
-
-    @nnx.jit
-    def hand(model):
-        return nnx.value_and_grad(
-            lambda m: by_hand(m, extra, batch, method.train, step >= STEPS), has_aux=True
-        )(model)
-
-    ours, theirs = nnx.clone(model), nnx.clone(model)
-    (value, found), gradients = loss(ours, extra, batch, step)
-    (expected, embeddings), expected_gradients = hand(theirs)
-    assert float(value) == pytest.approx(float(expected), rel=1e-5)
-    for a, b in zip(
-        jax.tree.leaves((gradients, nnx.state(ours, nnx.BatchStat))),
-        jax.tree.leaves((expected_gradients, nnx.state(theirs, nnx.BatchStat))),
-        strict=True,
-    ):
-        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
-    moved_centroids = found['centroids']
-    # By the uniform branch's embeddings, after the loss; the absent class stays.
-    expected = centroids.update_centroids(extra['centroids'], embeddings, batch['label'])
-    np.testing.assert_allclose(moved_centroids, expected, atol=1e-6)
-    assert np.array_equal(moved_centroids[2], extra['centroids'][2])
-    np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1, rtol=1e-5)
-
-
-@pytest.mark.parametrize('trains', iccl.REBALANCED)
-def test_the_second_loss_distils_the_first_stage(network, trains):
-    model, batch, _ = network
-    method, loss = stage_loss(1, {'retrain.trains': trains, 'retrain.temperature': 3.0})
-    teacher = nnx.clone(model)
-    for leaf in (teacher.classifier.kernel, teacher.convs[0].kernel)[: 1 + (trains == 'all')]:
-        leaf[...] = -2 * leaf[...]
-    model.eval()
-    teacher.eval()
-    taught = nnx.split_state(nnx.state(teacher), parameter_filter(trains), ...)[0]
-    (value, found), _ = loss(model, {'centroids': jnp.ones(1), 'teacher': taught}, batch, 0)
-    expected = distillation.distilled_cross_entropy(
-        model(batch['view']).logits,
-        batch['label'],
-        teacher_logits=teacher(batch['view']).logits,
-        weight=method.retrain.distillation_weight,
-        temperature=3.0,
-    )
-    assert float(value) == pytest.approx(float(losses.mean(expected)), rel=1e-5)
-    assert found is None
+    return tiny.tuned('iccl', data, changes, **others)
 
 
 # Who moves what.
@@ -215,12 +60,12 @@ def test_the_second_stage_moves_the_classifier_and_nothing_else(watched):
     end = [after for name, _, after in steps if name == 'train'][-1]
     for name, before, after in steps:
         if name == 'retrain':
-            assert moved(before, after) == set(parameters(before, 'classifier'))
+            assert tiny.moved(before, after) == set(tiny.parameters(before, 'classifier'))
             assert tiny.same(before.extra, after.extra)
     start = steps[2 * STEPS][1]
     assert tiny.same(end.model, start.model)  # fine-tuned, not reset
     assert tiny.same(end.extra['centroids'], watched[1][0].extra['centroids'])
-    assert tiny.same(flatten(start.extra['teacher']), parameters(start, 'classifier'))
+    assert tiny.same(flatten(start.extra['teacher']), tiny.parameters(start, 'classifier'))
 
 
 def test_no_mixture_reaches_the_network_during_the_warm_up(watched, data, tmp_path):
@@ -246,7 +91,7 @@ def test_no_mixture_reaches_the_network_during_the_warm_up(watched, data, tmp_pa
 @pytest.mark.parametrize('gamma', [-1.0, 0.0, 0.5, 1.0])
 def test_gamma_is_that_of_the_samplers(gamma):
     made = config({'train.gamma': gamma, 'retrain.gamma': gamma})
-    first, second = [s.updates[0] for s in iccl.recipe(made.method, task()).stages]
+    first, second = [s.updates[0] for s in iccl.recipe(made.method, tiny.task()).stages]
     expected = class_probabilities.class_aware(tiny.COUNTS, gamma=gamma)
     assert np.array_equal(first.streams['class_aware'].sampler, expected)
     assert np.array_equal(second.sampler, expected)
@@ -255,50 +100,7 @@ def test_gamma_is_that_of_the_samplers(gamma):
         np.testing.assert_allclose(expected, np.array(tiny.COUNTS) / sum(tiny.COUNTS))
 
 
-# Switches of stage 1: they change the loss, the centroids after it, or the end of the stage.
-
-
-def one_loss(network, changes=None):
-    """The loss of a step after the warm-up; not compiled, which would take longer than it."""
-    model, batch, extra = network
-    made = config({'train.embedding_dim': 6} | (changes or {}))
-    update = iccl.recipe(made.method, task()).stages[0].updates[0]
-    return update.loss_fn(nnx.clone(model), extra, batch, jax.random.key(7), STEPS)
-
-
-@pytest.mark.parametrize(
-    'changes',
-    [
-        {'train.uniform_weight': 0.0},
-        {'train.interpolative_weight': 3.0},
-        {'train.lam_alpha': 0.2},
-        {'train.lam_beta': 5.0},
-        {'train.temperature': 0.05},
-        {'train.warmup_epochs': 0, 'train.interpolated_cross_entropy': False},
-    ],
-    ids=str,
-)
-def test_switches_of_the_loss(network, changes):
-    base, other = one_loss(network), one_loss(network, changes)
-    assert np.isfinite(other.value)
-    assert float(other.value) != pytest.approx(float(base.value), rel=1e-3)
-    assert tiny.same(other.extra, base.extra)
-
-
-@pytest.mark.parametrize('rule', iccl.CENTROID_RULES)
-@pytest.mark.parametrize('normalise', [False, True])
-def test_switches_of_the_centroids(network, rule, normalise):
-    model, batch, extra = network
-    changes = {'centroid_rule': rule, 'centroid_momentum': 0.8, 'normalise_centroids': normalise}
-    found = one_loss(network, {f'train.{name}': value for name, value in changes.items()})
-    embeddings = model.projection(nnx.clone(model).encode(batch['view']))
-    expected = centroids.update_centroids(
-        extra['centroids'], embeddings, batch['label'], momentum=0.8, rule=rule
-    )
-    if normalise:
-        expected = losses.normalise_rows(expected)
-    np.testing.assert_allclose(found.extra['centroids'], expected, atol=1e-6)
-    assert float(found.value) == float(one_loss(network).value)
+# Switches of stage 1: they change the end of the stage.
 
 
 @pytest.mark.parametrize(
@@ -320,10 +122,10 @@ def test_switches_of_the_centroids(network, rule, normalise):
 )
 def test_switches_of_the_first_stage(watched, data, tmp_path, changes, logged):
     state, _, rows = tiny.run(config(changes | {'retrain.enabled': False}, data), tmp_path)
-    assert finite(state, rows)
+    assert tiny.finite(state, rows)
     assert {row['stage'] for row in rows} == {'representation'}
     base = [after for name, _, after in watched[0] if name == 'train'][-1]
-    assert not tiny.same(parameters(state), parameters(base))
+    assert not tiny.same(tiny.parameters(state), tiny.parameters(base))
     terms = {'cross_entropy', 'contrast', 'interpolated_cross_entropy', 'interpolated_contrast'}
     assert terms & set(rows[0]) == {'cross_entropy'} | logged
 
@@ -345,11 +147,11 @@ def test_switches_of_the_first_stage(watched, data, tmp_path, changes, logged):
 def test_switches_of_the_second_stage(watched, data, first_stage, tmp_path, changes, what):
     made = config(changes, data, start_from=str(first_stage[0]))
     state, _, rows = tiny.run(made, tmp_path)
-    assert finite(state, rows)
+    assert tiny.finite(state, rows)
     assert [row['stage'] for row in rows] == ['rebalance'] * 2
     base = watched[1][0]
-    assert not tiny.same(parameters(state, 'classifier'), parameters(base, 'classifier'))
-    encoder = tiny.same(parameters(state, 'encoder'), parameters(base, 'encoder'))
+    assert not tiny.same(tiny.parameters(state, 'classifier'), tiny.parameters(base, 'classifier'))
+    encoder = tiny.same(tiny.parameters(state, 'encoder'), tiny.parameters(base, 'encoder'))
     assert encoder is (what == 'classifier')
     statistics = [nnx.split_state(s.model, nnx.BatchStat, ...)[0] for s in (state, base)]
     assert tiny.same(*map(flatten, statistics))
@@ -403,7 +205,7 @@ def test_one_device_and_eight_train_the_same(watched, data, tmp_path):
 def test_a_class_of_one_image_runs_to_the_end(tmp_path):
     path = tiny.npz(tmp_path / 'data.npz', **tiny.arrays((32, 16, 1)))
     state, _, rows = tiny.run(config({}, path), tmp_path / 'run')
-    assert finite(state, rows)
+    assert tiny.finite(state, rows)
 
 
 # Mistakes.
@@ -428,5 +230,5 @@ def test_a_class_of_one_image_runs_to_the_end(tmp_path):
 )
 def test_mistakes_in_the_recipe(key, value, message):
     with pytest.raises(UserError, match=message) as error:
-        iccl.recipe(config({key: value}).method, task())
+        iccl.recipe(config({key: value}).method, tiny.task())
     assert '\n' not in str(error.value)

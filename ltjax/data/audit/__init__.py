@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ltjax.data import near_duplicates
+from ltjax.data import catalog, near_duplicates
+from ltjax.data import images as image_files
 from ltjax.data.audit import checks, split
 from ltjax.data.audit.report import Findings
 from ltjax.data.audit.sources import Finding, Source, Task, read
@@ -46,6 +47,7 @@ def examine(
     test: float = 0.2,
     seed: int = 0,
     allow_outside: bool = False,
+    max_pixels: int = catalog.MAX_PIXELS,
     suggest: bool = False,
     report: Callable[[str], None] = lambda line: None,
 ) -> Findings:
@@ -60,6 +62,7 @@ def examine(
       test: fraction held out for the test.
       seed: of the suggested split.
       allow_outside: whether images may lie outside the folder of the data set.
+      max_pixels: of an image to be decoded.
       suggest: a split also where the set brings one without leaks.
       report: gets a line of progress now and then.
 
@@ -67,7 +70,8 @@ def examine(
       UserError: nothing can be said about the set, since it is missing or its table cannot be read.
     """
     source = read(path, allow_outside=allow_outside)
-    measured = _measure(source, threads, report)
+    with image_files.pixel_limit(max_pixels):
+        measured = _measure(source, threads, report)
     readable = np.array([not image.error for image in measured], bool)
     exact, near = _duplicates(measured, max_distance)
     findings = [

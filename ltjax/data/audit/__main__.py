@@ -3,13 +3,10 @@
 import argparse
 import pathlib
 import sys
-import warnings
 from collections.abc import Sequence
 
-from PIL import Image
-
 from ltjax import workdir as folder
-from ltjax.data import audit, near_duplicates
+from ltjax.data import audit, catalog, near_duplicates
 from ltjax.data.audit import report, sources, split
 from ltjax.errors import UserError
 
@@ -33,11 +30,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument('--seed', type=int, default=0, help='of the split')
     parser.add_argument('--allow-outside', action='store_true', help='take images outside PATH')
     parser.add_argument(
-        '--max-pixels', type=int, default=Image.MAX_IMAGE_PIXELS, help='of an image to be decoded'
+        '--max-pixels', type=int, default=catalog.MAX_PIXELS, help='of an image to be decoded'
     )
     given = parser.parse_args(argv)
-    Image.MAX_IMAGE_PIXELS = given.max_pixels
-    warnings.simplefilter('error', Image.DecompressionBombWarning)
     try:
         if given.write_split:
             source = sources.read(given.path)
@@ -51,6 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             test=given.test,
             seed=given.seed,
             allow_outside=given.allow_outside,
+            max_pixels=given.max_pixels,
             suggest=given.write_split is not None,
             report=lambda line: print(line, file=sys.stderr),
         )

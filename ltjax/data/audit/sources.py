@@ -1,25 +1,18 @@
 """What the audit reads: a data set's table, of any of the layouts, without giving up at its first fault."""
 
-import codecs
-import csv
 import dataclasses
 import functools
-import io
 import pathlib
-import re
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ltjax.data import catalog, datasets, prepared, readers, splits
+from ltjax.data import catalog, datasets, folders, prepared, readers, splits, tables
 from ltjax.data import images as image_files
 from ltjax.errors import UserError
 
 _AT_ONCE = 256  # records of a prepared set that are read ahead
-
-_UNWRITABLE = re.compile('[\x00-\x1f\ud800-\udfff]')  # control characters; bytes that are not UTF-8
 
 Task = Callable[[], np.ndarray]
 
@@ -87,84 +80,53 @@ def read(path: pathlib.Path, *, allow_outside: bool = False) -> Source:
 
 
 def _read_folder(root: pathlib.Path, allow_outside: bool) -> Source:
-    try:
-        directories = sorted(entry.name for entry in root.iterdir() if entry.is_dir())
-    except OSError as error:
-        raise UserError(f'{root} cannot be read ({error.strerror}): allow it.') from None
-    has_splits = bool(directories) and set(directories) <= set(splits.NAMES)
-    depth = 1 if has_splits else 0
-    files, linked, stray, unwritable = [], [], [], []
-    other, names = Counter[str](), set[str]()
-    for path in sorted(root.rglob('*')):
-        owners = path.relative_to(root).parts
-        if _UNWRITABLE.search('/'.join(owners)):
-            unwritable.append(ascii('/'.join(owners)))
-        elif path.is_dir():
-            if path.is_symlink():
-                linked.append('/'.join(owners))
-            elif len(owners) == depth + 1:
-                names.add(owners[depth])
-        elif path.suffix.lower() not in image_files.SUFFIXES:
-            other[path.suffix.lower() or path.name] += 1
-        elif directories and len(owners) < depth + 2:
-            stray.append('/'.join(owners))
-        else:
-            files.append(path)
+    found = folders.read(root)
     findings = [
         Finding('layout', f'{text}: {len(cases)}', tuple(cases))
         for cases, text in (
-            (stray, 'images outside the class folders, which stop the training'),
-            (linked, 'links to folders, which are not followed'),
-            (unwritable, 'names that cannot be written into a table, which were left out'),
-            (_misnamed(directories, has_splits), 'folders named as splits, which count as classes'),
+            (found.stray, 'images outside the class folders, which stop the training'),
+            (found.linked, 'links to folders, which are not followed'),
+            (found.unwritable, 'names that cannot be written into a table, which were left out'),
+            (_misnamed(found), 'folders named as splits, which count as classes'),
         )
         if cases
     ]
-    parts = [path.relative_to(root).parts for path in files]
-    listed = ', '.join(f'{count} {suffix}' for suffix, count in other.most_common(5))
+    files = found.files
+    listed = ', '.join(f'{count} {suffix}' for suffix, count in found.other.most_common(5))
     return Source(
         'folder',
-        ids=_text('/'.join(owners) for owners in parts),
-        labels=_text(owners[depth] if directories else '' for owners in parts),
-        class_names=tuple(sorted(names)),
-        splits={'split': _text(owners[0] for owners in parts)} if has_splits else {},
-        groups=_text('' for _ in parts),
+        ids=_text(files),
+        labels=_text(map(found.class_of, files)),
+        class_names=tuple(found.classes),
+        splits={'split': _text(name.split('/')[0] for name in files)} if found.has_splits else {},
+        groups=_text('' for _ in files),
         tasks=functools.partial(_file_tasks, root, files, allow_outside),
         findings=findings,
-        notes=[f'files that are passed over: {listed}'] if other else [],
-        files=files,
+        notes=[f'files that are passed over: {listed}'] if found.other else [],
+        files=[root / name for name in files],
     )
 
 
-def _misnamed(directories: Sequence[str], has_splits: bool) -> list[str]:
+def _misnamed(found: folders.Listing) -> list[str]:
     """Returns folders that were surely meant as splits."""
     alike = {*splits.NAMES, 'training', 'validation', 'valid', 'dev', 'testing'}
-    return [] if has_splits else [name for name in directories if name.casefold() in alike]
+    return [name for name in found.directories if not found.has_splits and name.casefold() in alike]
 
 
-def _file_tasks(
-    root: pathlib.Path, files: Sequence[pathlib.Path], allow_outside: bool
-) -> Iterator[Task]:
-    for file in files:
-        yield functools.partial(_decode_inside, root, file, allow_outside)
+def _file_tasks(root: pathlib.Path, names: Sequence[str], allow_outside: bool) -> Iterator[Task]:
+    for name in names:
+        yield functools.partial(_decode, root, name, allow_outside)
 
 
-def _decode_inside(root: pathlib.Path, file: pathlib.Path, allow_outside: bool) -> np.ndarray:
-    image_files.inside(root, file.relative_to(root), allow_outside=allow_outside)
-    return image_files.decode(file)
+def _decode(root: pathlib.Path, name: str, allow_outside: bool) -> np.ndarray:
+    return image_files.decode(image_files.inside(root, name, allow_outside=allow_outside))
 
 
 def _read_csv(path: pathlib.Path, allow_outside: bool) -> Source:
-    columns, lines = _table(path)
-    if 'path' not in columns:
-        hint = ' separated by commas' if len(columns) == 1 else ''
-        raise UserError(
-            f'{path} has no column `path`{hint} (it has {", ".join(columns)}): name its columns '
-            'path, label and, if there are, split and group.'
-        )
+    columns, lines = tables.read(path)
     rows, wrong = [], []
     for number, row in enumerate(lines, 2):
-        if None in row or None in row.values() or not row['path']:
+        if None in row or None in row.values() or not row['path'].strip():
             wrong.append(f'row {number}')
         else:
             rows.append(row)
@@ -180,41 +142,13 @@ def _read_csv(path: pathlib.Path, allow_outside: bool) -> Source:
         class_names=tuple(sorted(set(labels.tolist()) - {''})),
         splits={'split': _text(row['split'] for row in rows)} if 'split' in columns else {},
         groups=_text(row.get('group', '') for row in rows),
-        tasks=functools.partial(_row_tasks, path.parent, rows, allow_outside),
+        tasks=functools.partial(
+            _file_tasks, path.parent, [row['path'] for row in rows], allow_outside
+        ),
         findings=findings,
         files=[path.parent / row['path'] for row in rows],
         rows=rows,
     )
-
-
-def _table(path: pathlib.Path) -> tuple[list[str], list[dict[str, Any]]]:
-    """Returns the columns and rows of a CSV."""
-    try:
-        data = path.read_bytes()
-        if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-            raise UserError(f'{path} is in UTF-16: save it as UTF-8.')
-        reader = csv.DictReader(io.StringIO(data.decode('utf-8-sig'), newline=''))
-        rows = list(reader)
-    except UnicodeDecodeError as error:
-        line = data[: error.start].count(b'\n') + 1
-        raise UserError(
-            f'{path} is not in UTF-8 (line {line}, byte {error.object[error.start]:#04x}; perhaps in '
-            'latin-1 or cp1252): save it as UTF-8.'
-        ) from None
-    except (OSError, csv.Error) as error:
-        raise UserError(f'{path} is not a readable CSV ({error}): write it again.') from None
-    return list(reader.fieldnames or []), rows
-
-
-def _row_tasks(
-    root: pathlib.Path, rows: Sequence[Mapping[str, str]], allow_outside: bool
-) -> Iterator[Task]:
-    for row in rows:
-        yield functools.partial(_decode_row, root, row['path'], allow_outside)
-
-
-def _decode_row(root: pathlib.Path, path: str, allow_outside: bool) -> np.ndarray:
-    return image_files.decode(image_files.inside(root, path, allow_outside=allow_outside))
 
 
 def _read_npz(path: pathlib.Path) -> Source:
