@@ -16,7 +16,7 @@ from flax import nnx
 
 from ltjax import methods, models, sharding
 from ltjax import workdir as folder
-from ltjax.data import catalog, datasets, splits
+from ltjax.data import catalog, datasets, loading, splits
 from ltjax.data.datasets import DataSet
 from ltjax.engine.checkpoint import Checkpoints
 from ltjax.engine.logbook import Logbook
@@ -61,6 +61,8 @@ def run(config: Any, workdir: pathlib.Path) -> dict[str, Any]:
         raise UserError(f'num_bootstrap is {config.num_bootstrap}: use 1 or more.')
     recipe = method.recipe(config.method, make_task(config, data))
     folder.claim(workdir, config)
+    if data.excluded:
+        loading.write(workdir / 'excluded.csv', data.excluded)
     with contextlib.closing(Checkpoints(workdir / 'checkpoints')) as checkpoints:
         if config.model.get('pretrained') and not config.start_from and not checkpoints.numbers():
             weights = load_weights(config, recipe, len(data.class_names), data.images.shape[3])
@@ -71,6 +73,11 @@ def run(config: Any, workdir: pathlib.Path) -> dict[str, Any]:
             training = build(config, data, recipe, checkpoints, logbook, weights)
             state, best = training.run()
         results = test(config, data, training, state, best, groups, workdir)
+    results['excluded'] = len(data.excluded)
+    if data.excluded:
+        results['test']['warnings'].append(
+            f'{len(data.excluded)} images could not be read and were left out: excluded.csv lists them.'
+        )
     loaded = pathlib.Path(config.start_from or workdir) / 'pretrained.json'
     if config.model.get('pretrained') and loaded.exists():
         results['pretrained'] = json.loads(loaded.read_text('utf-8'))
