@@ -3,6 +3,7 @@
 import importlib
 import json
 
+import jax
 import numpy as np
 import pytest
 
@@ -136,6 +137,11 @@ def test_a_mistake_leaves_the_workdir_free(tmp_path):
         ('method.train.optimizer.schedule', 'cosin', "unknown schedule 'cosin'.*cosine"),
         ('method.name', 'lmdd', "unknown method 'lmdd'.*lmd"),
         ('model.name', 'resnet', "unknown model 'resnet'"),
+        ('model.dtype', 'float16', "unknown model dtype 'float16'.*bfloat16"),
+        ('mesh.fsdp', 3, 'mesh.fsdp is 3, which does not divide 8 devices'),
+        ('mesh.data', 16, 'mesh.data 16 x mesh.fsdp 1 is not 8'),
+        ('accumulate', 0, 'accumulate is 0'),
+        ('accumulate', 4, '16, which 8 devices cannot share evenly in 4 parts: use 32'),
         ('start_from', '/no/such/run', '/no/such/run is no run'),
     ],
 )
@@ -146,6 +152,19 @@ def test_mistakes_end_before_the_first_step(tmp_path, key, value, message):
         train.run(made, tmp_path / 'run')
     assert '\n' not in str(error.value)
     assert not list((tmp_path / 'run').glob('checkpoints/*'))
+
+
+@pytest.mark.parametrize('name', ['lmd', 'aduni', 'iccl'])
+def test_bfloat16_is_for_computing_only(name, tmp_path):
+    made = tiny.config(name, tiny.npz(tmp_path / 'data.npz'))
+    made.model.dtype = 'bfloat16'
+    state, _, rows = tiny.run(made, tmp_path / 'run')
+    kinds = {leaf.dtype for leaf in jax.tree.leaves(state) if leaf.dtype.kind == 'f'}
+    assert kinds == {np.dtype('float32')}
+    plain = tiny.config(name, tmp_path / 'data.npz')
+    _, _, rows_plain = tiny.run(plain, tmp_path / 'plain')
+    assert rows[0]['loss'] != rows_plain[0]['loss']
+    assert rows[0]['loss'] == pytest.approx(rows_plain[0]['loss'], rel=0.1)
 
 
 def test_a_workdir_that_cannot_be_written_is_named(tmp_path):

@@ -59,7 +59,7 @@ def config(name: str, path: pathlib.Path, overrides: dict[str, Any] | None = Non
     """Returns configs/NAME.py for its default data set, shrunk, and reading the npz at `path`."""
     made = importlib.import_module(f'configs.{name}').get_config()
     made.data.format, made.data.path = 'npz', str(path)
-    made.model = {'name': 'small_cnn', 'width': 4}
+    made.model = {'name': 'small_cnn', 'width': 4, 'dtype': 'float32'}
     made.num_bootstrap = 10
     for stage in ('train', 'retrain', 'rrl'):
         if stage in made.method:
