@@ -8,8 +8,8 @@ from typing import Any
 
 from ltjax.errors import UserError
 
-# Where a scheduler names no port. Each cluster also takes the port after its own, for the lifeline.
-PORT = 8476
+# Of a TPU pod, as in jax itself. Each run takes the next port too, for the lifeline.
+PORT = 8482
 
 
 @dataclasses.dataclass(frozen=True)
