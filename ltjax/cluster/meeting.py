@@ -116,11 +116,11 @@ class _Meeting:
         for message in wire.receive():
             match message:
                 case {'hello': int(who), 'facts': dict(theirs), 'patience': float(left)}:
-                    self._deadline = min(self._deadline, time.monotonic() + left)
                     if not 0 < who < self._num_processes or who in self._there:
                         self._problem = f'two processes say that they are process {who}: give each its own number.'
                         wire.send({'refused': self._problem})
                         continue
+                    self._deadline = min(self._deadline, time.monotonic() + left)
                     self._there[who] = wire
                     self._problem = self._problem or difference(self._facts, theirs, who)
 

@@ -49,6 +49,10 @@ def test_alone_without_flags_or_scheduler():
     assert cluster.find({}) is None
 
 
+def test_one_process_by_flags_is_alone():
+    assert cluster.find({}, coordinator='host:1234', num_processes=1, process_id=0) is None
+
+
 def test_flags():
     found = cluster.find({}, **FLAGS)
     assert (found.host, found.lifeline_port, found.process_id) == ('host', 1235, 1)
