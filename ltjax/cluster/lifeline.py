@@ -151,8 +151,10 @@ class Lifeline:
                     self._tell(message, but=who)
                 self._end(status, f'process {who} failed: {why}')
             case {'gone': int(who)} if not (self._done or who in self._left):
+                if self._stopping:
+                    self._end(self._stopping)
                 why = 'it vanished (killed, out of memory, or its host is gone)'
-                self._handle({'failed': who, 'status': self._stopping or 1, 'why': why})
+                self._handle({'failed': who, 'status': 1, 'why': why})
             case {'leaving': int(who), 'status': int(status)}:
                 if status and first:
                     self._tell(message, but=who)

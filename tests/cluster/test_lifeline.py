@@ -179,7 +179,7 @@ def test_a_process_told_to_stop_stops_all_with_its_status(processes, stopped):
     for who, (status, stderr) in three.end().items():
         assert status == 75
         if who != stopped:
-            assert f'process {stopped} was told to stop (status 75)' in stderr
+            assert stderr == f'process {stopped} was told to stop (status 75)\n'
 
 
 def test_all_told_to_stop_end_by_themselves(processes):
