@@ -36,15 +36,14 @@ def join(
       UserError: on every process that can be told, within `timeout`: a process is missing, process 0 cannot be reached,
         two processes have one number, or a fact differs.
     """
-    deadline = time.monotonic() + timeout
     if process_id == 0:
-        wires, problem = _Meeting(num_processes, facts, deadline).hold(port, timeout)
+        wires, problem = _Meeting(num_processes, facts, timeout).hold(port)
         for wire in wires.values():
             wire.send({'refused': problem} if problem else {'welcome': True})
         if problem:
             raise UserError(problem)
         return Lifeline(wires, process_id, grace=grace)
-    reason = 'no answer'
+    deadline, reason = time.monotonic() + timeout, 'no answer'
     while (left := deadline - time.monotonic()) > 0:
         hello = {'hello': process_id, 'facts': dict(facts), 'patience': left - min(1.0, left / 4)}
         try:
@@ -84,14 +83,15 @@ def _ask(host: str, port: int, hello: Mapping[str, Any], deadline: float) -> tup
 class _Meeting:
     """Process 0's side of `join`. All are waited for, even if one differs, so that all are told."""
 
-    def __init__(self, num_processes: int, facts: Mapping[str, str], deadline: float) -> None:
+    def __init__(self, num_processes: int, facts: Mapping[str, str], timeout: float) -> None:
         self._num_processes = num_processes
         self._facts = facts
-        self._deadline = deadline
+        self._started = time.monotonic()
+        self._deadline = self._started + timeout
         self._problem = ''
         self._there: dict[int, Wire] = {}
 
-    def hold(self, port: int, timeout: float) -> tuple[dict[int, Wire], str]:
+    def hold(self, port: int) -> tuple[dict[int, Wire], str]:
         """Returns who came, by number, and what is wrong; '' if nothing is."""
         with _listener(port) as listener, selectors.DefaultSelector() as selector:
             selector.register(listener, selectors.EVENT_READ)
@@ -110,7 +110,7 @@ class _Meeting:
             for key in selector.get_map().values():
                 if key.data is not None and key.data not in self._there.values():
                     key.data.socket.close()
-        return self._there, self._problem or self._absence(port, timeout)
+        return self._there, self._problem or self._absence(port)
 
     def _greet(self, wire: Wire) -> None:
         for message in wire.receive():
@@ -131,15 +131,16 @@ class _Meeting:
     def _missing(self) -> list[int]:
         return [who for who in range(1, self._num_processes) if who not in self._there]
 
-    def _absence(self, port: int, timeout: float) -> str:
+    def _absence(self, port: int) -> str:
         missing = self._missing()
         if not missing:
             return ''
+        names = ', '.join(map(str, missing[:8]))
         more = f' and {len(missing) - 8} more' if len(missing) > 8 else ''
+        waited = self._deadline - self._started
         return (
-            f'process{"es" if len(missing) > 1 else ""} {", ".join(map(str, missing[:8]))}{more} of '
-            f'{self._num_processes} did not come within {timeout:g} s: see what they say, and that they reach '
-            f'port {port} of process 0.'
+            f'process{"es" if len(missing) > 1 else ""} {names}{more} of {self._num_processes} did not come within '
+            f'{waited:.0f} s: see what they say, and that they reach port {port} of process 0.'
         )
 
 
