@@ -5,6 +5,7 @@ Any value of the config is overridden by --config.NAME=VALUE; a config file take
 """
 
 import hashlib
+import os
 import pathlib
 import re
 import runpy
@@ -16,6 +17,7 @@ from typing import Any
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from ltjax import cluster
 from ltjax.errors import UserError, unknown
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -31,10 +33,18 @@ _CACHE = flags.DEFINE_string(
     '~/.cache/ltjax/xla',
     'Where compiled steps are kept between runs; empty: nowhere.',
 )
+_COORDINATOR = flags.DEFINE_string(
+    'coordinator',
+    None,
+    'HOST:PORT of process 0, of several on one run; PORT+1 is used too. Schedulers are asked first: docs/cluster.md.',
+)
+_NUM_PROCESSES = flags.DEFINE_integer('num_processes', None, 'How many processes there are.')
+_PROCESS_ID = flags.DEFINE_integer('process_id', None, 'Which this is, from 0.')
+_JOIN_TIMEOUT = flags.DEFINE_float('join_timeout', 45.0, 'Seconds until all processes are there.')
 
 
 def main(argv: list[str]) -> None:
-    """Runs what the flags say; prints the table of test metrics and the path of the report."""
+    """Runs what the flags say, as one of several processes if they or the environment say so."""
     if len(argv) > 1:
         raise UserError(
             f'unexpected argument {argv[1]!r}: values are given as --config.NAME=VALUE.'
@@ -43,15 +53,26 @@ def main(argv: list[str]) -> None:
         raise UserError('no config: give --config=configs/lmd.py, say.')
     config = _CONFIG.value
     workdir = pathlib.Path(_WORKDIR.value or default_workdir(config, sys.argv))
+    if not flags.FLAGS['verbosity'].present:
+        logging.set_verbosity(logging.WARNING)  # the libraries tell at length what they do
+    member = cluster.find(
+        os.environ,
+        coordinator=_COORDINATOR.value,
+        num_processes=_NUM_PROCESSES.value,
+        process_id=_PROCESS_ID.value,
+    )
+    with cluster.joined(member, config, workdir, timeout=_JOIN_TIMEOUT.value):
+        run(config, workdir)
 
+
+def run(config: Any, workdir: pathlib.Path) -> None:
+    """Trains, tests and reports; prints the table of test metrics and the path of the report."""
     # Imported here, so that --help and a mistyped flag answer at once.
     import jax
 
     from ltjax import folds, train
     from ltjax.evaluation import table
 
-    if not flags.FLAGS['verbosity'].present:
-        logging.set_verbosity(logging.WARNING)  # the libraries tell at length what they do
     if _CACHE.value:
         jax.config.update('jax_compilation_cache_dir', str(pathlib.Path(_CACHE.value).expanduser()))
         jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.2)
