@@ -117,3 +117,30 @@ def test_batches_come_in_order_however_many_are_read_ahead(monkeypatch, sampler,
             assert len(batch['image'].sharding.device_set) == 2
     only_labels = list(feed.batches(stream(sampler), 7, 9, with_images=False))
     assert [set(batch) for batch in only_labels] == [{'index', 'label'}] * 2
+
+
+class Recording:
+    """Images that note which rows were read."""
+
+    def __init__(self, images):
+        self.images, self.nbytes, self.rows = images, 1 << 60, []
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, index):
+        self.rows.append(index.tolist())
+        return self.images[index]
+
+
+def test_a_process_reads_what_lies_on_its_own_devices_and_nothing_else(monkeypatch):
+    images = Recording(np.random.default_rng(1).integers(0, 256, (60, 5, 4, 1), np.uint8))
+    own = np.array([2, 3, 6, 7])  # say, of two processes with four devices that take turns
+    monkeypatch.setattr(sharding, 'process_rows', lambda *_: own)
+    feed = pipeline.Feed(images, LABELS, sharding.make_mesh(jax.devices()[:1]))
+    batches = list(feed.batches(stream(), 0, 5))
+    expected = [stream()[step][own].tolist() for step in range(5)]
+    assert images.rows == expected
+    assert [batch['index'].tolist() for batch in batches] == expected
+    for batch in batches:
+        assert batch['label'].tolist() == LABELS[np.asarray(batch['index'])].tolist()

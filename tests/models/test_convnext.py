@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from ltjax.models import set_key
+from ltjax.models import create, set_chunks, set_key
 from ltjax.models.convnext import Block, ConvNeXt
 
 
@@ -24,7 +24,7 @@ def small(*, remat=False, **options):
     return model
 
 
-def step(model, key):
+def step(model, key, *, chunks=1):
     """Returns features and gradients of a step that draws from `key`."""
     graphdef, parameters = nnx.split(model)
 
@@ -33,6 +33,7 @@ def step(model, key):
         def loss_fn(parameters):
             model = nnx.merge(graphdef, parameters, copy=True)
             set_key(model, key)
+            set_chunks(model, chunks)
             outputs = model(images())
             return jnp.sum(jnp.square(outputs.logits)), outputs.features
 
@@ -98,6 +99,46 @@ def test_rematerialised_numbers_are_the_same():
     again = step(small(drop_path_rate=0.5, remat=True), jax.random.key(0))
     for got, want in zip(jax.tree.leaves(again), jax.tree.leaves(plain), strict=True):
         np.testing.assert_allclose(got, want, rtol=1e-3, atol=1e-4)
+
+
+def test_a_batch_in_parts_gives_the_same_numbers():
+    whole = step(small(), jax.random.key(0))
+    parts = step(small(), jax.random.key(0), chunks=2)
+    for got, want in zip(jax.tree.leaves(parts), jax.tree.leaves(whole), strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-3, atol=1e-4)
+
+
+def test_each_part_draws_its_own_branches():
+    model = small(drop_path_rate=0.9)
+    set_key(model, jax.random.key(1))
+    set_chunks(model, 2)
+    same = jnp.repeat(images(1), 64, axis=0)
+    features = np.asarray(nnx.jit(lambda model, x: model.encode(x))(model, same))
+    kept = np.abs(features - features[:1]).max(axis=1) > 1e-6
+    assert (kept[::2] != kept[1::2]).any()
+
+
+def test_parts_hold_less_memory_where_no_layer_needs_the_whole_batch():
+    def memory(chunks):
+        graphdef, parameters = nnx.split(small())
+
+        def loss_fn(parameters, x):
+            model = nnx.merge(graphdef, parameters, copy=True)
+            set_chunks(model, chunks)
+            return jnp.sum(jnp.square(model(x).logits))
+
+        compiled = jax.jit(jax.grad(loss_fn)).lower(parameters, images(64)).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    assert memory(8) < memory(1) / 3
+
+
+def test_batch_normalisation_by_the_batch_is_rematerialised_and_never_in_parts():
+    for mode, expected in ((nnx.Module.train, (True, 1)), (nnx.Module.eval, (False, 2))):
+        model = create('small_cnn', num_classes=3, rngs=nnx.Rngs(0))
+        mode(model)
+        set_chunks(model, 2)
+        assert (model.remat, model.chunks) == expected
 
 
 def test_features_are_normalised():
