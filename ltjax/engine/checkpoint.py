@@ -1,69 +1,147 @@
-"""All of Orbax: the newest and the best state of a run, each one whole."""
+"""All of Orbax: the newest and the best states of a run, each one whole, summed, and checked before it is used."""
 
+import contextlib
 import operator
 import pathlib
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers as policies
 
-from ltjax.engine.state import TrainState, flatten
+from ltjax.engine import sums
+from ltjax.engine.state import TrainState, flatten, unflatten
 from ltjax.errors import UserError
+
+# Where Orbax moves what is kept no longer, so that a folder with a number is whole or gone.
+_REMOVED = 'removed'
 
 
 class _Keep:
-    """Which checkpoints stay: the newest, the first of those with the best score, and the last of each stage."""
+    """Which checkpoints stay: the two newest, the best so far of each, and the last of each stage.
+
+    Two, because the newest may be found damaged, and has no sums yet when others are removed. Of equal scores the
+    first is the best.
+    """
 
     def should_preserve(
         self, checkpoints: Sequence[Any], *, context: policies.PreservationContext
     ) -> list[bool]:
         scores = [float(info.metrics['score']) for info in checkpoints]
-        best = max(scores, default=-1.0)
-        last = len(checkpoints) - 1
-        return [
-            i == last or (i == scores.index(best) and best >= 0) or bool(info.metrics['stage_end'])
-            for i, info in enumerate(checkpoints)
-        ]
+        keep = [bool(info.metrics['stage_end']) for info in checkpoints]
+        for newest in range(max(0, len(scores) - 2), len(scores)):
+            keep[newest] = True
+            best = max(scores[: newest + 1])
+            if best >= 0:
+                keep[scores.index(best)] = True
+        return keep
 
 
 class Checkpoints:
-    """The checkpoints of one run, numbered; the newest, the best and the end of each stage are kept.
+    """The checkpoints of one run, numbered by the gradient steps before them.
 
-    A checkpoint holds the state by parameter path, so that any code can read it, and a `progress`
-    dictionary (stage, round, best so far) that says where the training stood.
+    A checkpoint holds the state by parameter path, so that any code can read it; a `progress` dictionary that says
+    where the training stood; and, inside a round, the round's scratch.
+
+    Args:
+      directory: `checkpoints/` of a workdir.
+      read_only: of a run that is another's or finished: nothing there is changed. Else what cannot be gone on from is
+        set aside first, see `sums.settle`.
+
+    Attributes:
+      set_aside: a line for each checkpoint that was set aside.
     """
 
-    def __init__(self, directory: pathlib.Path) -> None:
+    def __init__(self, directory: pathlib.Path, *, read_only: bool = False) -> None:
+        self._directory = directory.absolute()
+        self.set_aside: list[str] = []
+        if not read_only and jax.process_index() == 0:
+            self.set_aside = sums.settle(self._directory)
+        _agreed(0)  # the others wait for it
         self._manager = ocp.CheckpointManager(
-            directory.absolute(),
+            self._directory,
             item_handlers={
                 'state': ocp.StandardCheckpointHandler(),
                 'progress': ocp.JsonCheckpointHandler(),
+                'scratch': ocp.StandardCheckpointHandler(),
             },
             # Without `best_fn` the metrics are not written, and a reopened manager would not know them.
             options=ocp.CheckpointManagerOptions(
-                best_fn=operator.itemgetter('score'), preservation_policy=_Keep()
+                best_fn=operator.itemgetter('score'),
+                preservation_policy=_Keep(),
+                read_only=read_only,
+                create=not read_only,
+                cleanup_tmp_directories=not read_only,
+                todelete_subdir=_REMOVED,
+                lightweight_initialize=read_only,
             ),
         )
+        self._thread = ThreadPoolExecutor(1, 'sums')
+        self._sealing: Future | None = None
 
-    def save(self, state: TrainState, progress: dict[str, Any], score: float) -> None:
+    def save(
+        self, state: TrainState, progress: dict[str, Any], score: float, scratch: Any = None
+    ) -> None:
         """Saves in the background; the copy from the devices is done when this returns.
 
         Args:
           state: what to keep.
           progress: JSON values; 'number' is the checkpoint's, 'stage_end' true after a stage's last round.
           score: of the validation; the highest is the best. Below zero: cannot be the best.
+          scratch: dictionaries and tuples of arrays, see `scratch`.
+
+        Raises:
+          UserError: this or the checkpoint before it cannot be written.
         """
-        self._manager.save(
-            progress['number'],
-            args=ocp.args.Composite(
-                state=ocp.args.StandardSave(flatten(state)),
-                progress=ocp.args.JsonSave(progress),
-            ),
-            metrics={'score': score, 'stage_end': float(progress['stage_end'])},
-        )
+        self.wait()
+        number = progress['number']
+        items = {
+            'state': ocp.args.StandardSave(flatten(state)),
+            'progress': ocp.args.JsonSave(progress),
+        }
+        if scratch:
+            items['scratch'] = ocp.args.StandardSave(flatten(scratch))
+        with self._writing():
+            self._manager.save(
+                number,
+                args=ocp.args.Composite(**items),
+                metrics={'score': score, 'stage_end': float(progress['stage_end'])},
+            )
+        best = (progress.get('best') or {}).get('checkpoint')
+        self._sealing = self._thread.submit(self._seal, number, best)
+
+    def _seal(self, number: int, best: int | None) -> None:
+        self._manager.wait_until_finished()
+        if jax.process_index() == 0:
+            sums.seal(self._directory / str(number), best)
+            shutil.rmtree(self._directory / _REMOVED, ignore_errors=True)
+
+    def wait(self) -> None:
+        """Waits for what is being written.
+
+        Raises:
+          UserError: it could not be written.
+        """
+        sealing, self._sealing = self._sealing, None
+        if sealing is not None:
+            with self._writing():
+                sealing.result()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # the libraries beneath have no common one for a full disk
+            reason = ' '.join(str(error).split())[:200]
+            raise UserError(
+                f'no checkpoint can be written to {self._directory} ({reason}): mend that, and start the same '
+                'command again; it goes on from the last whole checkpoint.'
+            ) from error
 
     def numbers(self) -> list[int]:
         """Returns the numbers of the checkpoints that are kept, the newest last."""
@@ -84,19 +162,14 @@ class Checkpoints:
           like: a pytree of arrays; paths that the checkpoint has and `like` lacks are left out.
 
         Raises:
-          UserError: the checkpoint lacks an array of `like`, or has it in another shape.
+          UserError: the checkpoint is not there or damaged, lacks an array of `like`, or has it in another shape.
         """
         wanted = flatten(like)
-        try:
-            stored = self._manager.item_metadata(number)['state'].tree
-        except (KeyError, AttributeError, OSError, TypeError):
-            stored = None
-        if not stored:
-            raise UserError(f'checkpoint {number} of {self._manager.directory} cannot be read.')
+        stored = self._stored(number, 'state')
         for name, leaf in wanted.items():
             if name not in stored or tuple(stored[name].shape) != tuple(leaf.shape):
                 raise UserError(
-                    f'checkpoint {number} of {self._manager.directory} does not fit this network '
+                    f'checkpoint {number} of {self._directory} does not fit this network '
                     f'at {name}: use the config that the run was made with.'
                 )
         shaped = {
@@ -105,16 +178,50 @@ class Checkpoints:
         }
         # Orbax wants the whole tree. Without a sharding it would look for the devices that saved it.
         anywhere = next(iter(wanted.values())).sharding
-        whole = {
-            name: jax.ShapeDtypeStruct(tuple(meta.shape), meta.dtype, sharding=anywhere)
-            for name, meta in stored.items()
-        } | shaped
-        leaves = self._manager.restore(
-            number, args=ocp.args.Composite(state=ocp.args.StandardRestore(whole))
-        )['state']
+        leaves = self._read(number, 'state', _like(stored, anywhere) | shaped)
         return jax.tree.unflatten(jax.tree.structure(like), [leaves[name] for name in wanted])
 
+    def scratch(self, number: int, sharding: jax.sharding.Sharding) -> Any:
+        """Returns the scratch, dictionaries and tuples of arrays, of checkpoint `number`; {} if it has none."""
+        if not (self._directory / str(number) / 'scratch').exists():
+            return {}
+        stored = self._stored(number, 'scratch')
+        return unflatten(self._read(number, 'scratch', _like(stored, sharding)))
+
+    def _stored(self, number: int, item: str) -> Mapping[str, Any]:
+        damage = ''
+        if jax.process_index() == 0:
+            damage, _ = sums.examine(self._directory / str(number))
+        if _agreed(bool(damage)):
+            raise UserError(
+                f'checkpoint {number} of {self._directory} cannot be used: {damage}. An unfinished run that is started '
+                'again goes on from an older one.'
+            )
+        return self._manager.item_metadata(number)[item].tree
+
+    def _read(self, number: int, item: str, like: Mapping[str, Any]) -> dict[str, jax.Array]:
+        args = ocp.args.Composite(**{item: ocp.args.StandardRestore(like)})
+        return self._manager.restore(number, args=args)[item]
+
     def close(self) -> None:
-        """Waits for what is being written."""
-        self._manager.wait_until_finished()
-        self._manager.close()
+        """Waits for what is being written; what `wait` told of is not told again."""
+        try:
+            self.wait()
+        finally:
+            self._thread.shutdown()
+            with contextlib.suppress(Exception):
+                self._manager.close()
+
+
+def _like(stored: Mapping[str, Any], sharding: Any) -> dict[str, jax.ShapeDtypeStruct]:
+    return {
+        name: jax.ShapeDtypeStruct(tuple(meta.shape), meta.dtype, sharding=sharding)
+        for name, meta in stored.items()
+    }
+
+
+def _agreed(value: int) -> int:
+    """Returns what the first process has, on all of them."""
+    if jax.process_count() == 1:
+        return value
+    return int(multihost_utils.broadcast_one_to_all(np.int32(value)))

@@ -1,5 +1,6 @@
 """Everything a training is at one moment, as one pytree."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -55,3 +56,17 @@ def flatten(tree: Any) -> dict[str, jax.Array]:
     """Returns the leaves of a pytree by their path, for example 'model.classifier.kernel'."""
     leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
     return {jax.tree_util.keystr(path, simple=True, separator='.'): leaf for path, leaf in leaves}
+
+
+def unflatten(leaves: Mapping[str, Any]) -> Any:
+    """Returns the dictionaries and tuples that `flatten` made `leaves` of; a number in a path is a place in a tuple."""
+    if set(leaves) == {''}:
+        return leaves['']
+    children: dict[str, dict[str, Any]] = {}
+    for path, leaf in leaves.items():
+        first, _, rest = path.partition('.')
+        children.setdefault(first, {})[rest] = leaf
+    tree = {name: unflatten(below) for name, below in children.items()}
+    if all(name.isdigit() for name in tree):
+        return tuple(tree[str(place)] for place in range(len(tree)))
+    return tree

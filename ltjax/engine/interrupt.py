@@ -1,0 +1,78 @@
+"""SIGTERM and SIGINT: a training that is told to end saves first, between two steps, and says so by its exit status."""
+
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+import jax
+from jax.experimental import multihost_utils
+
+# EX_TEMPFAIL of sysexits.h: start the same command again.
+STATUS = 75
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class Preempted(SystemExit):
+    """The run was told to end, and can be gone on with; uncaught, it ends the process with status 75.
+
+    Args:
+      message: one line.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(STATUS)
+        self.message = message
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class Interruption:
+    """Takes the signals while it is entered.
+
+    Until `defer`, when there is nothing to save, and the second time, a signal ends the run at once. Between
+    processes jax agrees on the step at which all of them stop; there jax takes SIGTERM, and SIGINT becomes one.
+    """
+
+    def __init__(self) -> None:
+        self.signal = ''
+        self._deferred = False
+        self._before: dict[signal.Signals, Any] = {}
+        self._stop = False
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is not threading.main_thread():
+            return self  # Python gives signals to the main thread alone
+        taken = SIGNALS[1:] if jax.distributed.is_initialized() else SIGNALS
+        self._before = {number: signal.signal(number, self._take) for number in taken}
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _take(self, number: int, frame: FrameType | None) -> None:
+        if jax.distributed.is_initialized():
+            signal.raise_signal(signal.SIGTERM)
+        elif self.signal or not self._deferred:
+            raise Preempted(f'{signal.Signals(number).name}: ended at once; the same command goes on.')
+        self.signal = signal.Signals(number).name
+
+    def defer(self, deferred: bool = True) -> None:
+        """Says that from now on someone asks `reached` after every step; False: no longer."""
+        self._deferred = deferred
+
+    def reached(self, step: int) -> bool:
+        """Tells whether to stop after this step; several processes must all ask after the same steps."""
+        if jax.distributed.is_initialized():
+            self._stop = self._stop or multihost_utils.reached_preemption_sync_point(step)
+        else:
+            self._stop = bool(self.signal)
+        return self._stop
