@@ -24,6 +24,12 @@ def get(dataset: str) -> ConfigDict:
     )
     # Devices along which the batch is split (-1: all), and along which the state is split too.
     config.mesh = {'data': -1, 'fsdp': 1}
+    # Checkpoints inside a round, beside those after each: minutes and steps between them; 0: none. None of these
+    # changes a result.
+    config.checkpoint = {'every_minutes': 10.0, 'every_steps': 0}
+    config.on_nonfinite = 'stop'  # or 'skip': a step with NaN or infinity leaves all as it was
+    config.max_skipped = 10  # such steps in a run, before it stops
+    config.watchdog_minutes = 20.0  # without a step before the run says where it hangs; 0: never
     config.model = {
         **({'name': 'resnet18', 'stem': 'imagenet'} if large else {'name': 'small_cnn'}),
         'dtype': 'float32',  # of the computation, or bfloat16

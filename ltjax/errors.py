@@ -1,4 +1,4 @@
-"""The one exception that means "the user can mend this"."""
+"""The exceptions that mean "the user can mend this" and "start me again"."""
 
 import difflib
 from collections.abc import Iterable
@@ -9,6 +9,25 @@ class UserError(Exception):
 
     The command-line programs print it without a traceback and exit with status 2.
     """
+
+
+# EX_TEMPFAIL of sysexits.h.
+TRY_AGAIN = 75
+
+
+class Preempted(SystemExit):
+    """A run was told to end and can be gone on with; uncaught, it ends the process with status 75.
+
+    Args:
+      message: one line.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(TRY_AGAIN)
+        self.message = message
+
+    def __str__(self) -> str:
+        return self.message
 
 
 def unknown(kind: str, name: str, valid: Iterable[str]) -> UserError:

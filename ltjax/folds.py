@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ltjax import train
+from ltjax import resume, train
 from ltjax import workdir as folder
 from ltjax.data import datasets
 from ltjax.errors import UserError
@@ -17,14 +17,15 @@ from ltjax.evaluation.groups import head_medium_tail
 ALL = -1  # the value of data.split.fold that asks for every fold
 
 
-def run(config: Any, workdir: pathlib.Path) -> dict[str, Any]:
+def run(config: Any, workdir: pathlib.Path, *, force: bool = False) -> dict[str, Any]:
     """Trains and tests on every fold in turn; finished folds are kept, an unfinished one is continued.
 
     Args:
       config: with data.split.fold = ALL, and folds in the data set's files or in data.split.folds.
       workdir: gets a folder fold-K a run, as `train.run` leaves it; and config.json, results.json,
         predictions.npz and report.html of all test folds together, in which every image is tested once,
-        by a network that has not seen it (nor its group).
+        by a network that has not seen it (nor its group). Finished, it is not made again.
+      force: as in `train.run`.
 
     Returns:
       What results.json holds; 'folds' has balanced accuracy and macro F1 of each fold.
@@ -32,6 +33,11 @@ def run(config: Any, workdir: pathlib.Path) -> dict[str, Any]:
     Raises:
       UserError: as `train.run`; or the data set has no folds.
     """
+    if not force:
+        folder.check(workdir, config)
+    finished = resume.finished_results(workdir)
+    if finished is not None:
+        return finished
     started = time.monotonic()
     one = copy.deepcopy(config)
     one.data.split.fold = 0
@@ -42,14 +48,15 @@ def run(config: Any, workdir: pathlib.Path) -> dict[str, Any]:
             'of its own.'
         )
     folder.claim(workdir, config)
-    runs: list[dict[str, Any]] = []
-    for fold in range(count):
-        one.data.split.fold = fold
-        runs.append(train.run(one, workdir / f'fold-{fold}'))
-    results = _pool(config, workdir, runs)
-    results['seconds'] = time.monotonic() - started
-    folder.write_json(workdir / 'results.json', results)
-    report.write_report(workdir)
+    with resume.disk_errors(workdir), folder.locked(workdir):
+        runs: list[dict[str, Any]] = []
+        for fold in range(count):
+            one.data.split.fold = fold
+            runs.append(train.run(one, workdir / f'fold-{fold}', force=force))
+        results = _pool(config, workdir, runs)
+        results['seconds'] = time.monotonic() - started
+        folder.write_json(workdir / 'results.json', results)
+        report.write_report(workdir)
     return results
 
 

@@ -18,7 +18,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from ltjax import cluster
-from ltjax.errors import UserError, unknown
+from ltjax.errors import Preempted, UserError, unknown
 
 _CONFIG = config_flags.DEFINE_config_file(
     'config', None, 'A file of configs/, with the data set after a colon.', lock_config=True
@@ -27,6 +27,11 @@ _WORKDIR = flags.DEFINE_string(
     'workdir',
     None,
     'Where the run is written; default: runs/METHOD-DATASET-seedSEED, and a number for what is overridden.',
+)
+_FORCE = flags.DEFINE_bool(
+    'force_resume',
+    False,
+    'Go on with a run though its config, the source or versions changed in a way that may change results.',
 )
 _CACHE = flags.DEFINE_string(
     'compilation_cache',
@@ -79,7 +84,7 @@ def run(config: Any, workdir: pathlib.Path) -> None:
     started = time.monotonic()
     finished = (workdir / 'results.json').exists()
     every_fold = config.data.split.fold == folds.ALL
-    results = (folds if every_fold else train).run(config, workdir)
+    results = (folds if every_fold else train).run(config, workdir, force=_FORCE.value)
     if finished:
         print(f'{workdir} already holds this run, finished; remove it to run again.')
     print(table.format_metrics(results))
@@ -89,9 +94,12 @@ def run(config: Any, workdir: pathlib.Path) -> None:
 
 
 def default_workdir(config: Any, argv: list[str]) -> str:
-    """Returns a folder for this config: what is overridden, other than the seed, has its own."""
+    """Returns a folder for this config: what is overridden has its own, unless it is the seed or changes no result."""
+    from ltjax import workdir
+
+    free = '|'.join(('seed', *workdir.FREE))
     name = f'runs/{config.method.name}-{config.data.name}-seed{config.seed}'
-    overridden = {word for word in argv if re.match(r'--?(no)?config\.(?!seed\b)', word)}
+    overridden = {word for word in argv if re.match(rf'--?(no)?config\.(?!({free})\b)', word)}
     digest = hashlib.sha256('\n'.join(sorted(overridden)).encode()).hexdigest()
     return f'{name}-{digest[:6]}' if overridden else name
 
@@ -136,9 +144,12 @@ def _keys(config: Any, prefix: str = '') -> Iterator[str]:
 
 
 def cli() -> None:
-    """The entry point: mistakes end with one line on stderr and exit status 2."""
+    """The entry point: mistakes end with one line on stderr and exit status 2, a run told to end with 75."""
     try:
         app.run(main, flags_parser=parse)
+    except Preempted as end:
+        print(end, file=sys.stderr)
+        raise
     except UserError as error:
         print(f'error: {error}', file=sys.stderr)
         sys.exit(2)

@@ -14,13 +14,15 @@ from absl import logging
 from clu import parameter_overview
 from flax import nnx
 
-from ltjax import methods, models, sharding
+from ltjax import methods, models, resume, sharding
 from ltjax import workdir as folder
 from ltjax.data import catalog, datasets, loading, splits
 from ltjax.data.datasets import DataSet
 from ltjax.engine.checkpoint import Checkpoints
+from ltjax.engine.interrupt import Interruption
 from ltjax.engine.logbook import Logbook
 from ltjax.engine.loop import Training
+from ltjax.engine.safeguards import Safeguards
 from ltjax.engine.stage import Recipe
 from ltjax.engine.state import TrainState
 from ltjax.errors import UserError
@@ -33,57 +35,70 @@ from ltjax.models import pretrained, published
 _PRETRAINED = ('pretrained', 'pretrained_sha256', 'pretrained_preprocessing')
 
 
-def run(config: Any, workdir: pathlib.Path) -> dict[str, Any]:
+def run(config: Any, workdir: pathlib.Path, *, force: bool = False) -> dict[str, Any]:
     """Trains, tests and reports as `config` says.
 
     Args:
       config: see configs/.
       workdir: gets config.json, metrics.jsonl, results.json, predictions.npz, checkpoints/,
         tensorboard/, report.html, and pretrained.json where weights were loaded. A finished run of
-        the same config is not repeated; an unfinished one is continued after its newest checkpoint.
+        the same config is not repeated; an unfinished one is continued after its newest whole checkpoint.
+      force: continue though config, source or versions changed in a way that may change results.
 
     Returns:
       What results.json holds.
 
     Raises:
-      UserError: a mistake in config or data, or a workdir that belongs to another config.
+      UserError: a mistake in config or data, a workdir that is another's or cannot be written, or training diverged.
+      Preempted: SIGTERM or SIGINT ended the run, which can be gone on with.
     """
-    started = time.monotonic()
     method = methods.get(config.method.name)
     config = follow_weights(config)
-    folder.check(workdir, config)
-    finished = workdir / 'results.json'
-    if finished.exists():
-        return json.loads(finished.read_text('utf-8'))
-    data = datasets.load(config.data)
-    groups = class_groups(config, data)
-    if config.num_bootstrap < 1:
-        raise UserError(f'num_bootstrap is {config.num_bootstrap}: use 1 or more.')
-    recipe = method.recipe(config.method, make_task(config, data))
-    folder.claim(workdir, config)
-    if data.excluded:
-        loading.write(workdir / 'excluded.csv', data.excluded)
-    with contextlib.closing(Checkpoints(workdir / 'checkpoints')) as checkpoints:
-        if config.model.get('pretrained') and not config.start_from and not checkpoints.numbers():
-            weights = load_weights(config, recipe, len(data.class_names), data.images.shape[3])
-            folder.write_json(workdir / 'pretrained.json', weights.record)
-        else:
+    if not force:
+        folder.check(workdir, config)
+    finished = resume.finished_results(workdir)
+    if finished is not None:
+        return finished
+    with resume.disk_errors(workdir), Interruption() as interruption:
+        started = time.monotonic()
+        data = datasets.load(config.data)
+        groups = class_groups(config, data)
+        if config.num_bootstrap < 1:
+            raise UserError(f'num_bootstrap is {config.num_bootstrap}: use 1 or more.')
+        recipe = method.recipe(config.method, make_task(config, data))
+        folder.claim(workdir, config)
+        if data.excluded:
+            loading.write(workdir / 'excluded.csv', data.excluded)
+        with contextlib.ExitStack() as stack:
+            check_present = stack.enter_context(folder.locked(workdir))
+            guards = stack.enter_context(resume.safeguards(config, interruption, check_present))
+            checkpoints = stack.enter_context(
+                contextlib.closing(Checkpoints(workdir / 'checkpoints'))
+            )
+            resume.compare(checkpoints, guards.provenance, force=force)
             weights = None
-        with contextlib.closing(Logbook(workdir)) as logbook:
-            training = build(config, data, recipe, checkpoints, logbook, weights)
-            state, best = training.run()
-        results = test(config, data, training, state, best, groups, workdir)
-    results['excluded'] = len(data.excluded)
-    if data.excluded:
-        results['test']['warnings'].append(
-            f'{len(data.excluded)} images could not be read and were left out: excluded.csv lists them.'
-        )
-    loaded = pathlib.Path(config.start_from or workdir) / 'pretrained.json'
-    if config.model.get('pretrained') and loaded.exists():
-        results['pretrained'] = json.loads(loaded.read_text('utf-8'))
-    results['seconds'] = time.monotonic() - started
-    folder.write_json(finished, results)
-    report.write_report(workdir)
+            if (
+                config.model.get('pretrained')
+                and not config.start_from
+                and not checkpoints.numbers()
+            ):
+                weights = load_weights(config, recipe, len(data.class_names), data.images.shape[3])
+                folder.write_json(workdir / 'pretrained.json', weights.record)
+            with contextlib.closing(Logbook(workdir)) as logbook:
+                training = build(config, data, recipe, checkpoints, logbook, weights, guards)
+                state, best = training.run()
+            results = test(config, data, training, state, best, groups, workdir)
+            results['excluded'] = len(data.excluded)
+            if data.excluded:
+                results['test']['warnings'].append(
+                    f'{len(data.excluded)} images could not be read and were left out: excluded.csv lists them.'
+                )
+            loaded = pathlib.Path(config.start_from or workdir) / 'pretrained.json'
+            if config.model.get('pretrained') and loaded.exists():
+                results['pretrained'] = json.loads(loaded.read_text('utf-8'))
+            results['seconds'] = time.monotonic() - started
+            folder.write_json(workdir / 'results.json', results)
+            report.write_report(workdir)
     return results
 
 
@@ -148,6 +163,7 @@ def build(
     checkpoints: Checkpoints,
     logbook: Logbook,
     weights: pretrained.Pretrained | None = None,
+    guards: Safeguards | None = None,
 ) -> Training:
     """Wires a recipe to a data set: the network, where it starts, and the loop that trains it."""
     num_classes, channels = len(data.class_names), data.images.shape[3]
@@ -164,6 +180,7 @@ def build(
         start_from=_checked_start(config),
         accumulate=config.accumulate,
         initial=None if weights is None else weights.state,
+        safeguards=guards or Safeguards(),
     )
 
 

@@ -65,7 +65,9 @@ class Trained:
         model = train.create_model(config, recipe, len(names), shape[2], nnx.Rngs(0))
         graphdef, state = nnx.split(model)
         like = TrainState(sharding.place_state(state, sharding.make_mesh()), {}, {})
-        with contextlib.closing(Checkpoints(workdir / 'checkpoints')) as checkpoints:
+        with contextlib.closing(
+            Checkpoints(workdir / 'checkpoints', read_only=True)
+        ) as checkpoints:
             state = checkpoints.restore(results['best']['checkpoint'], like).model
         return cls(config, names, shape, graphdef, state)
 

@@ -1,36 +1,62 @@
 """The folder of a run: whose it is, what made it, and files written whole or not at all."""
 
+import contextlib
+import fcntl
+import hashlib
 import importlib.metadata
 import json
 import os
 import pathlib
 import shlex
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from absl import logging
 
 from ltjax import __version__
 from ltjax.errors import UserError
 
-PACKAGES = ('jax', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'numpy', 'scikit-learn')
+PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'numpy', 'scikit-learn')
+
+
+# Keys of the config that change no result: when to save, what to watch, how to share the work.
+FREE = (
+    'checkpoint',
+    'watchdog_minutes',
+    'on_nonfinite',
+    'max_skipped',
+    'mesh',
+    'accumulate',
+)
 
 
 def check(workdir: pathlib.Path, config: Any) -> None:
     """Raises UserError if `workdir` holds what another config trained.
 
-    A run that ended before its first checkpoint has trained nothing, and is in nobody's way.
+    A run that ended before its first checkpoint has trained nothing, and is in nobody's way. If config.json is damaged,
+    what an unfinished run's checkpoints say of its config counts, see `changes`.
     """
-    if not (workdir / 'config.json').exists() or not any(workdir.glob('checkpoints/*')):
+    finished = (workdir / 'results.json').exists()
+    if not (workdir / 'config.json').exists() or not (
+        finished or any(workdir.glob('checkpoints/*'))
+    ):
         return
-    theirs, ours = read_config(workdir), json.loads(config.to_json())
-    if theirs != ours:
+    try:
+        theirs = read_config(workdir)
+    except UserError:
+        if finished:
+            raise
+        return
+    differing = _differences(theirs, json.loads(config.to_json()))
+    if differing:
         raise UserError(
-            f'{workdir} holds a run of another config (it differs in {_first_difference(theirs, ours)}): '
-            'give another --workdir or remove this one.'
+            f'{workdir} holds a run of another config (it differs in {differing[0][0]}): '
+            'give another --workdir, remove this one, or go on regardless with --force_resume.'
         )
 
 
@@ -38,26 +64,95 @@ def claim(workdir: pathlib.Path, config: Any) -> None:
     """Makes the workdir this config's, by its config.json; one that is so already is left alone.
 
     Raises:
-      UserError: the workdir holds another config's run, or cannot be written.
+      UserError: the workdir cannot be written.
     """
-    check(workdir, config)
     values = json.loads(config.to_json())
     try:
-        if (workdir / 'config.json').exists() and read_config(workdir) == values:
-            return
+        if (workdir / 'config.json').exists():
+            with contextlib.suppress(UserError):
+                if read_config(workdir) == values:
+                    return
         workdir.mkdir(parents=True, exist_ok=True)
         header = {
-            'config': values,
             'command': f'python -m ltjax.main {shlex.join(sys.argv[1:])}',
-            'versions': versions(),
-            'git': git_commit(),
             'started': time.strftime('%Y-%m-%dT%H:%M:%S%z'),
         }
-        write_json(workdir / 'config.json', header)
+        write_json(workdir / 'config.json', provenance(config) | header)
     except OSError as error:
         raise UserError(
             f'cannot write to {workdir} ({error.strerror}): give another --workdir.'
         ) from None
+
+
+def provenance(config: Any) -> dict[str, Any]:
+    """Returns what a result comes from: the config, versions, the source's digest and its git commit."""
+    return {
+        'config': json.loads(config.to_json()),
+        'versions': versions(),
+        'source': source_digest(),
+        'git': git_commit(),
+    }
+
+
+def changes(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    """Compares two provenances.
+
+    Returns:
+      What changed and may change results, and what changed otherwise: 'versions.numpy: 2.3.1, now 2.4.6'.
+    """
+    found = _differences(theirs, ours, free=())
+    serious: list[str] = []
+    harmless: list[str] = []
+    for name, before, now in found:
+        group, _, key = name.partition('.')
+        free = group in ('git', 'devices') or name == 'versions.python' or key.split('.')[0] in FREE
+        (harmless if free else serious).append(f'{name}: {before}, now {now}')
+    return serious, harmless
+
+
+@contextlib.contextmanager
+def locked(workdir: pathlib.Path) -> Iterator[Callable[[], None]]:
+    """Keeps other runs out of a workdir, until the block or the process ends, however it ends.
+
+    Yields:
+      A function that raises UserError if the workdir is no longer the one that was locked.
+
+    Raises:
+      UserError: another run is in it.
+    """
+    path = workdir / 'run.lock'
+    try:
+        file = path.open('a+', encoding='utf-8')
+    except OSError as error:
+        raise UserError(
+            f'cannot write to {workdir} ({error.strerror}): give another --workdir.'
+        ) from None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise UserError(
+                f'another run is in {workdir} ({file.read().strip()}): wait for it, or give another --workdir.'
+            ) from None
+        except OSError as error:
+            logging.warning('%s cannot be locked (%s): start no second run', path, error.strerror)
+        file.truncate(0)
+        file.write(f'process {os.getpid()} on {socket.gethostname()}\n')
+        file.flush()
+
+        def check_present() -> None:
+            try:
+                same = os.path.samestat(os.fstat(file.fileno()), path.stat())
+            except OSError:
+                same = False
+            if not same:
+                raise UserError(
+                    f'{workdir} has vanished or was replaced: bring it back and start the same command again; it '
+                    'goes on from the last whole checkpoint.'
+                )
+
+        yield check_present
 
 
 def read_config(workdir: pathlib.Path) -> dict[str, Any]:
@@ -73,15 +168,20 @@ def read_config(workdir: pathlib.Path) -> dict[str, Any]:
         raise UserError(f'{path} is damaged: remove {workdir} or give another --workdir.') from None
 
 
-def _first_difference(theirs: Mapping, ours: Mapping, prefix: str = '') -> str:
+def _differences(
+    theirs: Mapping, ours: Mapping, prefix: str = '', free: Sequence[str] = FREE
+) -> list[tuple[str, Any, Any]]:
+    """Returns (name, theirs, ours) of what differs; names in `free` do not count on the first level."""
+    found = []
     for name in sorted(set(theirs) | set(ours)):
         a, b = theirs.get(name), ours.get(name)
+        if a == b or name in free:
+            continue
         if isinstance(a, dict) and isinstance(b, dict):
-            if a != b:
-                return _first_difference(a, b, f'{prefix}{name}.')
-        elif a != b:
-            return prefix + name
-    return prefix
+            found += _differences(a, b, f'{prefix}{name}.', ())
+        else:
+            found.append((prefix + name, a, b))
+    return found
 
 
 def versions() -> dict[str, str]:
@@ -102,10 +202,24 @@ def git_commit() -> str:
         return ''
 
 
+def source_digest() -> str:
+    """Returns a digest of ltjax's source, which a commit is not: it may have been changed since."""
+    root = pathlib.Path(__file__).resolve().parent
+    digest = hashlib.sha256()
+    for path in sorted(root.rglob('*.py')):
+        digest.update(path.relative_to(root).as_posix().encode() + b'\0' + path.read_bytes())
+    return digest.hexdigest()
+
+
 def write_json(path: pathlib.Path, values: Any) -> None:
     """Writes JSON whole or not at all."""
+    write_text(path, json.dumps(values, indent=1) + '\n')
+
+
+def write_text(path: pathlib.Path, text: str) -> None:
+    """Writes a text whole or not at all."""
     temporary = path.with_suffix('.tmp')
-    temporary.write_text(json.dumps(values, indent=1) + '\n', 'utf-8')
+    temporary.write_text(text, 'utf-8')
     os.replace(temporary, path)
 
 

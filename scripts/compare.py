@@ -27,7 +27,7 @@ from absl import logging
 
 from ltjax import train
 from ltjax import workdir as folder
-from ltjax.engine.loop import NonFiniteLossError
+from ltjax.engine.safeguards import NonFiniteLossError
 from ltjax.errors import UserError, unknown
 from ltjax.evaluation.bootstrap import paired_bootstrap
 

@@ -147,14 +147,16 @@ class Interrupted(Exception):
 
 
 def interrupt(made: Any, folder: pathlib.Path, *, at: int) -> None:
-    """Trains as `made` says until checkpoint `at` is due, and ends there without saving it."""
+    """Trains as `made` says until `at` checkpoints are saved and the next is due, and ends there without saving it."""
     trained = training(made, folder)
-    save = trained.checkpoints.save
+    save, saved = trained.checkpoints.save, 0
 
-    def failing(state: Any, progress: Any, score: float) -> None:
-        if progress['number'] == at:
+    def failing(*arguments: Any) -> None:
+        nonlocal saved
+        if saved == at:
             raise Interrupted
-        save(state, progress, score)
+        saved += 1
+        save(*arguments)
 
     trained.checkpoints.save = failing
     try:
@@ -171,9 +173,16 @@ class Recorder(Logbook):
 
     def __init__(self) -> None:
         self.rows: list[dict] = []
+        self.incidents: list[dict] = []
 
     def row(self, values: dict[str, Any], *, step: int) -> None:
         self.rows.append(values | {'step': step})
+
+    def begin(self, *_: Any, **__: Any) -> None:
+        pass
+
+    def incident(self, values: Any) -> None:
+        self.incidents.append(values)
 
     def progress(self, *_: Any) -> None:
         pass

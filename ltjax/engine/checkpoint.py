@@ -15,6 +15,7 @@ from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers as policies
 
 from ltjax.engine import sums
+from ltjax.engine.stage import Recipe
 from ltjax.engine.state import TrainState, flatten, unflatten
 from ltjax.errors import UserError
 
@@ -211,6 +212,31 @@ class Checkpoints:
             self._thread.shutdown()
             with contextlib.suppress(Exception):
                 self._manager.close()
+
+
+def borrow(workdir: pathlib.Path, recipe: Recipe, *likes: TrainState) -> TrainState:
+    """Returns the state of another run at the end of the first stage, to take the place of training it.
+
+    Args:
+      workdir: of that run.
+      recipe: of this one.
+      likes: what to take. A run of another method may lack this one's extra state: then the next is taken.
+
+    Raises:
+      UserError: there is only one stage, or that run has not finished the first.
+    """
+    name = recipe.stages[0].name
+    if len(recipe.stages) == 1:
+        raise UserError('start_from replaces the first stage: this method has no other.')
+    with contextlib.closing(Checkpoints(workdir / 'checkpoints', read_only=True)) as theirs:
+        for number in theirs.numbers():
+            progress = theirs.progress(number)
+            if progress['stage_end'] and progress['stage_name'] == name:
+                for like in likes[:-1]:
+                    with contextlib.suppress(UserError):
+                        return theirs.restore(number, like)
+                return theirs.restore(number, likes[-1])
+    raise UserError(f'{workdir} has no finished stage {name!r}: start from a run that has.')
 
 
 def _like(stored: Mapping[str, Any], sharding: Any) -> dict[str, jax.ShapeDtypeStruct]:

@@ -8,25 +8,9 @@ from typing import Any, Self
 import jax
 from jax.experimental import multihost_utils
 
-# EX_TEMPFAIL of sysexits.h: start the same command again.
-STATUS = 75
+from ltjax.errors import Preempted
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
-
-
-class Preempted(SystemExit):
-    """The run was told to end, and can be gone on with; uncaught, it ends the process with status 75.
-
-    Args:
-      message: one line.
-    """
-
-    def __init__(self, message: str) -> None:
-        super().__init__(STATUS)
-        self.message = message
-
-    def __str__(self) -> str:
-        return self.message
 
 
 class Interruption:
@@ -62,7 +46,9 @@ class Interruption:
         if jax.distributed.is_initialized():
             signal.raise_signal(signal.SIGTERM)
         elif self.signal or not self._deferred:
-            raise Preempted(f'{signal.Signals(number).name}: ended at once; the same command goes on.')
+            raise Preempted(
+                f'{signal.Signals(number).name}: ended at once; the same command goes on.'
+            )
         self.signal = signal.Signals(number).name
 
     def defer(self, deferred: bool = True) -> None:

@@ -1,8 +1,6 @@
 """The one training loop: the stages of a recipe, round by round, each round validated and saved."""
 
-import contextlib
 import dataclasses
-import math
 import pathlib
 import time
 import warnings
@@ -16,23 +14,22 @@ from sklearn.metrics import balanced_accuracy_score
 
 from ltjax import sharding
 from ltjax.data.datasets import DataSet
-from ltjax.data.pipeline import SAMPLERS, Feed
+from ltjax.data.pipeline import Feed
 from ltjax.data.readers import Images
 from ltjax.engine import inference
-from ltjax.engine.checkpoint import Checkpoints
+from ltjax.engine.checkpoint import Checkpoints, borrow
+from ltjax.engine.checks import check_recipe
 from ltjax.engine.logbook import Logbook
+from ltjax.engine.meter import Inside, Meter
+from ltjax.engine.safeguards import Safeguards, require_finite
 from ltjax.engine.stage import Recipe, Stage, Update
 from ltjax.engine.state import TrainState, parameter_filter
-from ltjax.engine.step import BATCH_NORM, Step, key_for, make_forward, make_step
+from ltjax.engine.step import Step, key_for, make_forward, make_step
 from ltjax.engine.streams import Streams, batches, make_streams
-from ltjax.errors import UserError, unknown
+from ltjax.errors import Preempted, unknown
 
 EVALUATION_BATCH = 256
 SELECT = ('best', 'last')
-
-
-class NonFiniteLossError(UserError):
-    """A loss or gradient became NaN or infinite; the last good checkpoint is kept."""
 
 
 @dataclasses.dataclass
@@ -52,6 +49,7 @@ class Training:
       start_from: workdir of another run whose first stage stands in for this one's; None: train it.
       accumulate: parts of a batch that the encoder takes one after another.
       initial: values in place of the fresh network's, where the run begins: pretrained weights.
+      safeguards: when to save inside a round, when to stop, what to do with NaN.
     """
 
     data: DataSet
@@ -66,40 +64,30 @@ class Training:
     start_from: pathlib.Path | None = None
     accumulate: int = 1
     initial: nnx.State | None = None
+    safeguards: Safeguards = dataclasses.field(default_factory=Safeguards)
 
     def __post_init__(self) -> None:
         train = self.data.parts['train']
         self.train_labels = self.data.labels[train]
+        self._train_ids = self.data.ids[train]
         self.num_classes = len(self.data.class_names)
         self._train_images = self.data.images_of('train')
         self._root = jax.random.key(self.seed)
         self._graphdef = nnx.graphdef(nnx.eval_shape(lambda: self.create(self._root)))
         self._init = jax.jit(lambda key: nnx.state(self.create(key)))
-        self._check()
+        if self.select not in SELECT:
+            raise unknown('select', self.select, SELECT)
+        check_recipe(self.recipe, self.mesh, accumulate=self.accumulate)
         self._feed = Feed(self._train_images, self.train_labels, self.mesh)
         self._forward = make_forward(self._graphdef, self.mesh, self.view)
         self._steps_done = 0
         self._images_seen = 0
-        self._steps_in_all = sum(
-            stage.rounds * sum(update.steps for update in stage.updates)
-            for stage in self.recipe.stages
-        )
-
-    def _check(self) -> None:
-        """Refuses before the first step what would otherwise end the run in a later stage."""
-        if self.select not in SELECT:
-            raise unknown('select', self.select, SELECT)
-        for stage in self.recipe.stages:
-            for update in stage.updates:
-                if update.batch_norm not in BATCH_NORM:
-                    raise unknown('batch_norm', update.batch_norm, BATCH_NORM)
-                if update.sampler is None:
-                    continue
-                for sampler in (update.sampler, *(s.sampler for s in update.streams.values())):
-                    if isinstance(sampler, str) and sampler not in SAMPLERS:
-                        raise unknown('sampler', sampler, SAMPLERS)
-                name = f'the batch size of {stage.name}/{update.name}'
-                sharding.check_batch_size(update.batch_size, self.mesh, name, parts=self.accumulate)
+        self._rows: list[dict[str, Any]] = []
+        self._best: dict[str, Any] | None = None
+        self._compiled: set[str] = set()
+        self._round_started = 0.0
+        self._stop = False
+        self._steps_in_all = self.recipe.steps_before(len(self.recipe.stages))
 
     # What hooks between rounds may ask: see `stage.Run`.
 
@@ -131,72 +119,86 @@ class Training:
           The selected state, and the progress (stage, round, score) it was saved with.
 
         Raises:
-          NonFiniteLossError: a step's loss or gradient is not finite.
+          NonFiniteLossError: a step's loss, gradient or state is not finite.
+          Preempted: the run was asked to end, and is saved.
         """
+        self.safeguards.interruption.defer()
+        try:
+            state = self._stages()
+        finally:
+            self.safeguards.interruption.defer(False)
+        if self._best is None:
+            raise ValueError('the last stage of a recipe has no round')
+        self.checkpoints.wait()
+        if self._best['checkpoint'] != self._steps_done:
+            state = self.checkpoints.restore(self._best['checkpoint'], state)
+        return state, self._best
+
+    def _stages(self) -> TrainState:
         state = TrainState(self.new_model(self.key('model')), {}, {})
-        first_stage, first_round, number, best = 0, 0, 0, None
-        saved = self.checkpoints.numbers()
-        if saved:
-            reached = self.checkpoints.progress(saved[-1])
-            first_stage, first_round = reached['stage'], reached['round'] + 1
-            number, best = reached['number'] + 1, reached['best']
+        first_stage, first_round, inside, saved = 0, 0, None, None
+        if self.checkpoints.numbers():
+            saved = self.checkpoints.numbers()[-1]
+            reached = self.checkpoints.progress(saved)
+            first_stage, first_round = reached['stage'], reached['round']
+            self._rows, self._best = reached['rows'], reached['best']
+            self.safeguards.skipped = reached['skipped']
+            if reached['inside'] is None:
+                first_round += 1
+            else:
+                inside = Inside(**reached['inside'])
         elif self.start_from is not None:
-            first_stage, state = self._borrow(self.start_from, state)
+            whole = self._enter(self.recipe.stages[0], state)._replace(optimizers={})
+            first_stage, state = 1, borrow(self.start_from, self.recipe, whole, state)
         elif self.initial is not None:
             model = nnx.merge_state(state.model, self.initial)
             state = state._replace(model=sharding.place_state(model, self.mesh))
-        last_stage = len(self.recipe.stages) - 1
+        self.logbook.begin(self._rows, step=saved or 0)
         for at, stage in enumerate(self.recipe.stages[first_stage:], first_stage):
             state = self._enter(stage, state)
-            if saved and at == first_stage:
-                state = self.checkpoints.restore(saved[-1], state)
             start = first_round if at == first_stage else 0
-            self._steps_done = self._steps_before(at, start)
+            self._steps_done = self.recipe.steps_before(at, start)
+            if saved is not None and at == first_stage:
+                self._steps_done = saved
+                state = self.checkpoints.restore(saved, state)
+                scratch = self.checkpoints.scratch(saved, sharding.replicated(self.mesh))
+                if scratch:
+                    scratch = sharding.place_state(scratch, self.mesh)
+                    state = state._replace(extra=state.extra | {'round': scratch})
             steps = {update.name: self._step(stage, update) for update in stage.updates}
             for round_ in range(start, stage.rounds):
-                state, row = self._round(stage, round_, state, steps)
-                score, end = row['val_balanced_accuracy'], round_ == stage.rounds - 1
-                eligible = at == last_stage and (end or self.select == 'best')
-                if eligible and (best is None or score > best['val_balanced_accuracy']):
-                    best = {'stage': stage.name, 'round': round_, 'checkpoint': number}
-                    best['val_balanced_accuracy'] = score
-                progress = {
-                    'number': number,
-                    'stage': at,
-                    'stage_name': stage.name,
-                    'round': round_,
-                    'stage_end': end,
-                    'best': best,
-                }
-                # The row first: an interruption between the two doubles it, the other order would lose it.
-                self.logbook.row(row, step=self._steps_done)
-                self.checkpoints.save(_lasting(state), progress, score if eligible else -1.0)
-                number += 1
-        if best is None:
-            raise ValueError('the last stage of a recipe has no round')
-        state = _lasting(state)
-        if best['checkpoint'] != number - 1:
-            state = self.checkpoints.restore(best['checkpoint'], state)
-        return state, best
+                state = self._round(at, round_, state, steps, inside)
+                inside = None
+        return _lasting(state)
 
-    def _borrow(self, workdir: pathlib.Path, state: TrainState) -> tuple[int, TrainState]:
-        """Takes the state of another run at the end of the first stage in place of training it.
-
-        A run of another method may lack this one's extra state; then its model alone is taken.
-        """
-        name = self.recipe.stages[0].name
-        if len(self.recipe.stages) == 1:
-            raise UserError('start_from replaces the first stage: this method has no other.')
-        with contextlib.closing(Checkpoints(workdir / 'checkpoints')) as theirs:
-            for number in theirs.numbers():
-                progress = theirs.progress(number)
-                if progress['stage_end'] and progress['stage_name'] == name:
-                    whole = self._enter(self.recipe.stages[0], state)._replace(optimizers={})
-                    try:
-                        return 1, theirs.restore(number, whole)
-                    except UserError:
-                        return 1, theirs.restore(number, state)
-        raise UserError(f'{workdir} has no finished stage {name!r}: start from a run that has.')
+    def _save(
+        self, state: TrainState, at: int, round_: int, score: float, inside: Inside | None = None
+    ) -> None:
+        """Saves the state after a round of the stage in place `at`, or inside it; ends the run if it was asked to."""
+        self.safeguards.check_present()
+        stage = self.recipe.stages[at]
+        require_finite(state, f'after step {self._steps_done} of the run, in stage {stage.name!r}')
+        progress = {
+            'number': self._steps_done,
+            'stage': at,
+            'stage_name': stage.name,
+            'round': round_,
+            'stage_end': inside is None and round_ == stage.rounds - 1,
+            'best': self._best,
+            'rows': list(self._rows),
+            'skipped': self.safeguards.skipped,
+            'inside': None if inside is None else dataclasses.asdict(inside),
+            'provenance': self.safeguards.provenance,
+        }
+        scratch = None if inside is None else state.extra.get('round')
+        self.checkpoints.save(_lasting(state), progress, score, scratch)
+        self.safeguards.saved()
+        if self._stop:
+            self.checkpoints.wait()
+            raise Preempted(
+                f'{self.safeguards.interruption.signal or "SIGTERM"}: saved at step {self._steps_done} of '
+                f'{self._steps_in_all}; the same command goes on.'
+            )
 
     def _enter(self, stage: Stage, state: TrainState) -> TrainState:
         """Leaves the stage before: its optimisers and scratch go, those of `stage` come."""
@@ -206,105 +208,113 @@ class Training:
         optimizers = {u.name: self.new_optimizer_state(u, state.model) for u in stage.updates}
         return sharding.place_state(state._replace(optimizers=optimizers), self.mesh)
 
-    def _steps_before(self, number: int, round_: int) -> int:
-        lengths = [sum(u.steps for u in s.updates) for s in self.recipe.stages]
-        before = sum(
-            s.rounds * n for s, n in zip(self.recipe.stages[:number], lengths[:number], strict=True)
-        )
-        return before + round_ * lengths[number]
-
     def _step(self, stage: Stage, update: Update) -> tuple[Step, Streams, jax.Array]:
         """Returns the jitted step of an update, its streams and its key."""
         name = f'{stage.name}/{update.name}'
         streams = make_streams(
             update, self.train_labels, num_classes=self.num_classes, seed=self.seed, name=name
         )
-        step = make_step(update, self._graphdef, self.mesh, accumulate=self.accumulate)
+        step = make_step(
+            update,
+            self._graphdef,
+            self.mesh,
+            accumulate=self.accumulate,
+            skip_nonfinite=self.safeguards.on_nonfinite == 'skip',
+        )
         return step, streams, self.key(name)
 
     def _round(
-        self, stage: Stage, round_: int, state: TrainState, steps: Mapping[str, tuple]
-    ) -> tuple[TrainState, dict[str, Any]]:
-        """Runs one round of every update of a stage, then validates."""
-        started = time.monotonic()
-        images_before = self._images_seen
-        if stage.before_round is not None:
-            state = sharding.place_state(stage.before_round(state, self, round_), self.mesh)
-        row: dict[str, Any] = {'stage': stage.name, 'round': round_}
-        for update in stage.updates:
-            state, losses = self._update(stage, update, round_, state, *steps[update.name])
-            row |= losses
-        seconds = time.monotonic() - started
+        self,
+        at: int,
+        round_: int,
+        state: TrainState,
+        steps: Mapping[str, tuple],
+        inside: Inside | None,
+    ) -> TrainState:
+        """Runs one round of every update of a stage, or what is left of it; validates, logs and saves."""
+        stage = self.recipe.stages[at]
+        watchdog = self.safeguards.watchdog
+        watchdog.alive(f'the pass before round {round_} of {stage.name}')
+        self._round_started = time.monotonic() - (inside.seconds if inside else 0.0)
+        if inside is None:
+            inside = Inside(row={'stage': stage.name, 'round': round_})
+            if stage.before_round is not None:
+                state = sharding.place_state(stage.before_round(state, self, round_), self.mesh)
+                require_finite(state.extra, f'before round {round_} of stage {stage.name!r}')
+        for update in stage.updates[inside.update :]:
+            state = self._update(at, update, round_, state, inside, *steps[update.name])
+        row = inside.row
+        seconds = time.monotonic() - self._round_started
+        watchdog.alive(f'the validation of round {round_} of {stage.name}')
         val = self.data.parts['val']
         _, logits = self.predict(state, self.data.images_of('val'))
-        if not np.isfinite(logits).all():
-            raise NonFiniteLossError(
-                f'the network gives non-finite logits after round {round_} of stage {stage.name!r}: '
-                'lower the learning rate or set a clip_norm; the last good checkpoint is kept.'
-            )
-        with warnings.catch_warnings():
-            # A small validation split may lack a class, which then does not count.
-            warnings.filterwarnings('ignore', 'y_pred contains classes not in y_true')
-            score = balanced_accuracy_score(self.data.labels[val], logits.argmax(axis=1))
-        row['val_balanced_accuracy'] = float(score)
-        row['images_per_second'] = (self._images_seen - images_before) / max(seconds, 1e-9)
+        score = _score(
+            self.data.labels[val], logits, f'after round {round_} of stage {stage.name!r}'
+        )
+        row['val_balanced_accuracy'] = score
+        row['images_per_second'] = inside.images / max(seconds, 1e-9)
         row['seconds'] = seconds
-        return state, row
+        last = at == len(self.recipe.stages) - 1
+        eligible = last and (round_ == stage.rounds - 1 or self.select == 'best')
+        if eligible and (self._best is None or score > self._best['val_balanced_accuracy']):
+            self._best = {'stage': stage.name, 'round': round_, 'checkpoint': self._steps_done}
+            self._best['val_balanced_accuracy'] = score
+        self.safeguards.check_present()
+        self.logbook.row(row, step=self._steps_done)
+        self._rows.append(row | {'step': self._steps_done})
+        watchdog.alive(f'saving round {round_} of {stage.name}')
+        self._save(state, at, round_, score if eligible else -1.0)
+        return state
 
     def _update(
         self,
-        stage: Stage,
+        at: int,
         update: Update,
         round_: int,
         state: TrainState,
+        inside: Inside,
         step_fn: Step,
         streams: Streams,
         key: jax.Array,
-    ) -> tuple[TrainState, dict[str, float]]:
-        """Runs the steps of one update of one round; returns the mean of its logged values.
-
-        Metrics are read one step late, so that the host prepares a step while the device does the one before.
-        """
-        sums: dict[str, float] = {}
-        late: tuple[int, dict[str, jax.Array]] | None = None
-        start = round_ * update.steps
-        for step, batch in enumerate(batches(update, streams, self._feed, start), start):
-            state, metrics = step_fn(state, batch, key, np.int32(step))
-            if late is not None:
-                self._read(stage, update, *late, sums)
-            late = (step, metrics)
-            self._steps_done += 1
-            self._images_seen += update.batch_size if update.views else 0
-        if late is not None:
-            self._read(stage, update, *late, sums)
-        prefix = '' if len(stage.updates) == 1 else f'{update.name}_'
-        values = {f'{prefix}{name}': value / update.steps for name, value in sums.items()}
-        return state, {'loss': values[f'{prefix}loss']} | values
-
-    def _read(
-        self,
-        stage: Stage,
-        update: Update,
-        step: int,
-        metrics: Mapping[str, jax.Array],
-        sums: dict[str, float],
-    ) -> None:
-        values = {name: float(value) for name, value in jax.device_get(metrics).items()}
-        strange = [name for name, value in values.items() if not math.isfinite(value)]
-        if strange:
-            raise NonFiniteLossError(
-                f'{strange[0]} is {values[strange[0]]} at step {step} of {update.name!r} in stage {stage.name!r}: '
-                'lower the learning rate or set a clip_norm; the last good checkpoint is kept.'
-            )
-        for name, value in values.items():
-            sums[name] = sums.get(name, 0.0) + value
-        self.logbook.progress(
-            f'{stage.name}/{update.name}',
-            self._steps_done,
-            self._steps_in_all,
-            values['loss'],
-            self._images_seen,
+    ) -> TrainState:
+        """Runs the steps of one update that this round still has; `inside` then has the means of its logged values."""
+        stage, safeguards = self.recipe.stages[at], self.safeguards
+        name = f'{stage.name}/{update.name}'
+        meter = Meter(
+            inside, stage.name, update.name, streams, self._train_ids, safeguards, self.logbook
         )
+        first, end = round_ * update.steps + inside.step, (round_ + 1) * update.steps
+        for step, batch in enumerate(batches(update, streams, self._feed, first, end), first):
+            safeguards.watchdog.alive(f'step {step} of {name}', compiles=name not in self._compiled)
+            state, metrics = step_fn(state, batch, key, np.int32(step))
+            meter.add(step, metrics)
+            if step > first:
+                self._compiled.add(name)  # its first step was read
+                self.logbook.progress(
+                    name, self._steps_done, self._steps_in_all, meter.loss, self._images_seen
+                )
+            self._steps_done += 1
+            inside.step += 1
+            images = update.batch_size if update.views else 0
+            inside.images += images
+            self._images_seen += images
+            self._stop = safeguards.stop(self._steps_done)
+            if (self._stop or safeguards.due()) and step + 1 < end:
+                meter.read()
+                inside.seconds = time.monotonic() - self._round_started
+                self._save(state, at, round_, -1.0, inside)
+        prefix = '' if len(stage.updates) == 1 else f'{update.name}_'
+        inside.next_update(meter.means(prefix))
+        return state
+
+
+def _score(labels: np.ndarray, logits: np.ndarray, when: str) -> float:
+    """Returns the balanced accuracy by which rounds are compared."""
+    require_finite(logits, when, name='logits of the validation')
+    with warnings.catch_warnings():
+        # A small validation split may lack a class, which then does not count.
+        warnings.filterwarnings('ignore', 'y_pred contains classes not in y_true')
+        return float(balanced_accuracy_score(labels, logits.argmax(axis=1)))
 
 
 def _lasting(state: TrainState) -> TrainState:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import time
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -12,7 +13,7 @@ from jax.experimental import multihost_utils
 from ltjax.engine.interrupt import Interruption
 from ltjax.engine.state import flatten
 from ltjax.engine.watchdog import Watchdog
-from ltjax.errors import UserError
+from ltjax.errors import UserError, unknown
 
 ON_NONFINITE = ('stop', 'skip')
 
@@ -34,6 +35,7 @@ class Safeguards:
       on_nonfinite: 'stop', or 'skip': a step whose loss, gradient or new state is not finite leaves the state alone.
       max_skipped: steps of a run that may be skipped.
       provenance: what a checkpoint says of the run: config, versions, source, devices.
+      check_present: raises UserError if the workdir has vanished; called before something is written.
       interruption: what asks the run to end.
       watchdog: is told of every step.
     """
@@ -43,11 +45,20 @@ class Safeguards:
     on_nonfinite: str = 'stop'
     max_skipped: int = 10
     provenance: dict[str, Any] = dataclasses.field(default_factory=dict)
+    check_present: Callable[[], None] = lambda: None
     interruption: Interruption = dataclasses.field(default_factory=Interruption)
     watchdog: Watchdog = dataclasses.field(default_factory=lambda: Watchdog(0.0))
 
     def __post_init__(self) -> None:
+        if self.on_nonfinite not in ON_NONFINITE:
+            raise unknown('on_nonfinite', self.on_nonfinite, ON_NONFINITE)
+        self.skipped = 0
         self.saved()
+
+    def skip(self) -> bool:
+        """Counts a skipped step; tells whether that many may be."""
+        self.skipped += 1
+        return self.skipped <= self.max_skipped
 
     def saved(self) -> None:
         """Says that a checkpoint was just saved."""
@@ -72,11 +83,15 @@ class Safeguards:
         return bool(multihost_utils.broadcast_one_to_all(np.int32(late)))
 
 
-def nonfinite(tree: Any) -> list[str]:
-    """Returns the paths of the leaves of `tree` that hold a NaN or an infinity."""
+def require_finite(tree: Any, when: str, *, name: str = 'state') -> None:
+    """Raises NonFiniteLossError if a leaf of `tree` holds a NaN or an infinity, naming it, `name` and `when`."""
     leaves = {k: v for k, v in flatten(tree).items() if jnp.issubdtype(v.dtype, jnp.inexact)}
-    finite = jax.device_get(_all_finite(leaves))
-    return [name for name, good in finite.items() if not good]
+    strange = [path for path, good in jax.device_get(_all_finite(leaves)).items() if not good]
+    if strange:
+        raise NonFiniteLossError(
+            f'{name} {strange[0]} is not finite {when}: lower the learning rate or set a clip_norm; the last good '
+            'checkpoint is kept.'
+        )
 
 
 @jax.jit

@@ -102,7 +102,8 @@ class Stage:
       updates: run one after another in every round.
       rounds: how often.
       prepare: (state, run) -> state, once, before the first round.
-      before_round: (state, run, round) -> state, before each round; for passes over the data.
+      before_round: (state, run, round) -> state, before each round; for passes over the data. What it puts into
+        `extra['round']`, dictionaries and tuples of arrays, lasts until the round ends.
     """
 
     name: str
@@ -127,6 +128,12 @@ class Recipe:
     stages: tuple[Stage, ...]
     add_heads: Callable[[ImageClassifier, nnx.Rngs], None] | None = None
     plots: Callable[[TrainState], Sequence[Mapping[str, Any]]] | None = None
+
+    def steps_before(self, stage: int, round_: int = 0) -> int:
+        """Returns the gradient steps before a round of the stage in that place; those of all for the place after the last."""
+        lengths = [sum(update.steps for update in stage.updates) for stage in self.stages]
+        rounds = [s.rounds for s in self.stages[:stage]] + [round_]
+        return sum(a * b for a, b in zip(lengths, rounds, strict=False))
 
 
 class Run(Protocol):

@@ -23,7 +23,12 @@ BATCH_NORM = ('batch', 'running')
 
 
 def make_step(
-    update: Update, graphdef: nnx.GraphDef, mesh: jax.sharding.Mesh, *, accumulate: int = 1
+    update: Update,
+    graphdef: nnx.GraphDef,
+    mesh: jax.sharding.Mesh,
+    *,
+    accumulate: int = 1,
+    skip_nonfinite: bool = False,
 ) -> Step:
     """Returns `step(state, batch, key, step) -> (state, metrics)` for one update.
 
@@ -36,6 +41,8 @@ def make_step(
       graphdef: the network's structure.
       mesh: the batch is split over it; the state lies as `sharding.state_sharding` says.
       accumulate: parts of the batch that the encoder takes one after another; changes no result.
+      skip_nonfinite: a step with a NaN or infinity, logged or in its state, leaves the state as it was; the metric
+        'skipped' tells.
     """
     trains = parameter_filter(update.trains)
 
@@ -69,9 +76,13 @@ def make_step(
             extra = update.after_step(extra, model, step)
         metrics = {'loss': value, 'gradient_norm': optax.tree.norm(gradients)} | logged
         optimizers = state.optimizers | {update.name: optimizer}
-        state = TrainState(model, optimizers, extra)
-        shardings = sharding.state_shardings(state, mesh)
-        return jax.lax.with_sharding_constraint(state, shardings), metrics
+        after = TrainState(model, optimizers, extra)
+        if skip_nonfinite:
+            good = all_finite((metrics, after))
+            after = jax.tree.map(lambda new, old: jnp.where(good, new, old), after, state)
+            metrics = metrics | {'skipped': ~good}
+        shardings = sharding.state_shardings(after, mesh)
+        return jax.lax.with_sharding_constraint(after, shardings), metrics
 
     # The state comes as `sharding.place_state` laid it: what a method keeps beside the network is its own.
     return jax.jit(step_fn, donate_argnums=0)
@@ -108,6 +119,12 @@ def set_batch_norm(model: nnx.Module, mode: str) -> None:
 def key_for(key: jax.Array, purpose: str) -> jax.Array:
     """Returns the key of a named purpose: names, not an order of splits, so that adding one moves no other."""
     return jax.random.fold_in(key, jnp.uint32(zlib.crc32(purpose.encode())))
+
+
+def all_finite(tree: Any) -> jax.Array:
+    """Returns whether no leaf of `tree` holds a NaN or an infinity: bool []."""
+    leaves = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+    return jnp.stack([jnp.isfinite(leaf).all() for leaf in leaves]).all()
 
 
 def _with_views(views: Mapping[str, View], batch: Batch, key: jax.Array) -> dict[str, Any]:

@@ -40,17 +40,19 @@ def make_streams(
     }
 
 
-def batches(update: Update, streams: Streams, feed: Feed, start: int) -> Iterator[dict[str, Any]]:
-    """Yields the batches of one round, from the step `start` on; a further stream's is an entry of its name."""
+def batches(
+    update: Update, streams: Streams, feed: Feed, start: int, stop: int
+) -> Iterator[dict[str, Any]]:
+    """Yields the batches of the steps from `start` to before `stop`; a further stream's is an entry of its name."""
     feeds = {
         name: feed.batches(
             stream,
             start,
-            start + update.steps,
+            stop,
             with_images=bool((update.streams[name] if name else update).views),
         )
         for name, stream in streams.items()
     }
-    for _ in range(update.steps):
+    for _ in range(start, stop):
         batch = {name: next(feed) for name, feed in feeds.items()}
         yield batch.pop('', {}) | batch

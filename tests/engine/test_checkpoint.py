@@ -32,13 +32,16 @@ def save_all(checkpoints, scores, ends=()):
     [
         ((0.1, 0.3, 0.2), (), [1, 2]),
         ((0.1, 0.3, 0.3), (), [1, 2]),
-        ((0.3, 0.2, 0.1), (), [0, 2]),
-        ((0.1, 0.2, 0.3), (), [2]),
+        ((0.3, 0.2, 0.1), (), [0, 1, 2]),
+        ((0.3, 0.2, 0.1, 0.1), (), [0, 2, 3]),
+        # The best of the last but one stays until the last one has its sums.
+        ((0.3, 0.2, 0.1, 0.4), (), [0, 2, 3]),
+        ((0.1, 0.2, 0.3), (), [1, 2]),
         ((-1.0, -1.0, 0.1, 0.3, 0.2), (1, 4), [1, 3, 4]),
-        ((-1.0, -1.0, -1.0), (), [2]),
+        ((-1.0, -1.0, -1.0), (), [1, 2]),
     ],
 )
-def test_the_newest_the_best_and_the_ends_of_stages_are_kept(tmp_path, scores, ends, kept):
+def test_the_two_newest_their_best_and_the_ends_of_stages_are_kept(tmp_path, scores, ends, kept):
     checkpoints = Checkpoints(tmp_path)
     save_all(checkpoints, scores, ends)
     checkpoints.close()
@@ -58,7 +61,7 @@ def test_what_is_kept_holds_over_a_restart(tmp_path):
     second.save(state(3), {'number': 3, 'stage_end': False}, 0.5)
     second.close()
     third = Checkpoints(tmp_path)
-    assert third.numbers() == [1, 3]
+    assert third.numbers() == [1, 2, 3]
     third.close()
 
 
@@ -87,7 +90,7 @@ def test_another_network_is_refused(tmp_path):
     other = state(0)._replace(model={'kernel': jnp.zeros((4, 3))})
     with pytest.raises(UserError, match='does not fit this network at model.kernel'):
         reopened.restore(0, other)
-    with pytest.raises(UserError, match='checkpoint 7 of .* cannot be read'):
+    with pytest.raises(UserError, match='checkpoint 7 of .* cannot be used: there is none'):
         reopened.restore(7, state(0))
     reopened.close()
 

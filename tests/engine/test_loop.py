@@ -11,7 +11,7 @@ from ltjax import sharding, train
 from ltjax.data import datasets, splits
 from ltjax.engine import loop
 from ltjax.engine.checkpoint import Checkpoints
-from ltjax.engine.loop import NonFiniteLossError
+from ltjax.engine.safeguards import NonFiniteLossError
 from ltjax.engine.state import TrainState
 from ltjax.errors import UserError
 
@@ -33,16 +33,17 @@ class Interrupted(Exception):
 
 
 class Failing(Checkpoints):
-    """Breaks down instead of saving checkpoint `at`."""
+    """Breaks down instead of saving once more after `at` times."""
 
     def __init__(self, directory, at):
         super().__init__(directory)
-        self.at = at
+        self.left = at
 
-    def save(self, state, progress, score):
-        if progress['number'] == self.at:
+    def save(self, *arguments):
+        if not self.left:
             raise Interrupted
-        super().save(state, progress, score)
+        self.left -= 1
+        super().save(*arguments)
 
 
 def test_the_same_seed_gives_the_same_bits(undisturbed, tmp_path):
@@ -80,7 +81,7 @@ def test_an_interrupted_run_ends_as_the_undisturbed_one(undisturbed, tmp_path, a
         first.run()
     first.checkpoints.close()
     second = tiny.training(made, tmp_path)
-    assert second.checkpoints.numbers()[-1:] == ([at - 1] if at else [])
+    assert second.checkpoints.numbers()[-1:] == ([rows[at - 1]['step']] if at else [])
     resumed, best_resumed = second.run()
     assert tiny.same(state, jax.device_get(resumed))
     assert best == best_resumed
@@ -141,8 +142,9 @@ def test_the_state_is_that_of_the_first_best_round(
     monkeypatch.setattr(loop, '_lasting', lambda state: kept.append(jax.device_get(state)) or state)
     trained = tiny.training(made, tmp_path)
     state, best = trained.run()
+    steps = trained.recipe.stages[0].updates[0].steps
     assert best == {
-        'checkpoint': expected,
+        'checkpoint': (expected + 1) * steps,
         'stage': 'cross_entropy',
         'round': expected,
         'val_balanced_accuracy': scores[expected],
@@ -151,7 +153,7 @@ def test_the_state_is_that_of_the_first_best_round(
     assert tiny.same(kept[1 + expected].model, jax.device_get(state).model)
     others = [other for i, other in enumerate(kept[:5]) if i != 1 + expected]
     assert not any(tiny.same(other.model, jax.device_get(state).model) for other in others)
-    assert trained.checkpoints.numbers() == sorted({expected, 3})
+    assert trained.checkpoints.numbers() == [(n + 1) * steps for n in sorted({expected, 2, 3})]
     trained.checkpoints.close()
 
 
@@ -159,7 +161,7 @@ def test_the_best_round_of_an_earlier_stage_does_not_count(data, tmp_path, monke
     scored(monkeypatch, (0.9, 0.8, 0.1, 0.2))
     _, best, _ = tiny.run(tiny.config('decoupling', data), tmp_path)
     assert best == {
-        'checkpoint': 3,
+        'checkpoint': 12,
         'stage': 'retrain',
         'round': 1,
         'val_balanced_accuracy': 0.2,
@@ -175,7 +177,7 @@ def test_the_best_round_is_still_known_after_an_interruption(data, tmp_path, mon
     with pytest.raises(Interrupted):
         first.run()
     first.checkpoints.close()
-    assert tiny.run(made, tmp_path)[1]['checkpoint'] == 1
+    assert tiny.run(made, tmp_path)[1]['round'] == 1
 
 
 def test_a_diverging_run_says_where_and_keeps_its_last_good_checkpoint(data, tmp_path):
@@ -188,7 +190,7 @@ def test_a_diverging_run_says_where_and_keeps_its_last_good_checkpoint(data, tmp
     assert 'learning rate' in message
     assert '\n' not in message
     trained = tiny.training(made, tmp_path)
-    (number,) = trained.checkpoints.numbers()
+    number = trained.checkpoints.numbers()[-1]
     assert trained.checkpoints.progress(number)['stage_name'] == 'rrl'
     state = TrainState(trained.new_model(trained.key('model')), {}, {})
     restored = jax.device_get(trained.checkpoints.restore(number, state).model)

@@ -98,8 +98,9 @@ class Terminal(io.StringIO):
         return True
 
 
-def fill(workdir, stream):
+def fill(workdir, stream, rows=()):
     logbook = Logbook(workdir, stream=stream)
+    logbook.begin(rows, step=0)
     logbook.progress('rrl/train', 1, 4, 0.5, 16)
     logbook.row({'stage': 'rrl', 'round': 0, 'loss': 0.25, 'val_balanced_accuracy': 0.5}, step=2)
     logbook.close()
@@ -124,7 +125,11 @@ def test_the_logbook_shows_progress_on_a_terminal(tmp_path):
     assert 'rrl round 0: loss 0.2500, validation balanced accuracy 50.0%\n' in shown
 
 
-def test_a_resumed_logbook_appends(tmp_path):
-    for _ in range(2):
-        fill(tmp_path, io.StringIO())
-    assert len((tmp_path / 'metrics.jsonl').read_text('utf-8').splitlines()) == 2
+def test_a_resumed_logbook_has_the_rows_of_its_checkpoint_and_no_others(tmp_path):
+    fill(tmp_path, io.StringIO())
+    path = tmp_path / 'metrics.jsonl'
+    (row,) = map(json.loads, path.read_text('utf-8').splitlines())
+    path.write_bytes(path.read_bytes() * 2 + b'{"stage": "rrl", "rou\x00')
+    earlier = row | {'round': -1, 'step': 1}
+    fill(tmp_path, io.StringIO(), [earlier])
+    assert [json.loads(line) for line in path.read_text('utf-8').splitlines()] == [earlier, row]

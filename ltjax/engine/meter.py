@@ -1,0 +1,131 @@
+"""What is logged of the steps of a round: read one step late, summed, and watched for NaN."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from ltjax.engine.logbook import Logbook
+from ltjax.engine.safeguards import NonFiniteLossError, Safeguards
+from ltjax.engine.streams import Streams
+
+# Of the ids of a bad batch in the message; nonfinite.json has them all.
+_SHOWN = 4
+
+
+@dataclasses.dataclass
+class Inside:
+    """How far a round has come: what a checkpoint inside it keeps beside state and scratch. JSON values.
+
+    Attributes:
+      update: place of the update under way.
+      step: its steps done in this round.
+      counted: those of them that were not skipped.
+      sums: of its logged values.
+      row: what the log gets of the updates before it.
+      images: seen in this round.
+      seconds: that this round has taken.
+    """
+
+    update: int = 0
+    step: int = 0
+    counted: int = 0
+    sums: dict[str, float] = dataclasses.field(default_factory=dict)
+    row: dict[str, Any] = dataclasses.field(default_factory=dict)
+    images: int = 0
+    seconds: float = 0.0
+
+    def next_update(self, row: Mapping[str, Any]) -> None:
+        """Goes to the next update; `row` is what the log gets of this one."""
+        self.update, self.step, self.counted, self.sums = self.update + 1, 0, 0, {}
+        self.row |= row
+
+
+@dataclasses.dataclass
+class Meter:
+    """Reads what the steps of one update return, one step late: so the host prepares one while the device does another.
+
+    Args:
+      inside: takes the sums.
+      stage: name of the stage.
+      update: name of the update.
+      streams: what the steps read.
+      ids: of the training images, by position.
+      safeguards: say what becomes of NaN.
+      logbook: is told of a bad batch.
+    """
+
+    inside: Inside
+    stage: str
+    update: str
+    streams: Streams
+    ids: np.ndarray
+    safeguards: Safeguards
+    logbook: Logbook
+
+    def __post_init__(self) -> None:
+        self._late: tuple[int, Mapping[str, jax.Array]] | None = None
+        self.loss = math.nan
+
+    def add(self, step: int, metrics: Mapping[str, jax.Array]) -> None:
+        """Takes what a step returned, and reads the step before.
+
+        Raises:
+          NonFiniteLossError: that one's values are not finite, or too many were not.
+        """
+        self.read()
+        self._late = (step, metrics)
+
+    def read(self) -> None:
+        """Reads the newest step too; raises as `add`."""
+        if self._late is None:
+            return
+        (step, metrics), self._late = self._late, None
+        values = {name: float(value) for name, value in jax.device_get(metrics).items()}
+        skipped = values.pop('skipped', 0.0)
+        strange = [name for name, value in values.items() if not math.isfinite(value)]
+        if strange or skipped:
+            self._report(step, values, strange[0] if strange else 'the new state', bool(skipped))
+            return
+        for name, value in values.items():
+            self.inside.sums[name] = self.inside.sums.get(name, 0.0) + value
+        self.inside.counted += 1
+        self.loss = values['loss']
+
+    def means(self, prefix: str) -> dict[str, float]:
+        """Returns the means over the steps of this round, each name with `prefix`; raises as `add`."""
+        self.read()
+        counted = self.inside.counted
+        if not counted:
+            raise NonFiniteLossError(
+                f'every step of {self.update!r} in a round of stage {self.stage!r} was skipped.'
+            )
+        values = {f'{prefix}{name}': total / counted for name, total in self.inside.sums.items()}
+        return {'loss': values[f'{prefix}loss']} | values
+
+    def _report(self, step: int, values: dict[str, float], what: str, skipped: bool) -> None:
+        batch = {
+            name or 'own': self.ids[stream[step]].tolist() for name, stream in self.streams.items()
+        }
+        incident = {'stage': self.stage, 'update': self.update, 'step': step, 'skipped': skipped}
+        self.logbook.incident(
+            incident | {'terms': {k: repr(v) for k, v in values.items()}, 'ids': batch}
+        )
+        where = f'at step {step} of {self.update!r} in stage {self.stage!r}'
+        if skipped and self.safeguards.skip():
+            return
+        terms = ', '.join(f'{name} {value:.4g}' for name, value in values.items())
+        ids = [str(id_) for stream in batch.values() for id_ in stream]
+        images = f'; images {", ".join(ids[:_SHOWN])} ..., all in nonfinite.json' if ids else ''
+        remedy = 'lower the learning rate, set a clip_norm or try --config.on_nonfinite=skip'
+        if skipped:
+            remedy = (
+                f'{self.safeguards.max_skipped} steps were skipped already (--config.max_skipped)'
+            )
+        raise NonFiniteLossError(
+            f'{what} is {values.get(what, "not finite")} {where} ({terms}{images}): {remedy}; '
+            'the last good checkpoint is kept.'
+        )

@@ -1,0 +1,108 @@
+"""What a run does about the part of it that is done already, and so that nothing done is lost."""
+
+import contextlib
+import errno
+import json
+import pathlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+from absl import logging
+
+from ltjax import workdir as folder
+from ltjax.engine.checkpoint import Checkpoints
+from ltjax.engine.interrupt import Interruption
+from ltjax.engine.safeguards import Safeguards
+from ltjax.engine.watchdog import Watchdog
+from ltjax.errors import UserError
+from ltjax.evaluation import report
+
+# What a disk that is full, gone or not to be written says.
+_DISK = {
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EROFS,
+    errno.EIO,
+    errno.ESTALE,
+    errno.ENODEV,
+}
+
+
+def finished_results(workdir: pathlib.Path) -> dict[str, Any] | None:
+    """Returns what results.json of a finished run holds, and sees to its report; None: the run is not finished."""
+    path = workdir / 'results.json'
+    try:
+        results = json.loads(path.read_text('utf-8'))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except ValueError:
+        logging.warning('%s is damaged: it is made anew from the checkpoints', path)
+        return None
+    if not (workdir / 'report.html').exists():
+        report.write_report(workdir)
+    return results
+
+
+@contextlib.contextmanager
+def safeguards(
+    config: Any, interruption: Interruption, check_present: Callable[[], None]
+) -> Iterator[Safeguards]:
+    """Yields what `config` says, with its watchdog awake.
+
+    Raises:
+      UserError: on_nonfinite is none that there is.
+    """
+    provenance = folder.provenance(config)
+    devices = jax.devices()
+    provenance['devices'] = f'{len(devices)} {devices[0].device_kind}'
+    with Watchdog(config.watchdog_minutes) as watchdog:
+        yield Safeguards(
+            every_steps=config.checkpoint.every_steps,
+            every_minutes=config.checkpoint.every_minutes,
+            on_nonfinite=config.on_nonfinite,
+            max_skipped=config.max_skipped,
+            provenance=provenance,
+            check_present=check_present,
+            interruption=interruption,
+            watchdog=watchdog,
+        )
+
+
+def compare(checkpoints: Checkpoints, provenance: dict[str, Any], *, force: bool) -> None:
+    """Tells what was set aside, and what changed since the newest checkpoint.
+
+    Raises:
+      UserError: something changed that may change results, and not `force`.
+    """
+    for line in checkpoints.set_aside:
+        logging.warning('%s', line)
+    if not checkpoints.numbers():
+        return
+    before = checkpoints.progress(checkpoints.numbers()[-1])['provenance']
+    serious, harmless = folder.changes(before, provenance)
+    for change in harmless:
+        logging.warning('changed since the newest checkpoint: %s', change)
+    if serious and not force:
+        raise UserError(
+            f'this would not be the run that began: {"; ".join(serious)}. Go back to what it began with, go on '
+            'regardless with --force_resume, or give another --workdir.'
+        )
+    for change in serious:
+        logging.warning('changed since the newest checkpoint, results may differ: %s', change)
+
+
+@contextlib.contextmanager
+def disk_errors(workdir: pathlib.Path) -> Iterator[None]:
+    """Makes one line of what a disk that is full or gone raises."""
+    try:
+        yield
+    except OSError as error:
+        inside = str(error.filename or '').startswith(str(workdir))
+        if error.errno not in _DISK and not inside:
+            raise
+        raise UserError(
+            f'cannot write to {workdir} ({error.strerror}): mend that, and start the same command again; it goes on '
+            'from the last whole checkpoint.'
+        ) from error
