@@ -130,7 +130,7 @@ class Recipe:
     plots: Callable[[TrainState], Sequence[Mapping[str, Any]]] | None = None
 
     def steps_before(self, stage: int, round_: int = 0) -> int:
-        """Returns the gradient steps before a round of the stage in that place; those of all for the place after the last."""
+        """Returns the steps before a round of the stage in that place; of all for the place after the last."""
         lengths = [sum(update.steps for update in stage.updates) for stage in self.stages]
         rounds = [s.rounds for s in self.stages[:stage]] + [round_]
         return sum(a * b for a, b in zip(lengths, rounds, strict=False))

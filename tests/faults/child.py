@@ -1,0 +1,101 @@
+"""A tiny run that meets a fault: `python -m faults.child METHOD DATA WORKDIR CACHE [POINT NUMBER ACTION]`.
+
+The fault strikes when POINT is passed for the NUMBERth time. As in ltjax.main, a mistake ends with status 2 and a line
+on stderr, a preemption with 75.
+"""
+
+import os
+import pathlib
+import resource
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+import tiny
+from ltjax import train
+from ltjax.engine import sums
+from ltjax.engine.checkpoint import Checkpoints
+from ltjax.engine.logbook import Logbook
+from ltjax.engine.safeguards import Safeguards
+from ltjax.errors import Preempted, UserError
+
+# Long enough that a dozen faults meet it in every stage and update; saves inside its rounds.
+CHANGES: dict[str, Any] = {'checkpoint.every_steps': 2, 'num_bootstrap': 2}
+LONGER = {
+    'lmd': {'method.rrl.epochs': 8, 'method.icc.rounds': 10},
+    'iccl': {'method.train.epochs': 14, 'method.retrain.epochs': 10},
+}
+
+# Where a fault can strike: before that function is called.
+POINTS: dict[str, tuple[Any, str]] = {
+    'step': (Safeguards, 'stop'),
+    'save': (Checkpoints, 'save'),
+    'sums': (sums, 'seal'),
+    'row': (Logbook, 'row'),
+    'rename': (os, 'replace'),
+}
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def fill_disk() -> None:
+    """No file may grow from now on."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+
+
+def take_memory() -> None:
+    """A few megabytes are left."""
+    pages = int(pathlib.Path('/proc/self/statm').read_text('ascii').split()[0])
+    limit = pages * resource.getpagesize() + (4 << 20)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
+
+
+ACTIONS: dict[str, Callable[[], None]] = {
+    'kill': die,
+    'kill_soon': threading.Timer(0.03, die).start,
+    'kill_later': threading.Timer(0.12, die).start,
+    'term': lambda: os.kill(os.getpid(), signal.SIGTERM),
+    'int': lambda: os.kill(os.getpid(), signal.SIGINT),
+    'disk': fill_disk,
+    'memory': take_memory,
+}
+
+
+def strike(point: str, number: int, action: str) -> None:
+    """Arranges for the action when the point is passed for that time."""
+    owner, name = POINTS[point]
+    function, left = getattr(owner, name), number
+
+    def watched(*arguments: Any, **options: Any) -> Any:
+        nonlocal left
+        left -= 1
+        if not left:
+            ACTIONS[action]()
+        return function(*arguments, **options)
+
+    setattr(owner, name, watched)
+
+
+def main(method: str, data: str, workdir: str, cache: str, *fault: str) -> None:
+    jax.config.update('jax_compilation_cache_dir', cache)
+    config = tiny.config(method, pathlib.Path(data), CHANGES | LONGER[method])
+    if fault:
+        strike(fault[0], int(fault[1]), fault[2])
+    try:
+        train.run(config, pathlib.Path(workdir))
+    except UserError as error:
+        print(f'error: {error}', file=sys.stderr)
+        sys.exit(2)
+    except Preempted as end:
+        print(end, file=sys.stderr)
+        raise
+
+
+if __name__ == '__main__':
+    main(*sys.argv[1:])

@@ -1,0 +1,172 @@
+"""Starts tiny runs in processes of their own, ends and damages them at random, and compares with undisturbed ones."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import random
+import shutil
+import subprocess
+import sys
+import time
+
+import numpy as np
+
+import tiny
+from faults.child import ACTIONS, LONGER, POINTS
+from ltjax.errors import TRY_AGAIN
+
+# Seconds: a process that meets no fault takes a few. One that has no memory left may hang, as its watchdog would say,
+# and is then killed.
+PATIENCE = 300
+STARVED_PATIENCE = 20
+
+# How often a point is passed until its fault strikes, at most: seldom enough that most faults strike.
+_UP_TO = {'step': 12, 'save': 6, 'sums': 6, 'row': 3, 'rename': 8}
+
+# The damage done to a file of bytes.
+DAMAGES = ('flip', 'cut', 'remove', 'append')
+
+
+class Lost(AssertionError):
+    """Work was lost, or something else came out."""
+
+
+@dataclasses.dataclass
+class Driver:
+    """Runs of one method, disturbed one fault after another and always gone on with.
+
+    Args:
+      method: LMD or ICCL.
+      folder: gets data, compilation cache and runs.
+      seed: of the faults.
+    """
+
+    method: str
+    folder: pathlib.Path
+    seed: int
+
+    def __post_init__(self) -> None:
+        self.random = random.Random(self.seed)
+        self.kills: dict[str, int] = {}
+        self.damages: dict[str, int] = {}
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.data = tiny.npz(self.folder / 'data.npz')
+        self.workdir = self.folder / 'disturbed'
+        self.run(self.folder / 'undisturbed')
+
+    def run(self, workdir: pathlib.Path, *fault: str) -> int:
+        """Runs until its end or that of its fault; returns the exit status.
+
+        Raises:
+          Lost: it ended in a traceback, or not at all.
+        """
+        command = [sys.executable, '-m', 'faults.child', self.method, str(self.data), str(workdir)]
+        environment = os.environ | {
+            'PYTHONPATH': os.pathsep.join((str(tiny.ROOT), str(tiny.ROOT / 'tests'))),
+            'JAX_PLATFORMS': 'cpu',
+        }
+        starved = 'memory' in fault  # what breaks first then, and how it says so, nobody knows
+        try:
+            done = subprocess.run(
+                [*command, str(self.folder / 'xla'), *fault],
+                capture_output=True,
+                text=True,
+                env=environment,
+                timeout=STARVED_PATIENCE if starved else PATIENCE,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            if starved:
+                return -9
+            raise Lost(f'{self.method} {fault}: it hangs') from None
+        if done.returncode not in (0, 2, TRY_AGAIN, -9) and not starved:
+            raise Lost(f'{self.method} {fault}: status {done.returncode}\n{done.stderr}')
+        if done.returncode == 2 and 'disk' not in fault and not starved:
+            raise Lost(f'{self.method} {fault}: {done.stderr}')
+        return done.returncode
+
+    def kill(self) -> str:
+        """Goes on with the run until a random fault; returns it. A run that ends before is compared, and begun anew."""
+        point = self.random.choice(sorted(POINTS))
+        action = self.random.choice(sorted(ACTIONS))
+        number = self.random.randint(1, _UP_TO[point])
+        fault = f'{action} at {point} {number}'
+        if self.run(self.workdir, point, str(number), action):
+            self.kills[fault] = self.kills.get(fault, 0) + 1
+        if (self.workdir / 'results.json').exists():
+            self.compare()
+        return fault
+
+    def damage(self) -> str:
+        """Damages a random file of the run; returns how, '' if there is none yet."""
+        files = [path for path in self.workdir.glob('checkpoints/*/**/*') if path.is_file()]
+        files += [self.workdir / 'metrics.jsonl', self.workdir / 'config.json']
+        files = sorted(path for path in files if path.exists())
+        if not files or (self.workdir / 'results.json').exists():
+            return ''
+        path, how = self.random.choice(files), self.random.choice(DAMAGES)
+        content = bytearray(path.read_bytes())
+        if how == 'remove':
+            path.unlink()
+        elif how == 'append':
+            path.write_bytes(content + b'\x00{"stage"')
+        elif how == 'cut' or not content:
+            path.write_bytes(content[: len(content) // 2])
+        else:
+            content[self.random.randrange(len(content))] ^= 1 << self.random.randrange(8)
+            path.write_bytes(content)
+        done = f'{how} {path.relative_to(self.workdir)}'
+        self.damages[done] = self.damages.get(done, 0) + 1
+        return done
+
+    def compare(self) -> None:
+        """Ends the run undisturbed, and compares what it leaves with what a run leaves that nothing ever befell.
+
+        Raises:
+          Lost: anything but times differs.
+        """
+        whole = self.folder / 'undisturbed'
+        if self.run(self.workdir):
+            raise Lost(f'{self.method}: the run cannot be ended')
+        ours, theirs = (
+            json.loads((run / 'results.json').read_text('utf-8')) | {'seconds': 0}
+            for run in (self.workdir, whole)
+        )
+        if ours != theirs:
+            raise Lost(f'{self.method}: results.json differs')
+        rows = [
+            tiny.timeless(
+                [
+                    json.loads(line)
+                    for line in (run / 'metrics.jsonl').read_text('utf-8').splitlines()
+                ]
+            )
+            for run in (self.workdir, whole)
+        ]
+        if rows[0] != rows[1]:
+            raise Lost(f'{self.method}: metrics.jsonl differs')
+        with (
+            np.load(self.workdir / 'predictions.npz') as a,
+            np.load(whole / 'predictions.npz') as b,
+        ):
+            for name in b.files:
+                if a[name].tobytes() != b[name].tobytes():
+                    raise Lost(f'{self.method}: {name} of predictions.npz differ')
+        shutil.rmtree(self.workdir)
+
+
+def soak(folder: pathlib.Path, *, minutes: float, seed: int) -> dict[str, dict[str, int]]:
+    """Disturbs LMD and ICCL in turn for so long; returns how often what was done.
+
+    Raises:
+      Lost: at the first loss; `folder` then holds the run.
+    """
+    end = time.monotonic() + 60 * minutes
+    drivers = [Driver(method, folder / method, seed) for method in LONGER]
+    while time.monotonic() < end:
+        for driver in drivers:
+            print(f'{driver.method}: {driver.kill()}; {driver.damage()}', flush=True)
+    for driver in drivers:
+        driver.compare()
+    return {driver.method: driver.kills | driver.damages for driver in drivers}
