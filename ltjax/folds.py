@@ -48,6 +48,7 @@ def run(config: Any, workdir: pathlib.Path, *, force: bool = False) -> dict[str,
             'of its own.'
         )
     folder.claim(workdir, config)
+    folder.wait_for_first(workdir, 'config.json')
     with resume.disk_errors(workdir), folder.locked(workdir):
         runs: list[dict[str, Any]] = []
         for fold in range(count):
@@ -56,7 +57,9 @@ def run(config: Any, workdir: pathlib.Path, *, force: bool = False) -> dict[str,
         results = _pool(config, workdir, runs)
         results['seconds'] = time.monotonic() - started
         folder.write_json(workdir / 'results.json', results)
-        report.write_report(workdir)
+        if folder.is_first_process():
+            report.write_report(workdir)
+        folder.wait_for_first(workdir, 'report.html')
     return results
 
 

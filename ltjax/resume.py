@@ -40,7 +40,7 @@ def finished_results(workdir: pathlib.Path) -> dict[str, Any] | None:
     except ValueError:
         logging.warning('%s is damaged: it is made anew from the checkpoints', path)
         return None
-    if not (workdir / 'report.html').exists():
+    if not (workdir / 'report.html').exists() and folder.is_first_process():
         report.write_report(workdir)
     return results
 

@@ -67,7 +67,8 @@ def run(config: Any, workdir: pathlib.Path, *, force: bool = False) -> dict[str,
             raise UserError(f'num_bootstrap is {config.num_bootstrap}: use 1 or more.')
         recipe = method.recipe(config.method, make_task(config, data))
         folder.claim(workdir, config)
-        if data.excluded:
+        folder.wait_for_first(workdir, 'config.json')
+        if data.excluded and folder.is_first_process():
             loading.write(workdir / 'excluded.csv', data.excluded)
         with contextlib.ExitStack() as stack:
             check_present = stack.enter_context(folder.locked(workdir))
@@ -98,7 +99,9 @@ def run(config: Any, workdir: pathlib.Path, *, force: bool = False) -> dict[str,
                 results['pretrained'] = json.loads(loaded.read_text('utf-8'))
             results['seconds'] = time.monotonic() - started
             folder.write_json(workdir / 'results.json', results)
-            report.write_report(workdir)
+            if folder.is_first_process():
+                report.write_report(workdir)
+            folder.wait_for_first(workdir, 'report.html')
     return results
 
 

@@ -1,4 +1,7 @@
-"""The folder of a run: whose it is, what made it, and files written whole or not at all."""
+"""The folder of a run: whose it is, what made it, and files written whole or not at all.
+
+Of several processes the first alone writes and locks.
+"""
 
 import contextlib
 import fcntl
@@ -15,14 +18,18 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 from absl import logging
+from jax.experimental import multihost_utils
 
 from ltjax import __version__
 from ltjax.errors import UserError
 
 PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'numpy', 'scikit-learn')
 
+# Seconds until a network file system shows on one host what another has written.
+_SEEN_WITHIN = 10.0
 
 # Keys of the config that change no result: when to save, what to watch, how to share the work.
 FREE = (
@@ -84,6 +91,30 @@ def claim(workdir: pathlib.Path, config: Any) -> None:
         ) from None
 
 
+def is_first_process() -> bool:
+    """Returns whether this process writes the files of a run."""
+    return not jax.distributed.is_initialized() or jax.process_index() == 0
+
+
+def wait_for_first(workdir: pathlib.Path, name: str) -> None:
+    """Returns when all processes are here, and the first has written the file `name` of a run.
+
+    Raises:
+      UserError: the file is not there: every process has a workdir of its own.
+    """
+    if not jax.distributed.is_initialized():
+        return
+    multihost_utils.sync_global_devices(name)
+    deadline = time.monotonic() + _SEEN_WITHIN
+    while not (workdir / name).exists():
+        if time.monotonic() > deadline:
+            raise UserError(
+                f'{workdir} of process {jax.process_index()} lacks {name}, which process 0 has written: give a '
+                '--workdir that all processes share.'
+            )
+        time.sleep(0.1)
+
+
 def provenance(config: Any) -> dict[str, Any]:
     """Returns what a result comes from: the config, versions, the source's digest and its git commit."""
     return {
@@ -120,6 +151,9 @@ def locked(workdir: pathlib.Path) -> Iterator[Callable[[], None]]:
     Raises:
       UserError: another run is in it.
     """
+    if not is_first_process():
+        yield lambda: None
+        return
     path = workdir / 'run.lock'
     try:
         file = path.open('a+', encoding='utf-8')
@@ -218,6 +252,8 @@ def write_json(path: pathlib.Path, values: Any) -> None:
 
 def write_text(path: pathlib.Path, text: str) -> None:
     """Writes a text whole or not at all."""
+    if not is_first_process():
+        return
     temporary = path.with_suffix('.tmp')
     temporary.write_text(text, 'utf-8')
     os.replace(temporary, path)
@@ -225,6 +261,8 @@ def write_text(path: pathlib.Path, text: str) -> None:
 
 def write_npz(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Writes a compressed npz whole or not at all."""
+    if not is_first_process():
+        return
     temporary = path.with_suffix('.tmp')
     with temporary.open('wb') as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
