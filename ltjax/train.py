@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import numpy as np
 from absl import logging
 from clu import parameter_overview
@@ -71,18 +72,15 @@ def run(config: Any, workdir: pathlib.Path, *, force: bool = False) -> dict[str,
         if data.excluded and folder.is_first_process():
             loading.write(workdir / 'excluded.csv', data.excluded)
         with contextlib.ExitStack() as stack:
-            check_present = stack.enter_context(folder.locked(workdir))
+            check_present = stack.enter_context(resume.taken(workdir, config))
             guards = stack.enter_context(resume.safeguards(config, interruption, check_present))
             checkpoints = stack.enter_context(
                 contextlib.closing(Checkpoints(workdir / 'checkpoints'))
             )
             resume.compare(checkpoints, guards.provenance, force=force)
+            logbook = stack.enter_context(contextlib.closing(Logbook(workdir)))
             weights = None
-            if (
-                config.model.get('pretrained')
-                and not config.start_from
-                and not checkpoints.numbers()
-            ):
+            if config.model.get('pretrained') and not (config.start_from or checkpoints.numbers()):
                 weights = load_weights(config, recipe, len(data.class_names), data.images.shape[3])
                 folder.write_json(workdir / 'pretrained.json', weights.record)
             with contextlib.closing(Logbook(workdir)) as logbook:
@@ -239,23 +237,25 @@ def _checked_start(config: Any) -> pathlib.Path | None:
     return path
 
 
-def test(
+def predict(config: Any, data: DataSet, training: Training, state: TrainState) -> dict[str, Any]:
+    """Returns what predictions.npz holds: the selected state applied to the test split."""
+    part = data.parts['test']
+    features, logits = training.predict(state, data.images_of('test'))
+    predictions = {'ids': data.ids[part], 'labels': data.labels[part], 'logits': logits}
+    return predictions | ({'features': features} if config.save_features else {})
+
+
+def evaluate(
     config: Any,
     data: DataSet,
     training: Training,
     state: TrainState,
     best: Mapping[str, Any],
     groups: Mapping[str, tuple[int, ...]],
-    workdir: pathlib.Path,
+    predictions: Mapping[str, np.ndarray],
 ) -> dict[str, Any]:
-    """Applies the selected state to the test split, writes predictions.npz, returns the results."""
-    part = data.parts['test']
-    features, logits = training.predict(state, data.images_of('test'))
-    labels, counts = data.labels[part], data.train_counts.tolist()
-    predictions = {'ids': data.ids[part], 'labels': labels, 'logits': logits}
-    if config.save_features:
-        predictions['features'] = features
-    folder.write_npz(workdir / 'predictions.npz', predictions)
+    """Returns the results of the selected state."""
+    counts = data.train_counts.tolist()
     parameters = nnx.to_pure_dict(nnx.filter_state(state.model, nnx.Param))
     return {
         'method': config.method.name,
@@ -278,8 +278,8 @@ def test(
             *(training.recipe.plots(state) if training.recipe.plots is not None else ()),
         ],
         'test': metrics.evaluate(
-            labels,
-            logits,
+            predictions['labels'],
+            predictions['logits'],
             class_names=data.class_names,
             train_counts=counts,
             groups=groups,
