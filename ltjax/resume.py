@@ -9,7 +9,6 @@ from typing import Any
 
 import jax
 from absl import logging
-from jax.experimental import multihost_utils
 
 from ltjax import workdir as folder
 from ltjax.engine.checkpoint import Checkpoints
@@ -44,30 +43,6 @@ def finished_results(workdir: pathlib.Path) -> dict[str, Any] | None:
     if not (workdir / 'report.html').exists() and folder.is_first_process():
         report.write_report(workdir)
     return results
-
-
-def writes() -> bool:
-    """Tells whether this process is the one of a run that writes what Orbax does not."""
-    return jax.process_index() == 0
-
-
-def wait_for_first_process() -> None:
-    """Returns when all processes are here: the first has written what the others read."""
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices('ltjax')
-
-
-@contextlib.contextmanager
-def taken(workdir: pathlib.Path, config: Any) -> Iterator[Callable[[], None]]:
-    """Makes the workdir this config's and keeps other runs out of it; see `workdir.claim` and `workdir.locked`."""
-    if not writes():
-        wait_for_first_process()
-        yield lambda: None
-        return
-    folder.claim(workdir, config)
-    with folder.locked(workdir) as check_present:
-        wait_for_first_process()
-        yield check_present
 
 
 @contextlib.contextmanager

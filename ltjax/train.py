@@ -9,7 +9,6 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-import jax
 import numpy as np
 from absl import logging
 from clu import parameter_overview
@@ -72,15 +71,18 @@ def run(config: Any, workdir: pathlib.Path, *, force: bool = False) -> dict[str,
         if data.excluded and folder.is_first_process():
             loading.write(workdir / 'excluded.csv', data.excluded)
         with contextlib.ExitStack() as stack:
-            check_present = stack.enter_context(resume.taken(workdir, config))
+            check_present = stack.enter_context(folder.locked(workdir))
             guards = stack.enter_context(resume.safeguards(config, interruption, check_present))
             checkpoints = stack.enter_context(
                 contextlib.closing(Checkpoints(workdir / 'checkpoints'))
             )
             resume.compare(checkpoints, guards.provenance, force=force)
-            logbook = stack.enter_context(contextlib.closing(Logbook(workdir)))
             weights = None
-            if config.model.get('pretrained') and not (config.start_from or checkpoints.numbers()):
+            if (
+                config.model.get('pretrained')
+                and not config.start_from
+                and not checkpoints.numbers()
+            ):
                 weights = load_weights(config, recipe, len(data.class_names), data.images.shape[3])
                 folder.write_json(workdir / 'pretrained.json', weights.record)
             with contextlib.closing(Logbook(workdir)) as logbook:
@@ -237,25 +239,25 @@ def _checked_start(config: Any) -> pathlib.Path | None:
     return path
 
 
-def predict(config: Any, data: DataSet, training: Training, state: TrainState) -> dict[str, Any]:
-    """Returns what predictions.npz holds: the selected state applied to the test split."""
-    part = data.parts['test']
-    features, logits = training.predict(state, data.images_of('test'))
-    predictions = {'ids': data.ids[part], 'labels': data.labels[part], 'logits': logits}
-    return predictions | ({'features': features} if config.save_features else {})
-
-
-def evaluate(
+def test(
     config: Any,
     data: DataSet,
     training: Training,
     state: TrainState,
     best: Mapping[str, Any],
     groups: Mapping[str, tuple[int, ...]],
-    predictions: Mapping[str, np.ndarray],
+    workdir: pathlib.Path,
 ) -> dict[str, Any]:
-    """Returns the results of the selected state."""
-    counts = data.train_counts.tolist()
+    """Applies the selected state to the test split, writes predictions.npz, returns the results."""
+    part = data.parts['test']
+    features, logits = training.predict(state, data.images_of('test'))
+    labels, counts = data.labels[part], data.train_counts.tolist()
+    predictions = {'ids': data.ids[part], 'labels': labels, 'logits': logits}
+    if config.save_features:
+        predictions['features'] = features
+    folder.write_npz(workdir / 'predictions.npz', predictions)
+    # Parts of it may lie on devices of other processes.
+    state = sharding.replicate(state._replace(optimizers={}), training.mesh)
     parameters = nnx.to_pure_dict(nnx.filter_state(state.model, nnx.Param))
     return {
         'method': config.method.name,
@@ -278,8 +280,8 @@ def evaluate(
             *(training.recipe.plots(state) if training.recipe.plots is not None else ()),
         ],
         'test': metrics.evaluate(
-            predictions['labels'],
-            predictions['logits'],
+            labels,
+            logits,
             class_names=data.class_names,
             train_counts=counts,
             groups=groups,
