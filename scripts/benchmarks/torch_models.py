@@ -1,10 +1,11 @@
-"""ResNet-18 and ConvNeXt-Tiny in PyTorch, for scripts/benchmark.py to measure beside ours.
+"""ResNets and ConvNeXt-Tiny in PyTorch, for scripts/benchmark.py to measure beside ours.
 
 The keys of their weights are torchvision's, so that both sides start from the same numbers and the benchmark
 can tell that they compute the same.
 """
 
-from collections.abc import Callable, Mapping
+import functools
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -15,17 +16,15 @@ from torch.nn import functional
 class BasicBlock(nn.Module):
     """Two 3x3 convolutions beside a shortcut (He et al., 2016)."""
 
+    expansion = 1
+
     def __init__(self, inputs: int, width: int, stride: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(inputs, width, 3, stride, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(width)
-        self.downsample = None
-        if stride != 1 or inputs != width:
-            self.downsample = nn.Sequential(
-                nn.Conv2d(inputs, width, 1, stride, bias=False), nn.BatchNorm2d(width)
-            )
+        self.downsample = _shortcut(inputs, width, stride)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         shortcut = x if self.downsample is None else self.downsample(x)
@@ -33,27 +32,65 @@ class BasicBlock(nn.Module):
         return functional.relu(self.bn2(self.conv2(x)) + shortcut)
 
 
-class ResNet18(nn.Module):
-    """ResNet-18 with the ImageNet stem."""
+class Bottleneck(nn.Module):
+    """A 3x3 convolution between two of 1x1; the stride is the 3x3's, as torchvision has it."""
 
-    def __init__(self, num_classes: int) -> None:
+    expansion = 4
+
+    def __init__(self, inputs: int, width: int, stride: int) -> None:
+        super().__init__()
+        outputs = width * self.expansion
+        self.conv1 = nn.Conv2d(inputs, width, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, stride, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.conv3 = nn.Conv2d(width, outputs, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(outputs)
+        self.downsample = _shortcut(inputs, outputs, stride)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        shortcut = x if self.downsample is None else self.downsample(x)
+        x = functional.relu(self.bn1(self.conv1(x)))
+        x = functional.relu(self.bn2(self.conv2(x)))
+        return functional.relu(self.bn3(self.conv3(x)) + shortcut)
+
+
+def _shortcut(inputs: int, outputs: int, stride: int) -> nn.Module | None:
+    if stride == 1 and inputs == outputs:
+        return None
+    return nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+
+
+class ResNet(nn.Module):
+    """A ResNet with the ImageNet stem; `pooled` gives the features that its classifier sees."""
+
+    def __init__(
+        self,
+        block: type[BasicBlock] | type[Bottleneck],
+        depths: Sequence[int],
+        num_classes: int,
+    ) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(3, 64, 7, 2, 3, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
-        self.layer1 = self._layer(64, 64, 1)
-        self.layer2 = self._layer(64, 128, 2)
-        self.layer3 = self._layer(128, 256, 2)
-        self.layer4 = self._layer(256, 512, 2)
-        self.fc = nn.Linear(512, num_classes)
+        inputs = 64
+        for number, depth in enumerate(depths):
+            width, layer = 64 << number, []
+            for at in range(depth):
+                layer.append(block(inputs, width, 2 if number and not at else 1))
+                inputs = width * block.expansion
+            setattr(self, f'layer{number + 1}', nn.Sequential(*layer))
+        self.fc = nn.Linear(inputs, num_classes)
 
-    def _layer(self, inputs: int, width: int, stride: int) -> nn.Sequential:
-        return nn.Sequential(BasicBlock(inputs, width, stride), BasicBlock(width, width, 1))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def pooled(self, x: torch.Tensor) -> torch.Tensor:
         x = functional.relu(self.bn1(self.conv1(x)))
         x = functional.max_pool2d(x, 3, 2, 1)
-        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
-        return self.fc(x.mean((2, 3)))
+        for layer in (self.layer1, self.layer2, self.layer3, self.layer4):
+            x = layer(x)
+        return x.mean((2, 3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc(self.pooled(x))
 
 
 class ChannelNorm(nn.LayerNorm):
@@ -113,52 +150,21 @@ class ConvNeXtTiny(nn.Module):
 
 
 MODELS: dict[str, Callable[[int], nn.Module]] = {
-    'resnet18': ResNet18,
+    'resnet18': functools.partial(ResNet, BasicBlock, (2, 2, 2, 2)),
+    'resnet50': functools.partial(ResNet, Bottleneck, (3, 4, 6, 3)),
     'convnext_tiny': ConvNeXtTiny,
 }
 
 
-def steps(
-    model: str,
-    weights: Mapping[str, np.ndarray],
-    num_classes: int,
-    images: np.ndarray,
-    labels: np.ndarray,
-    *,
-    channels_last: bool,
-) -> dict[str, Callable[[], torch.Tensor]]:
-    """Returns functions that run a forward pass (of logits, evaluation mode) and a step of SGD (its loss).
+def load(model: str, weights: Mapping[str, np.ndarray], num_classes: int) -> nn.Module:
+    """Returns a network with given weights; `num_batches_tracked` may be missing.
 
-    Args:
-      model: one of MODELS.
-      weights: its state dict; `num_batches_tracked` may be missing.
-      num_classes: K, the length of the logits.
-      images: float32 [B, 3, H, W].
-      labels: int [B].
-      channels_last: PyTorch's memory format.
+    Raises:
+      ValueError: weights of another model.
     """
-    layout = torch.channels_last if channels_last else torch.contiguous_format
     tensors = {key: torch.from_numpy(value.copy()) for key, value in weights.items()}
     network = MODELS[model](num_classes)
     missing, unknown = network.load_state_dict(tensors, strict=False)
     if unknown or any(not key.endswith('num_batches_tracked') for key in missing):
         raise ValueError(f'weights of another model: missing {missing}, unknown {unknown}')
-    network = network.to(memory_format=layout)
-    x = torch.from_numpy(images.copy()).contiguous(memory_format=layout)
-    y = torch.from_numpy(labels.copy()).long()
-    optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
-
-    def forward() -> torch.Tensor:
-        network.eval()
-        with torch.inference_mode():
-            return network(x)
-
-    def train() -> torch.Tensor:
-        network.train()
-        optimizer.zero_grad(set_to_none=True)
-        loss = functional.cross_entropy(network(x), y)
-        loss.backward()
-        optimizer.step()
-        return loss.detach()
-
-    return {'forward': forward, 'train': train}
+    return network

@@ -15,7 +15,12 @@ from ltjax.engine.state import TrainState, parameter_filter
 from ltjax.engine.step import key_for, make_step
 from ltjax.methods.task import Task
 
-CONFIGS = pathlib.Path(__file__).resolve().parent.parent / 'configs'
+CONFIGS = pathlib.Path(__file__).resolve().parents[2] / 'configs'
+
+
+def dataset(small: bool) -> str:
+    """Returns a data set with a small network (28 pixels), or one with a ResNet-18."""
+    return 'fashion_mnist_lt_mini' if small else 'isic2019_lt_r100'
 
 
 class RandomRun:
@@ -32,7 +37,7 @@ class RandomRun:
         counts[0] += num_images - counts.sum()
         config = runpy.run_path(str(CONFIGS / f'{file}.py'))['get_config'](dataset)
         config.update_from_flattened_dict(overrides)
-        self.seed = config.seed
+        self.config, self.seed = config, config.seed
         self.num_classes = num_classes
         self.train_labels = np.repeat(np.arange(num_classes, dtype=np.int32), counts)
         self.mesh = sharding.make_mesh()
@@ -82,16 +87,26 @@ class RandomRun:
         }
         return jax.device_put(batch, sharding.batch_sharding(self.mesh))
 
-    def stepper(self, stage: Stage, update: Update, size: int, shape: tuple) -> Callable[[], None]:
-        """Returns a function that runs one step on a batch of random images and waits for it."""
+    def stepper(
+        self, stage: Stage, update: Update, size: int, shape: tuple, *, steps: int = 1
+    ) -> Callable[[], dict[str, jax.Array]]:
+        """Returns a function that runs steps on a batch of random images, waits, and returns the last metrics."""
         batch = self.random_batch(size, shape)
         step, state = make_step(update, self.graphdef, self.mesh), self.enter(stage)
         key, number = self.key(update.name), 0
 
-        def run_once() -> None:
+        def run_once() -> dict[str, jax.Array]:
             nonlocal state, number
-            state, metrics = step(state, batch, key, np.int32(number))
+            for _ in range(steps):
+                state, metrics = step(state, batch, key, np.int32(number))
+                number += 1
             jax.block_until_ready((state, metrics))
-            number += 1
+            return metrics
 
         return run_once
+
+    def compiled(self, stage: Stage, update: Update, size: int, shape: tuple) -> Any:
+        """Returns the step on a batch of images as XLA compiled it, for its own account of cost and memory."""
+        batch = self.random_batch(size, shape)
+        step: Any = make_step(update, self.graphdef, self.mesh)
+        return step.lower(self.enter(stage), batch, self.key(update.name), np.int32(0)).compile()
