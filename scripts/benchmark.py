@@ -85,7 +85,10 @@ def job(case: str, number: int, *, small: bool, profile: pathlib.Path | None) ->
     jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.2)
     with contextlib.ExitStack() as stack:
         if profile is not None:
-            stack.enter_context(jax.profiler.trace(profile / f'{case}-{number}'))
+            options = jax.profiler.ProfileOptions()
+            options.python_tracer_level = 0  # every call in Python would be most of the trace
+            where = profile / f'{case}-{number}'
+            stack.enter_context(jax.profiler.trace(where, profiler_options=options))
         figures = CASES[case][number](small=small)
     return [measure.machine(), figures]
 

@@ -10,7 +10,7 @@ import numpy as np
 from ltjax.engine.step import make_step
 
 from .measure import compiled_memory_mb, median_seconds, on_accelerator, run_through
-from .random_run import RandomRun
+from .random_run import RandomRun, dataset, network
 
 
 def ceilings(dtype: str, *, small: bool) -> dict[str, float]:
@@ -39,9 +39,9 @@ def ceilings(dtype: str, *, small: bool) -> dict[str, float]:
 
 def roofline(model: str, dtype: str, *, small: bool) -> dict[str, Any]:
     """A train step's operations and bytes, by XLA's account of the compiled step, against the ceilings."""
-    batch, pixels = (4, 32) if small else ((256, 224) if on_accelerator() else (16, 224))
-    overrides = {'model.name': model, 'model.dtype': dtype, 'method.train.view': 'none'}
-    run = RandomRun('cross_entropy', 'isic2019_lt_r100', overrides, (8, 1000, 3))
+    batch, pixels = (8, 32) if small else ((256, 224) if on_accelerator() else (16, 224))
+    overrides = {'model.dtype': dtype, 'method.train.view': 'none'} | network(model, small)
+    run = RandomRun('cross_entropy', dataset(small), overrides, (8, 1000, 3))
     stage = run.stages['cross_entropy']
     update, shape = stage.updates[0], (pixels, pixels, 3)
     cost = run.compiled(stage, update, batch, shape).cost_analysis()
@@ -98,8 +98,8 @@ def cost_train(
         jax.config.update('jax_platforms', 'cpu')
         jax.config.update('jax_num_cpu_devices', devices)
     batch, pixels = (8, 32) if small else (batch, pixels)
-    overrides = {'model.name': 'resnet18', 'method.train.view': 'none'}
-    run = RandomRun('cross_entropy', 'isic2019_lt_r100', overrides, (num_classes, 4000, 3))
+    overrides = {'method.train.view': 'none'} | network('resnet18', small)
+    run = RandomRun('cross_entropy', dataset(small), overrides, (num_classes, 4000, 3))
     stage = run.stages['cross_entropy']
     update, shape = stage.updates[0], (pixels, pixels, 3)
     function = run.stepper(stage, update, batch, shape)
@@ -125,11 +125,11 @@ def cost_m_step(
 ) -> dict[str, Any]:
     """LMD's M-step: memory does not grow with R, the steps of a round do."""
     overrides = {
-        'model.name': model,
+        **network(model, small),
         'method.icc.virtual_per_class': 40 if small else per_class,
         'method.icc.fdc': False,
     }
-    run = RandomRun('lmd', 'isic2019_lt_r100', overrides, (num_classes, 50 * num_classes, 3))
+    run = RandomRun('lmd', dataset(small), overrides, (num_classes, 50 * num_classes, 3))
     stage = run.stages['icc']
     update, state, key = stage.updates[0], run.enter(stage), run.key('m_step')
     step: Any = make_step(update, run.graphdef, run.mesh)

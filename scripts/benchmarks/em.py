@@ -12,7 +12,7 @@ from ltjax import losses
 from ltjax.engine.step import make_step
 
 from .measure import median_seconds, memory_mb, run_through
-from .random_run import RandomRun
+from .random_run import RandomRun, dataset, network
 
 PARTS = ('estimate', 'm_step', 'fdc')
 
@@ -24,14 +24,14 @@ class Round:
         """Takes the network whose width C is, and K; N = 25 000, R = 50 000, and the paper's batches."""
         images, per_class, batch = (12 * num_classes, 20, 8 * num_classes) if small else _PAPER
         overrides = {
-            'model.name': model,
+            **network(model, small),
             'method.icc.virtual_per_class': per_class,
             'method.icc.m_batch_size': batch,
             'method.icc.e_batch_size': 8 if small else 128,
+            # Above most squared distances of these features: else the repulsion is the bound and has no gradient.
+            'method.icc.max_repulsion': 1000.0,
         }
-        if small:
-            overrides['model.stem'] = 'cifar'
-        run = RandomRun('lmd', 'isic2019_lt_r100', overrides, (num_classes, images, 3))
+        run = RandomRun('lmd', dataset(small), overrides, (num_classes, images, 3))
         self.run, self.stage = run, run.stages['icc']
         self.update, self.config = self.stage.updates[0], run.config.method.icc
         self.state = run.enter(self.stage)
@@ -100,7 +100,7 @@ _PAPER = (25_000, 50_000, 352)
 
 def alone(model: str, num_classes: int, *, small: bool) -> dict[str, Any]:
     """A round of ltjax, and how far memory rises above what it was before the first."""
-    em = Round('resnet18' if small else model, 3 if small else num_classes, small=small)
+    em = Round(model, 3 if small else num_classes, small=small)
     jax.block_until_ready(em.state)
     before, _ = memory_mb()
     functions = {part: getattr(em, part) for part in PARTS}

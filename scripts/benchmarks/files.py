@@ -24,7 +24,7 @@ from ltjax.engine.step import make_step
 from ltjax.models.weights import to_torch
 
 from .measure import median_seconds, memory_mb, on_accelerator, run_through
-from .random_run import RandomRun
+from .random_run import RandomRun, dataset, network
 
 EPOCHS = 10
 NUM_CLASSES = 8
@@ -62,16 +62,18 @@ def picture(number: int, pixels: int) -> np.ndarray:
 class FileRun:
     """Cross-entropy with a ResNet-18 on a prepared set in `folder`, without augmentation."""
 
-    def __init__(self, folder: pathlib.Path, encoding: str, wanted: Sizes) -> None:
+    def __init__(
+        self, folder: pathlib.Path, encoding: str, wanted: Sizes, model: dict[str, str]
+    ) -> None:
         count = wanted.batch * max(wanted.read, wanted.train)
         overrides = {
-            'model.name': 'resnet18',
+            **model,
             'method.train.view': 'none',
             'method.train.batch_size': wanted.batch,
         }
         if on_accelerator():
             overrides['model.dtype'] = 'bfloat16'
-        run = RandomRun('cross_entropy', 'isic2019_lt_r100', overrides, (NUM_CLASSES, count, 3))
+        run = RandomRun('cross_entropy', dataset(not model), overrides, (NUM_CLASSES, count, 3))
         self.run, self.sizes, self.folder = run, wanted, folder
         items = [
             prepare.Item(f'{k:06d}', int(label), functools.partial(picture, k, wanted.pixels))
@@ -137,7 +139,8 @@ def reading(encoding: str, *, small: bool) -> dict[str, Any]:
     """Reading alone, training on a batch on the device, and training from files; memory in ten epochs of each."""
     wanted = sizes(small)
     with tempfile.TemporaryDirectory() as name:
-        files = FileRun(pathlib.Path(name), encoding, wanted)
+        model = network('resnet18', small)
+        files = FileRun(pathlib.Path(name), encoding, wanted, model)
         (lying,) = files.batches(1)
         alone, trained = (
             Memory(files.read_epoch),
@@ -195,7 +198,8 @@ def epoch_beside_torch(encoding: str, *, small: bool) -> dict[str, Any]:
     wanted = sizes(small)
     wanted = dataclasses.replace(wanted, read=wanted.train)
     with tempfile.TemporaryDirectory() as name:
-        files = FileRun(pathlib.Path(name), encoding, wanted)
+        resnet = network('resnet18', small=False)
+        files = FileRun(pathlib.Path(name), encoding, wanted, resnet)
         run = files.run
         model = nnx.merge(run.graphdef, run.new_model(run.key('model')), copy=True)
         weights, functions = to_torch(model, 'torchvision'), {}

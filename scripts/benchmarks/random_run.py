@@ -23,6 +23,11 @@ def dataset(small: bool) -> str:
     return 'fashion_mnist_lt_mini' if small else 'isic2019_lt_r100'
 
 
+def network(name: str, small: bool) -> dict[str, str]:
+    """Returns the overrides that choose a network; a small run has the one of its data set."""
+    return {} if small else {'model.name': name}
+
+
 class RandomRun:
     """What the hooks of a stage may ask of a training (`stage.Run`), answered with random features."""
 
