@@ -53,7 +53,7 @@ def picture(number: int, pixels: int) -> np.ndarray:
     """Returns uint8 [pixels, pixels, 3]: noise of three scales, the finest the faintest."""
     rng = np.random.default_rng(number)
     image = np.full((pixels, pixels, 3), 128.0)
-    for cells, strength in ((4, 60.0), (28, 15.0), (112, 4.0)):
+    for cells, strength in ((4, 60.0), (28, 15.0), (112, 7.0)):
         coarse = rng.normal(0, strength, (cells, cells, 3))
         image += cv2.resize(coarse, (pixels, pixels), interpolation=cv2.INTER_CUBIC)
     return image.clip(0, 255).astype(np.uint8)
