@@ -1,7 +1,8 @@
 """Streams of batches, addressable by step: which images a step sees depends on the seed and the step alone."""
 
+import collections
+import concurrent.futures
 import dataclasses
-import functools
 from collections.abc import Iterator
 
 import grain
@@ -90,6 +91,8 @@ class Feed:
     mesh: jax.sharding.Mesh
 
     def __post_init__(self) -> None:
+        # The same threads for every round: memory that new ones allocate stays behind when they end.
+        self._readers = concurrent.futures.ThreadPoolExecutor(max(1, READ_AHEAD))
         self._resident = None
         if self.images.nbytes <= RESIDENT_BYTES:
             whole = (self.images[:], self.labels)
@@ -116,11 +119,16 @@ class Feed:
             for step in range(start, stop):
                 yield self.batch(stream[step], with_images=with_images)
             return
-        fetched = stream[start:stop].map(functools.partial(self._fetch, with_images=True))
-        options = grain.ReadOptions(num_threads=READ_AHEAD, prefetch_buffer_size=READ_AHEAD)
         batch_size = len(stream[start])
-        for batch in fetched.to_iter_dataset(options):
-            yield sharding.put_batch(batch, self.mesh, batch_size)
+        ahead: collections.deque[concurrent.futures.Future] = collections.deque()
+        for step in range(start, stop + READ_AHEAD):
+            if step < stop:
+                ahead.append(self._readers.submit(self._read, stream, step))
+            if step >= start + READ_AHEAD:
+                yield sharding.put_batch(ahead.popleft().result(), self.mesh, batch_size)
+
+    def _read(self, stream: grain.MapDataset, step: int) -> dict[str, np.ndarray]:
+        return self._fetch(stream[step], with_images=True)
 
     def _fetch(self, index: np.ndarray, with_images: bool) -> dict[str, np.ndarray]:
         """Reads what lies on the devices of this process, and nothing of what lies on others'."""

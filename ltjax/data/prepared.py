@@ -16,6 +16,7 @@ import functools
 import hashlib
 import json
 import math
+import os
 import pathlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -155,7 +156,7 @@ class StoredImages:
     ) -> None:
         """Takes what reads encoded images, those of them that count, their channels, and what is done with a batch."""
         self._encoded, self._rows, self._channels, self._conform = encoded, rows, channels, conform
-        self._pool = concurrent.futures.ThreadPoolExecutor()
+        self._pool = concurrent.futures.ThreadPoolExecutor(os.cpu_count())
 
     def __len__(self) -> int:
         return len(self._rows)
