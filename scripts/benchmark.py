@@ -1,6 +1,7 @@
 """Measures speed and memory on this machine: medians after a warm-up, printed as JSON.
 
     python scripts/benchmark.py [--only virtual_features] [--out benchmark.json] [--profile DIR]
+    python scripts/benchmark.py --tables benchmark.json
 
 Cases:
   virtual_features: LMD's M-step, 14 classes, 512 features wide, 5 000 and 50 000 draws of each class:
@@ -40,7 +41,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-from benchmarks import beside_torch, device, em, files, measure, steps
+from benchmarks import beside_torch, device, em, files, measure, steps, tables
 
 from ltjax.errors import UserError, unknown
 
@@ -99,10 +100,14 @@ def main() -> None:
     parser.add_argument('--out', type=pathlib.Path, help='also write the JSON here')
     parser.add_argument('--small', action='store_true', help='tiny sizes')
     parser.add_argument('--profile', type=pathlib.Path, metavar='DIR', help='write traces here')
+    parser.add_argument('--tables', type=pathlib.Path, metavar='JSON', help='print it as tables')
     parser.add_argument('--job', type=json.loads, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.job:
         print(json.dumps(job(*arguments.job, small=arguments.small, profile=arguments.profile)))
+        return
+    if arguments.tables:
+        print(tables.markdown(json.loads(arguments.tables.read_text('utf-8'))), end='')
         return
     names = arguments.only or [*CASES]
     for name in names:

@@ -59,6 +59,29 @@ def picture(number: int, pixels: int) -> np.ndarray:
     return image.clip(0, 255).astype(np.uint8)
 
 
+def written(folder: pathlib.Path, labels: np.ndarray, pixels: int, encoding: str) -> Any:
+    """Writes pictures as a prepared set; returns the part of a config that reads it."""
+    items = [
+        prepare.Item(f'{k:06d}', int(label), functools.partial(picture, k, pixels))
+        for k, label in enumerate(labels)
+    ]
+    plan = prepare.Plan(
+        'smooth noise',
+        tuple(f'class {k}' for k in range(NUM_CLASSES)),
+        items,
+        image_size=pixels,
+        channels=3,
+        licence='none',
+        origin='random numbers',
+        splits={},
+        encoding=encoding,
+    )
+    prepare.write(folder, plan, threads=os.cpu_count() or 1, report=lambda line: None)
+    config = catalog.get('folder')
+    config.path, config.image_size = str(folder), pixels
+    return config
+
+
 class FileRun:
     """Cross-entropy with a ResNet-18 on a prepared set in `folder`, without augmentation."""
 
@@ -75,24 +98,7 @@ class FileRun:
             overrides['model.dtype'] = 'bfloat16'
         run = RandomRun('cross_entropy', dataset(not model), overrides, (NUM_CLASSES, count, 3))
         self.run, self.sizes, self.folder = run, wanted, folder
-        items = [
-            prepare.Item(f'{k:06d}', int(label), functools.partial(picture, k, wanted.pixels))
-            for k, label in enumerate(run.train_labels)
-        ]
-        plan = prepare.Plan(
-            'smooth noise',
-            tuple(f'class {k}' for k in range(NUM_CLASSES)),
-            items,
-            image_size=wanted.pixels,
-            channels=3,
-            licence='none',
-            origin='random numbers',
-            splits={},
-            encoding=encoding,
-        )
-        prepare.write(folder, plan, threads=os.cpu_count() or 1, report=lambda line: None)
-        config = catalog.get('folder')
-        config.path, config.image_size = str(folder), wanted.pixels
+        config = written(folder, run.train_labels, wanted.pixels, encoding)
         with mock.patch.object(readers, 'IN_MEMORY_BYTES', 0):
             images = readers.read(config).images
         with mock.patch.object(pipeline, 'RESIDENT_BYTES', 0):

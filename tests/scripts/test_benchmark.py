@@ -15,7 +15,7 @@ import pytest
 
 import tiny
 from ltjax.data import prepared
-from scripts.benchmarks import device, em, files, measure, steps
+from scripts.benchmarks import device, em, files, measure, steps, tables
 
 SCRIPT = tiny.ROOT / 'scripts' / 'benchmark.py'
 
@@ -213,3 +213,22 @@ def test_cost(case):
     if case is device.cost_m_step:
         seconds = figures['steps_a_round'] * figures['step_ms'] / 1e3
         assert figures['round_seconds'] == pytest.approx(seconds)
+
+
+def test_tables():
+    rows = [
+        {'model': 'a', 'ms': 12.3456, 'flops': 2.5e9},
+        {'model': 'b', 'ms': 1234.56, 'devices': 2},
+    ]
+    assert tables.table(rows).splitlines() == [
+        '| model | a | b |',
+        '| --- | --- | --- |',
+        '| ms | 12.3 | 1235 |',
+        '| flops | 2.5e+09 |  |',
+        '| devices |  | 2 |',
+    ]
+    assert tables.table([{'n': 1}, {'n': 2}]).splitlines() == ['| n |', '| --- |', '| 1 |', '| 2 |']
+    shares = {'share': {'draw': 0.02}, 'memory': [1.0, 2.0]}
+    text = tables.markdown({'machine': {'cores': 2}, 'cases': {'pipeline': [shares]}})
+    assert text.startswith('cores 2\n\n### pipeline\n\n| share | draw 0.0200 |')
+    assert text.endswith('| memory | 1.00, 2.00 |\n')
