@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ltjax import losses
+from ltjax import losses, sharding
 from ltjax.engine.step import make_step
 
 from .measure import median_seconds, memory_mb, run_through
@@ -57,8 +57,8 @@ class Round:
 
     def estimate(self) -> None:
         """Gaussians of a balanced resample, averaged over rounds, factorised, inverted."""
-        self.state = cast(Callable, self.stage.before_round)(self.state, self.run, 1)
-        jax.block_until_ready(self.state.extra)
+        state = cast(Callable, self.stage.before_round)(self.state, self.run, 1)
+        self.state = jax.block_until_ready(sharding.place_state(state, self.run.mesh))
 
     def m_step(self) -> None:
         """R virtual features a class through the classifier."""

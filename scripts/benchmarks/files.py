@@ -123,9 +123,8 @@ class FileRun:
 
     def batches(self, count: int) -> Iterator[dict[str, jax.Array]]:
         """Yields the next batches of the stream, as the training loop reads them."""
-        update = dataclasses.replace(self.update, steps=count)
         start, self._read = self._read, self._read + count
-        return streams.batches(update, self.streams, self.feed, start)
+        return streams.batches(self.update, self.streams, self.feed, start, self._read)
 
     def read_epoch(self) -> None:
         """Reads an epoch and does nothing with it."""

@@ -61,11 +61,11 @@ class RandomRun:
 
     def new_model(self, key: jax.Array) -> nnx.State:
         state = jax.jit(lambda key: nnx.state(self._create(key)))(key)
-        return sharding.replicate(state, self.mesh)
+        return sharding.place_state(state, self.mesh)
 
     def new_optimizer_state(self, update: Update, model: nnx.State) -> Any:
         trainable, _ = nnx.split_state(model, parameter_filter(update.trains), ...)
-        return sharding.replicate(update.optimizer.init(trainable), self.mesh)
+        return sharding.place_state(update.optimizer.init(trainable), self.mesh)
 
     def train_features(self, state: TrainState) -> jax.Array:
         if self._features is None:
@@ -80,8 +80,10 @@ class RandomRun:
         if stage.prepare is not None:
             state = stage.prepare(state, self)
         optimizers = {u.name: self.new_optimizer_state(u, state.model) for u in stage.updates}
-        state = sharding.replicate(state._replace(optimizers=optimizers), self.mesh)
-        return state if stage.before_round is None else stage.before_round(state, self, 0)
+        state = sharding.place_state(state._replace(optimizers=optimizers), self.mesh)
+        if stage.before_round is None:
+            return state
+        return sharding.place_state(stage.before_round(state, self, 0), self.mesh)
 
     def random_batch(self, size: int, shape: tuple) -> dict[str, jax.Array]:
         """Returns random images, uint8 [size, *shape], and labels, on the device."""

@@ -35,20 +35,25 @@ def run(*arguments, home):
 
 def test_the_command_reports_what_it_measured_and_writes_a_trace(tmp_path):
     out, traces = tmp_path / 'benchmark.json', tmp_path / 'traces'
-    arguments = ('--small', '--out', out, '--profile', traces, '--only', 'train_step')
+    arguments = ('--small', '--out', out, '--profile', traces, '--only', 'virtual_features')
     done = run(*arguments, home=tmp_path)
     assert done.returncode == 0, done.stderr
     results = json.loads(out.read_text('utf-8'))
     assert results == json.loads(done.stdout)
     assert results['small'] is True
     assert set(results['machine']) >= {'cpu', 'cores', 'jax', 'device', 'date'}
-    (figures,) = results['cases']['train_step']
+    (figures,) = results['cases']['virtual_features']
+    assert figures['per_class'] == 5000
+    assert list(traces.glob('virtual_features-0/plugins/profile/*/*.xplane.pb'))
+
+
+def test_train_step():
+    figures = steps.train_step(small=True)
     assert positive(figures)
     assert figures['batch'] == 8
     for name in ('cross_entropy', 'rrl'):
         seconds = figures[f'{name}_ms'] / 1e3
         assert figures[f'{name}_images_per_second'] == pytest.approx(8 / seconds)
-    assert list(traces.glob('train_step-0/plugins/profile/*/*.xplane.pb'))
 
 
 def test_cost_on_pretended_devices(tmp_path, monkeypatch):
