@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import os
 import pathlib
+import statistics
 import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -192,8 +193,11 @@ class Memory:
 
     @property
     def growth(self) -> float:
-        """Share by which memory grew after the second call."""
-        return self.after[-1] / self.after[1] - 1
+        """Share by which the median of the last five epochs is above that of the four after the first.
+
+        A step's own buffers come and go, so that single epochs tell little.
+        """
+        return statistics.median(self.after[5:]) / statistics.median(self.after[1:5]) - 1
 
 
 def epoch_beside_torch(encoding: str, *, small: bool) -> dict[str, Any]:
