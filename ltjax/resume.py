@@ -58,13 +58,18 @@ def wait_for_first_process() -> None:
 
 
 @contextlib.contextmanager
-def taken(workdir: pathlib.Path, config: Any) -> Iterator[Callable[[], None]]:
-    """Makes the workdir this config's and keeps other runs out of it; see `workdir.claim` and `workdir.locked`."""
+def taken(workdir: pathlib.Path) -> Iterator[Callable[[], None]]:
+    """Makes the workdir, if it is not there, and keeps other runs out of it; see `workdir.locked`."""
     if not writes():
         wait_for_first_process()
         yield lambda: None
         return
-    folder.claim(workdir, config)
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f'cannot write to {workdir} ({error.strerror}): give another --workdir.'
+        ) from None
     with folder.locked(workdir) as check_present:
         wait_for_first_process()
         yield check_present

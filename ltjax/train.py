@@ -72,12 +72,14 @@ def run(config: Any, workdir: pathlib.Path, *, force: bool = False) -> dict[str,
         if data.excluded and folder.is_first_process():
             loading.write(workdir / 'excluded.csv', data.excluded)
         with contextlib.ExitStack() as stack:
-            check_present = stack.enter_context(resume.taken(workdir, config))
+            check_present = stack.enter_context(resume.taken(workdir))
             guards = stack.enter_context(resume.safeguards(config, interruption, check_present))
             checkpoints = stack.enter_context(
                 contextlib.closing(Checkpoints(workdir / 'checkpoints'))
             )
             resume.compare(checkpoints, guards.provenance, force=force)
+            if resume.writes():
+                folder.claim(workdir, config)
             logbook = stack.enter_context(contextlib.closing(Logbook(workdir)))
             weights = None
             if config.model.get('pretrained') and not (config.start_from or checkpoints.numbers()):
