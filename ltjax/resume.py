@@ -9,7 +9,6 @@ from typing import Any
 
 import jax
 from absl import logging
-from jax.experimental import multihost_utils
 
 from ltjax import workdir as folder
 from ltjax.engine.checkpoint import Checkpoints
@@ -46,24 +45,9 @@ def finished_results(workdir: pathlib.Path) -> dict[str, Any] | None:
     return results
 
 
-def writes() -> bool:
-    """Tells whether this process is the one of a run that writes what Orbax does not."""
-    return jax.process_index() == 0
-
-
-def wait_for_first_process() -> None:
-    """Returns when all processes are here: the first has written what the others read."""
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices('ltjax')
-
-
 @contextlib.contextmanager
 def taken(workdir: pathlib.Path) -> Iterator[Callable[[], None]]:
     """Makes the workdir, if it is not there, and keeps other runs out of it; see `workdir.locked`."""
-    if not writes():
-        wait_for_first_process()
-        yield lambda: None
-        return
     try:
         workdir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -71,7 +55,6 @@ def taken(workdir: pathlib.Path) -> Iterator[Callable[[], None]]:
             f'cannot write to {workdir} ({error.strerror}): give another --workdir.'
         ) from None
     with folder.locked(workdir) as check_present:
-        wait_for_first_process()
         yield check_present
 
 

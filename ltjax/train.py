@@ -9,7 +9,6 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-import jax
 import numpy as np
 from absl import logging
 from clu import parameter_overview
@@ -67,10 +66,6 @@ def run(config: Any, workdir: pathlib.Path, *, force: bool = False) -> dict[str,
         if config.num_bootstrap < 1:
             raise UserError(f'num_bootstrap is {config.num_bootstrap}: use 1 or more.')
         recipe = method.recipe(config.method, make_task(config, data))
-        folder.claim(workdir, config)
-        folder.wait_for_first(workdir, 'config.json')
-        if data.excluded and folder.is_first_process():
-            loading.write(workdir / 'excluded.csv', data.excluded)
         with contextlib.ExitStack() as stack:
             check_present = stack.enter_context(resume.taken(workdir))
             guards = stack.enter_context(resume.safeguards(config, interruption, check_present))
@@ -78,16 +73,17 @@ def run(config: Any, workdir: pathlib.Path, *, force: bool = False) -> dict[str,
                 contextlib.closing(Checkpoints(workdir / 'checkpoints'))
             )
             resume.compare(checkpoints, guards.provenance, force=force)
-            if resume.writes():
-                folder.claim(workdir, config)
+            folder.claim(workdir, config)
+            folder.wait_for_first(workdir, 'config.json')
+            if data.excluded and folder.is_first_process():
+                loading.write(workdir / 'excluded.csv', data.excluded)
             logbook = stack.enter_context(contextlib.closing(Logbook(workdir)))
             weights = None
             if config.model.get('pretrained') and not (config.start_from or checkpoints.numbers()):
                 weights = load_weights(config, recipe, len(data.class_names), data.images.shape[3])
                 folder.write_json(workdir / 'pretrained.json', weights.record)
-            with contextlib.closing(Logbook(workdir)) as logbook:
-                training = build(config, data, recipe, checkpoints, logbook, weights, guards)
-                state, best = training.run()
+            training = build(config, data, recipe, checkpoints, logbook, weights, guards)
+            state, best = training.run()
             results = test(config, data, training, state, best, groups, workdir)
             results['excluded'] = len(data.excluded)
             if data.excluded:
@@ -239,25 +235,23 @@ def _checked_start(config: Any) -> pathlib.Path | None:
     return path
 
 
-def predict(config: Any, data: DataSet, training: Training, state: TrainState) -> dict[str, Any]:
-    """Returns what predictions.npz holds: the selected state applied to the test split."""
-    part = data.parts['test']
-    features, logits = training.predict(state, data.images_of('test'))
-    predictions = {'ids': data.ids[part], 'labels': data.labels[part], 'logits': logits}
-    return predictions | ({'features': features} if config.save_features else {})
-
-
-def evaluate(
+def test(
     config: Any,
     data: DataSet,
     training: Training,
     state: TrainState,
     best: Mapping[str, Any],
     groups: Mapping[str, tuple[int, ...]],
-    predictions: Mapping[str, np.ndarray],
+    workdir: pathlib.Path,
 ) -> dict[str, Any]:
-    """Returns the results of the selected state."""
-    counts = data.train_counts.tolist()
+    """Applies the selected state to the test split, writes predictions.npz, returns the results."""
+    part = data.parts['test']
+    features, logits = training.predict(state, data.images_of('test'))
+    labels, counts = data.labels[part], data.train_counts.tolist()
+    predictions = {'ids': data.ids[part], 'labels': labels, 'logits': logits}
+    if config.save_features:
+        predictions['features'] = features
+    folder.write_npz(workdir / 'predictions.npz', predictions)
     parameters = nnx.to_pure_dict(nnx.filter_state(state.model, nnx.Param))
     return {
         'method': config.method.name,
@@ -280,8 +274,8 @@ def evaluate(
             *(training.recipe.plots(state) if training.recipe.plots is not None else ()),
         ],
         'test': metrics.evaluate(
-            predictions['labels'],
-            predictions['logits'],
+            labels,
+            logits,
             class_names=data.class_names,
             train_counts=counts,
             groups=groups,
