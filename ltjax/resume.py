@@ -46,6 +46,19 @@ def finished_results(workdir: pathlib.Path) -> dict[str, Any] | None:
 
 
 @contextlib.contextmanager
+def taken(workdir: pathlib.Path) -> Iterator[Callable[[], None]]:
+    """Makes the workdir, if it is not there, and keeps other runs out of it; see `workdir.locked`."""
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f'cannot write to {workdir} ({error.strerror}): give another --workdir.'
+        ) from None
+    with folder.locked(workdir) as check_present:
+        yield check_present
+
+
+@contextlib.contextmanager
 def safeguards(
     config: Any, interruption: Interruption, check_present: Callable[[], None]
 ) -> Iterator[Safeguards]:

@@ -66,28 +66,24 @@ def run(config: Any, workdir: pathlib.Path, *, force: bool = False) -> dict[str,
         if config.num_bootstrap < 1:
             raise UserError(f'num_bootstrap is {config.num_bootstrap}: use 1 or more.')
         recipe = method.recipe(config.method, make_task(config, data))
-        folder.claim(workdir, config)
-        folder.wait_for_first(workdir, 'config.json')
-        if data.excluded and folder.is_first_process():
-            loading.write(workdir / 'excluded.csv', data.excluded)
         with contextlib.ExitStack() as stack:
-            check_present = stack.enter_context(folder.locked(workdir))
+            check_present = stack.enter_context(resume.taken(workdir))
             guards = stack.enter_context(resume.safeguards(config, interruption, check_present))
             checkpoints = stack.enter_context(
                 contextlib.closing(Checkpoints(workdir / 'checkpoints'))
             )
             resume.compare(checkpoints, guards.provenance, force=force)
+            folder.claim(workdir, config)
+            folder.wait_for_first(workdir, 'config.json')
+            if data.excluded and folder.is_first_process():
+                loading.write(workdir / 'excluded.csv', data.excluded)
+            logbook = stack.enter_context(contextlib.closing(Logbook(workdir)))
             weights = None
-            if (
-                config.model.get('pretrained')
-                and not config.start_from
-                and not checkpoints.numbers()
-            ):
+            if config.model.get('pretrained') and not (config.start_from or checkpoints.numbers()):
                 weights = load_weights(config, recipe, len(data.class_names), data.images.shape[3])
                 folder.write_json(workdir / 'pretrained.json', weights.record)
-            with contextlib.closing(Logbook(workdir)) as logbook:
-                training = build(config, data, recipe, checkpoints, logbook, weights, guards)
-                state, best = training.run()
+            training = build(config, data, recipe, checkpoints, logbook, weights, guards)
+            state, best = training.run()
             results = test(config, data, training, state, best, groups, workdir)
             results['excluded'] = len(data.excluded)
             if data.excluded:

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TextIO
 
 import jax
 import numpy as np
@@ -155,38 +155,44 @@ def locked(workdir: pathlib.Path) -> Iterator[Callable[[], None]]:
         yield lambda: None
         return
     path = workdir / 'run.lock'
-    try:
-        file = path.open('a+', encoding='utf-8')
-    except OSError as error:
-        raise UserError(
-            f'cannot write to {workdir} ({error.strerror}): give another --workdir.'
-        ) from None
-    with file:
+
+    def same(file: TextIO) -> bool:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
+            return os.path.samestat(os.fstat(file.fileno()), path.stat())
+        except OSError:
+            return False
+
+    def check_present() -> None:
+        if not same(file):
             raise UserError(
-                f'another run is in {workdir} ({file.read().strip()}): wait for it, or give another --workdir.'
-            ) from None
-        except OSError as error:
-            logging.warning('%s cannot be locked (%s): start no second run', path, error.strerror)
+                f'{workdir} has vanished or was replaced: bring it back and start the same command again; it '
+                'goes on from the last whole checkpoint.'
+            )
+
+    with contextlib.ExitStack() as stack:
+        while True:
+            file = stack.enter_context(path.open('a+', encoding='utf-8'))
+            _lock(file)
+            if same(file):  # else another run has ended and removed it meanwhile
+                break
         file.truncate(0)
         file.write(f'process {os.getpid()} on {socket.gethostname()}\n')
         file.flush()
-
-        def check_present() -> None:
-            try:
-                same = os.path.samestat(os.fstat(file.fileno()), path.stat())
-            except OSError:
-                same = False
-            if not same:
-                raise UserError(
-                    f'{workdir} has vanished or was replaced: bring it back and start the same command again; it '
-                    'goes on from the last whole checkpoint.'
-                )
-
         yield check_present
+        path.unlink(missing_ok=True)
+
+
+def _lock(file: TextIO) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.seek(0)
+        raise UserError(
+            f'another run is in {pathlib.Path(file.name).parent} ({file.read().strip()}): wait for it, or give '
+            'another --workdir.'
+        ) from None
+    except OSError as error:
+        logging.warning('%s cannot be locked (%s): start no second run', file.name, error.strerror)
 
 
 def read_config(workdir: pathlib.Path) -> dict[str, Any]:

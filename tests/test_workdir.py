@@ -1,0 +1,156 @@
+"""The workdir: one run at a time, what changed since it began, and a disk that fails."""
+
+import errno
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+import tiny
+from ltjax import resume, train
+from ltjax import workdir as folder
+from ltjax.engine.logbook import Logbook
+from ltjax.errors import UserError
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+    return tiny.npz(tmp_path_factory.mktemp('data') / 'data.npz')
+
+
+def config(data, **changes):
+    shorter = {'method.train.epochs': 2, 'num_bootstrap': 2}
+    return tiny.config('cross_entropy', data, shorter | changes)
+
+
+def test_two_runs_do_not_share_a_workdir(data, tmp_path):
+    with folder.locked(tmp_path):
+        with pytest.raises(UserError, match=rf'another run is in .* \(process {os.getpid()} on '):
+            train.run(config(data), tmp_path)
+        assert not (tmp_path / 'metrics.jsonl').exists()
+    assert not (tmp_path / 'run.lock').exists()
+    with folder.locked(tmp_path):
+        pass
+
+
+def test_a_lock_ends_with_its_process_however_that_ends(tmp_path):
+    script = (
+        'import os, pathlib, signal, sys; from ltjax import workdir\n'
+        'with workdir.locked(pathlib.Path(sys.argv[1])): os.kill(os.getpid(), signal.SIGKILL)'
+    )
+    command = [sys.executable, '-c', script, str(tmp_path)]
+    environment = os.environ | {'PYTHONPATH': str(tiny.ROOT)}
+    assert subprocess.run(command, env=environment, check=False).returncode == -9
+    assert (tmp_path / 'run.lock').exists()
+    with folder.locked(tmp_path):
+        pass
+
+
+def test_a_workdir_that_vanishes_ends_the_run_and_is_gone_on_with(data, tmp_path, monkeypatch):
+    workdir, away = tmp_path / 'run', tmp_path / 'away'
+    whole = train.run(config(data), tmp_path / 'whole')
+    write = Logbook.row
+
+    def vanish(self, values, *, step):
+        write(self, values, step=step)
+        workdir.rename(away)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Logbook, 'row', vanish)
+        with pytest.raises(UserError, match='has vanished or was replaced: bring it back'):
+            train.run(config(data), workdir)
+    assert not workdir.exists()
+    away.rename(workdir)
+    assert train.run(config(data), workdir) | {'seconds': 0} == whole | {'seconds': 0}
+
+
+@pytest.mark.parametrize('code', [errno.ENOSPC, errno.EROFS, errno.EIO])
+def test_a_failing_disk_is_one_line(data, tmp_path, monkeypatch, code):
+    def failing(*_):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, 'replace', failing)
+    with pytest.raises(UserError, match=f'cannot write to .*{os.strerror(code)}') as error:
+        train.run(config(data), tmp_path)
+    assert '\n' not in str(error.value)
+
+
+def test_what_is_no_fault_of_the_disk_is_not_called_one(tmp_path):
+    with pytest.raises(FileNotFoundError), resume.disk_errors(tmp_path):
+        pathlib.Path('/no/such/file').read_bytes()
+    with pytest.raises(UserError, match='cannot write to'), resume.disk_errors(tmp_path):
+        (tmp_path / 'absent' / 'file').write_bytes(b'')
+
+
+def changed(monkeypatch, **changes):
+    provenance = folder.provenance
+    monkeypatch.setattr(folder, 'provenance', lambda config: provenance(config) | changes)
+
+
+def begun(data, workdir):
+    """Leaves a run after its first round."""
+
+    class Stopped(Exception):
+        pass
+
+    def stop(self, values, *, step):
+        if values['round'] == 1:
+            raise Stopped
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Logbook, 'row', stop)
+        with pytest.raises(Stopped):
+            train.run(config(data), workdir)
+
+
+def test_what_changes_results_is_refused_unless_forced(data, tmp_path, monkeypatch, caplog):
+    begun(data, tmp_path)
+    versions = folder.versions()
+    with monkeypatch.context() as patch:
+        changed(patch, versions=versions | {'numpy': '1.0'}, source='other', git='abc')
+        with pytest.raises(
+            UserError,
+            match=r'not be the run that began: source: .*, now other; versions.numpy: .*1\.0',
+        ):
+            train.run(config(data), tmp_path)
+        assert 'git: ' in caplog.text
+        with pytest.raises(UserError, match=r'differs in seed.*--force_resume'):
+            train.run(config(data, seed=1), tmp_path)
+        assert train.run(config(data, seed=1), tmp_path, force=True)['seed'] == 1
+    assert 'results may differ: config.seed: 0, now 1' in caplog.text
+
+
+def test_what_changes_no_result_is_told_and_accepted(data, tmp_path, monkeypatch, caplog):
+    begun(data, tmp_path)
+    changed(monkeypatch, git='abc')
+    changes = {'checkpoint.every_steps': 1, 'watchdog_minutes': 5.0, 'on_nonfinite': 'skip'}
+    train.run(config(data, **changes), tmp_path)
+    for name in ('git', 'config.on_nonfinite', 'config.checkpoint.every_steps'):
+        assert f'changed since the newest checkpoint: {name}: ' in caplog.text
+
+
+def test_a_damaged_config_is_written_anew_from_the_same_command(data, tmp_path):
+    begun(data, tmp_path)
+    (tmp_path / 'config.json').write_text('{"config', 'utf-8')
+    with pytest.raises(UserError, match='config.seed: 0, now 1'):
+        train.run(config(data, seed=1), tmp_path)
+    train.run(config(data), tmp_path)
+    assert folder.read_config(tmp_path)['seed'] == 0
+
+
+def test_results_that_are_damaged_or_lack_their_report_are_mended(data, tmp_path):
+    whole = train.run(config(data), tmp_path)
+    (tmp_path / 'report.html').unlink()
+    assert train.run(config(data), tmp_path) == whole
+    assert (tmp_path / 'report.html').exists()
+    (tmp_path / 'results.json').write_text('{"method": "cr', 'utf-8')
+    assert train.run(config(data), tmp_path) | {'seconds': 0} == whole | {'seconds': 0}
+
+
+def test_a_clock_that_goes_back_changes_nothing(data, tmp_path, monkeypatch):
+    whole = train.run(config(data), tmp_path / 'whole')
+    begun(data, tmp_path / 'run')
+    monkeypatch.setattr('time.time', lambda: 1e6)
+    assert train.run(config(data), tmp_path / 'run') | {'seconds': 0} == whole | {'seconds': 0}
