@@ -129,9 +129,9 @@ def watch(made: Any, folder: pathlib.Path) -> tuple[list[tuple[str, Any, Any]], 
     def watching(update: Any, *arguments: Any, **options: Any) -> Any:
         step_fn = make_step(update, *arguments, **options)
 
-        def wrapped(state: Any, *inputs: Any) -> Any:
+        def wrapped(state: Any, *inputs: Any, **count: Any) -> Any:
             before = jax.device_get(state)
-            state, metrics = step_fn(state, *inputs)
+            state, metrics = step_fn(state, *inputs, **count)
             steps.append((update.name, before, jax.device_get(state)))
             return state, metrics
 
@@ -139,6 +139,7 @@ def watch(made: Any, folder: pathlib.Path) -> tuple[list[tuple[str, Any, Any]], 
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, 'make_step', watching)
+        patch.setattr(loop, 'STEPS_PER_CALL', 1)
         return steps, run(made, folder)
 
 

@@ -29,6 +29,9 @@ from ltjax.engine.streams import Streams, batches, make_streams
 from ltjax.errors import Preempted, unknown
 
 EVALUATION_BATCH = 256
+
+# Of an update that reads no images, such as LMD's M-step, whose steps take less time than their calls.
+STEPS_PER_CALL = 50
 SELECT = ('best', 'last')
 
 
@@ -284,22 +287,26 @@ class Training:
             inside, stage.name, update.name, streams, self._train_ids, safeguards, self.logbook
         )
         first, end = round_ * update.steps + inside.step, (round_ + 1) * update.steps
-        for step, batch in enumerate(batches(update, streams, self._feed, first, end), first):
+        feed, step = batches(update, streams, self._feed, first, end), first
+        while step < end:
+            count = 1 if streams else min(STEPS_PER_CALL, end - step, safeguards.steps_left())
+            batch = next(feed) if streams else {}
             safeguards.watchdog.alive(f'step {step} of {name}', compiles=name not in self._compiled)
-            state, metrics = step_fn(state, batch, key, np.int32(step))
+            state, metrics = step_fn(state, batch, key, np.int32(step), count=count)
             meter.add(step, metrics)
             if step > first:
                 self._compiled.add(name)  # its first step was read
                 self.logbook.progress(
                     name, self._steps_done, self._steps_in_all, meter.loss, self._images_seen
                 )
-            self._steps_done += 1
-            inside.step += 1
+            step += count
+            self._steps_done += count
+            inside.step += count
             images = update.batch_size if update.views else 0
             inside.images += images
             self._images_seen += images
-            self._stop = safeguards.stop(self._steps_done)
-            if (self._stop or safeguards.due()) and step + 1 < end:
+            self._stop = safeguards.stop(self._steps_done, count)
+            if (self._stop or safeguards.due()) and step < end:
                 meter.read()
                 inside.seconds = time.monotonic() - self._round_started
                 self._save(state, at, round_, -1.0, inside)

@@ -71,7 +71,7 @@ class Meter:
         self.loss = math.nan
 
     def add(self, step: int, metrics: Mapping[str, jax.Array]) -> None:
-        """Takes what a step returned, and reads the step before.
+        """Takes what a call returned for `step`, or for several from it on, and reads the call before.
 
         Raises:
           NonFiniteLossError: that one's values are not finite, or too many were not.
@@ -80,11 +80,15 @@ class Meter:
         self._late = (step, metrics)
 
     def read(self) -> None:
-        """Reads the newest step too; raises as `add`."""
+        """Reads the newest call too; raises as `add`."""
         if self._late is None:
             return
         (step, metrics), self._late = self._late, None
-        values = {name: float(value) for name, value in jax.device_get(metrics).items()}
+        arrays = {name: np.atleast_1d(value) for name, value in jax.device_get(metrics).items()}
+        for at in range(len(arrays['loss'])):
+            self._take(step + at, {name: float(array[at]) for name, array in arrays.items()})
+
+    def _take(self, step: int, values: dict[str, float]) -> None:
         skipped = values.pop('skipped', 0.0)
         strange = [name for name, value in values.items() if not math.isfinite(value)]
         if strange or skipped:

@@ -1,6 +1,7 @@
 """What a training does against losing work: when it saves inside a round, when it stops, what it does with NaN."""
 
 import dataclasses
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -62,11 +63,15 @@ class Safeguards:
 
     def saved(self) -> None:
         """Says that a checkpoint was just saved."""
-        self._steps, self._since = 0, time.monotonic()
+        self._steps, self._since, self._next_clock = 0, time.monotonic(), _STEPS_BETWEEN_CLOCKS
 
-    def stop(self, step: int) -> bool:
-        """Tells whether the run was asked to end; to be called once after each step."""
-        self._steps += 1
+    def steps_left(self) -> int:
+        """Returns how many steps may be made before one asks `stop` and `due`."""
+        return max(1, self.every_steps - self._steps) if self.every_steps else sys.maxsize
+
+    def stop(self, step: int, count: int = 1) -> bool:
+        """Tells whether the run was asked to end; to be called after each `count` steps, the last being `step`."""
+        self._steps += count
         return self.interruption.reached(step)
 
     def due(self) -> bool:
@@ -78,8 +83,9 @@ class Safeguards:
         late = time.monotonic() - self._since >= 60 * self.every_minutes
         if jax.process_count() == 1:
             return late
-        if self._steps % _STEPS_BETWEEN_CLOCKS:
+        if self._steps < self._next_clock:
             return False
+        self._next_clock = self._steps + _STEPS_BETWEEN_CLOCKS
         return bool(multihost_utils.broadcast_one_to_all(np.int32(late)))
 
 

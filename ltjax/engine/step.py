@@ -14,10 +14,7 @@ from ltjax.engine.stage import Batch, Update, View
 from ltjax.engine.state import TrainState, parameter_filter
 from ltjax.models import set_chunks, set_key
 
-Step = Callable[
-    [TrainState, Batch, jax.Array, Any],
-    tuple[TrainState, dict[str, jax.Array]],
-]
+Step = Callable[..., tuple[TrainState, dict[str, jax.Array]]]
 
 BATCH_NORM = ('batch', 'running')
 
@@ -30,11 +27,12 @@ def make_step(
     accumulate: int = 1,
     skip_nonfinite: bool = False,
 ) -> Step:
-    """Returns `step(state, batch, key, step) -> (state, metrics)` for one update.
+    """Returns `step(state, batch, key, step, count=1) -> (state, metrics)` for one update.
 
     The loss and its gradient are those of the global batch. Parameters that `update.trains` does not
     select are constants, bit for bit unchanged. Metrics are 'loss', 'gradient_norm' and what the loss
-    function adds.
+    function adds. An update that reads no images can make `count` steps in one call, with the same bits; its
+    metrics then are arrays [count].
 
     Args:
       update: what to do in a step.
@@ -46,7 +44,7 @@ def make_step(
     """
     trains = parameter_filter(update.trains)
 
-    def step_fn(
+    def one_step(
         state: TrainState, batch: Batch, key: jax.Array, step: jax.Array
     ) -> tuple[TrainState, dict[str, jax.Array]]:
         key = jax.random.fold_in(key, step)
@@ -84,8 +82,16 @@ def make_step(
         shardings = sharding.state_shardings(after, mesh)
         return jax.lax.with_sharding_constraint(after, shardings), metrics
 
+    def step_fn(
+        state: TrainState, batch: Batch, key: jax.Array, step: jax.Array, count: int = 1
+    ) -> tuple[TrainState, dict[str, jax.Array]]:
+        if count == 1:
+            return one_step(state, batch, key, step)
+        steps = step + jnp.arange(count)
+        return jax.lax.scan(lambda state, step: one_step(state, batch, key, step), state, steps)
+
     # The state comes as `sharding.place_state` laid it: what a method keeps beside the network is its own.
-    return jax.jit(step_fn, donate_argnums=0)
+    return jax.jit(step_fn, donate_argnums=0, static_argnames='count')
 
 
 def make_forward(graphdef: nnx.GraphDef, mesh: jax.sharding.Mesh, view: Callable) -> Callable:

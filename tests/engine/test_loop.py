@@ -207,6 +207,20 @@ def test_a_first_round_that_diverges_leaves_nothing_behind(data, tmp_path):
     assert train.run(made, tmp_path)['best']['checkpoint'] >= 0
 
 
+def test_steps_without_images_give_the_same_bits_many_a_call_and_one(data, tmp_path, monkeypatch):
+    # 17 steps of the M-step a round: three calls of five steps, and one of two.
+    made = tiny.config('lmd', data, {'method.icc.virtual_per_class': 129})
+    results = []
+    for count in (5, 1):
+        monkeypatch.setattr(loop, 'STEPS_PER_CALL', count)
+        results.append(tiny.run(made, tmp_path / str(count)))
+    (state, best, rows), (state_one, best_one, rows_one) = results
+    assert rows[-1]['step'] == rows_one[-1]['step'] == 2 * 3 + 2 * (17 + 3)
+    assert tiny.same(state, state_one)
+    assert best == best_one
+    assert tiny.timeless(rows) == tiny.timeless(rows_one)
+
+
 def test_one_device_and_eight_train_the_same(data, tmp_path):
     changes = {'method.rrl.epochs': 1, 'method.icc.rounds': 1, 'method.rrl.start_epoch': 0}
     made = tiny.config('lmd', data, changes)
