@@ -19,10 +19,13 @@ from ltjax.errors import TRY_AGAIN
 # Seconds: a process that meets no fault takes a few. One that has no memory left may hang, as its watchdog would say,
 # and is then killed.
 PATIENCE = 300
-STARVED_PATIENCE = 20
+STARVED_PATIENCE = 15
 
 # How often a point is passed until its fault strikes, at most: seldom enough that most faults strike.
 _UP_TO = {'step': 12, 'save': 6, 'sums': 6, 'row': 3, 'rename': 8}
+
+# Most of what ends runs is a kill, and one inside a write is the hardest.
+_OFTEN = ('kill', 'kill', 'kill_soon', 'kill_soon', 'kill_later', 'term')
 
 # The damage done to a file of bytes.
 DAMAGES = ('flip', 'cut', 'remove', 'append')
@@ -89,7 +92,7 @@ class Driver:
     def kill(self) -> str:
         """Goes on with the run until a random fault; returns it. A run that ends before is compared, and begun anew."""
         point = self.random.choice(sorted(POINTS))
-        action = self.random.choice(sorted(ACTIONS))
+        action = self.random.choice([*sorted(ACTIONS), *_OFTEN])
         number = self.random.randint(1, _UP_TO[point])
         fault = f'{action} at {point} {number}'
         if self.run(self.workdir, point, str(number), action):
@@ -97,6 +100,17 @@ class Driver:
         if (self.workdir / 'results.json').exists():
             self.compare()
         return fault
+
+    def disturb(self, times: int) -> None:
+        """Kills and damages until both were done that often, then compares.
+
+        Raises:
+          Lost: see `compare`.
+        """
+        while min(sum(self.kills.values()), sum(self.damages.values())) < times:
+            self.kill()
+            self.damage()
+        self.compare()
 
     def damage(self) -> str:
         """Damages a random file of the run; returns how, '' if there is none yet."""

@@ -1,0 +1,99 @@
+"""SIGTERM and SIGINT: at once where there is nothing to save, after the step where there is."""
+
+import json
+import os
+import signal
+import threading
+
+import pytest
+
+import tiny
+from ltjax import train
+from ltjax.engine.interrupt import Interruption
+from ltjax.engine.logbook import Logbook
+from ltjax.engine.safeguards import Safeguards
+from ltjax.errors import TRY_AGAIN, Preempted
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+    return tiny.npz(tmp_path_factory.mktemp('data') / 'data.npz')
+
+
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_with_nothing_to_save_ends_the_run_at_once(number):
+    before = signal.getsignal(number)
+    with pytest.raises(Preempted, match=f'{number.name}: ended at once') as end, Interruption():
+        signal.raise_signal(number)
+    assert end.value.code == TRY_AGAIN == 75
+    assert signal.getsignal(number) is before
+
+
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_is_kept_until_someone_asks_and_the_second_is_not(number):
+    with Interruption() as interruption:
+        interruption.defer()
+        assert not interruption.reached(1)
+        signal.raise_signal(number)
+        assert interruption.reached(2)
+        assert interruption.reached(3)
+        assert interruption.signal == number.name
+        with pytest.raises(Preempted):
+            signal.raise_signal(number)
+
+
+def test_another_thread_than_the_main_one_leaves_signals_alone():
+    handlers = []
+
+    def enter():
+        with Interruption():
+            handlers.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=enter)
+    thread.start()
+    thread.join()
+    assert handlers == [signal.getsignal(signal.SIGTERM)]
+
+
+@pytest.mark.parametrize('at', [1, 3, 4])
+def test_a_run_that_is_told_to_end_saves_and_is_gone_on_with(data, tmp_path, monkeypatch, at):
+    made = tiny.config('cross_entropy', data, {'num_bootstrap': 2})
+    asked = Safeguards.stop
+
+    def stop(self, step):
+        if step == at:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return asked(self, step)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Safeguards, 'stop', stop)
+        with pytest.raises(
+            Preempted, match=f'SIGTERM: saved at step {at} of 6; the same command goes on'
+        ):
+            train.run(made, tmp_path / 'run')
+    steps = {int(path.name) for path in (tmp_path / 'run' / 'checkpoints').iterdir()}
+    assert max(steps) == at
+    whole = train.run(made, tmp_path / 'whole')
+    assert train.run(made, tmp_path / 'run') | {'seconds': 0} == whole | {'seconds': 0}
+    rows = [
+        [
+            json.loads(line)
+            for line in (tmp_path / name / 'metrics.jsonl').read_text('utf-8').splitlines()
+        ]
+        for name in ('run', 'whole')
+    ]
+    assert tiny.timeless(rows[0]) == tiny.timeless(rows[1])
+
+
+def test_a_run_that_is_told_to_end_while_it_reads_its_data_ends_at_once(
+    data, tmp_path, monkeypatch
+):
+    made = tiny.config('cross_entropy', data)
+
+    def begin(self, rows, *, step):
+        raise AssertionError('training began')
+
+    monkeypatch.setattr(Logbook, 'begin', begin)
+    monkeypatch.setattr(train.datasets, 'load', lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(Preempted, match='ended at once'):
+        train.run(made, tmp_path)
