@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ltjax.engine.loop import STEPS_PER_CALL
 from ltjax.engine.step import make_step
 
 from .measure import compiled_memory_mb, median_seconds, on_accelerator, run_through
@@ -133,14 +134,13 @@ def cost_m_step(
     stage = run.stages['icc']
     update, state, key = stage.updates[0], run.enter(stage), run.key('m_step')
     step: Any = make_step(update, run.graphdef, run.mesh)
-    compiled = step.lower(state, {}, key, np.int32(0)).compile()
-    timed = min(update.steps, 3 if small else 100)
+    timed = min(update.steps, 3 if small else STEPS_PER_CALL)
+    compiled = step.lower(state, {}, key, np.int32(0), count=timed).compile()
 
     def steps() -> Any:
         nonlocal state
-        for number in range(timed):
-            state, metrics = compiled(state, {}, key, np.int32(number))
-            yield metrics
+        state, metrics = compiled(state, {}, key, np.int32(0))
+        yield metrics
 
     seconds = median_seconds({'step': lambda: run_through(steps())}, 1 if small else 5)['step']
     return {

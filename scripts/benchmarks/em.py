@@ -12,7 +12,7 @@ from ltjax import losses, sharding
 from ltjax.engine.step import make_step
 
 from .measure import median_seconds, memory_mb, run_through
-from .random_run import RandomRun, dataset, network
+from .random_run import RandomRun, calls, dataset, network
 
 PARTS = ('estimate', 'm_step', 'fdc')
 
@@ -66,8 +66,8 @@ class Round:
 
     def _m_steps(self) -> Iterator[Any]:
         key = self.run.key('m_step')
-        for number in range(self.update.steps):
-            self.state, metrics = self._m_step(self.state, {}, key, np.int32(number))
+        for number, count in calls(self.update.steps):
+            self.state, metrics = self._m_step(self.state, {}, key, np.int32(number), count=count)
             yield metrics
 
     def fdc(self) -> None:

@@ -12,6 +12,7 @@ from flax import nnx
 from ltjax import methods, sharding, train
 from ltjax.engine.stage import Stage, Update
 from ltjax.engine.state import TrainState, parameter_filter
+from ltjax.engine.loop import STEPS_PER_CALL
 from ltjax.engine.step import key_for, make_step
 from ltjax.methods.task import Task
 
@@ -26,6 +27,11 @@ def dataset(small: bool) -> str:
 def network(name: str, small: bool) -> dict[str, str]:
     """Returns the overrides that choose a network; a small run has the one of its data set."""
     return {} if small else {'model.name': name}
+
+
+def calls(steps: int) -> list[tuple[int, int]]:
+    """Returns the first step and the number of steps of each call, as a training makes them without images."""
+    return [(at, min(STEPS_PER_CALL, steps - at)) for at in range(0, steps, STEPS_PER_CALL)]
 
 
 class RandomRun:
