@@ -10,9 +10,9 @@ import numpy as np
 from flax import nnx
 
 from ltjax import methods, sharding, train
+from ltjax.engine.loop import STEPS_PER_CALL
 from ltjax.engine.stage import Stage, Update
 from ltjax.engine.state import TrainState, parameter_filter
-from ltjax.engine.loop import STEPS_PER_CALL
 from ltjax.engine.step import key_for, make_step
 from ltjax.methods.task import Task
 
