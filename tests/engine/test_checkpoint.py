@@ -7,6 +7,7 @@ import pytest
 
 import tiny
 from ltjax import sharding
+from ltjax.engine import sums
 from ltjax.engine.checkpoint import Checkpoints
 from ltjax.engine.state import TrainState
 from ltjax.errors import UserError
@@ -106,4 +107,117 @@ def test_a_copy_is_taken_before_save_returns(tmp_path):
     reopened = Checkpoints(tmp_path)
     for number in range(5):
         assert tiny.same(reopened.restore(number, state(0)), state(number))
+    reopened.close()
+
+
+def files(folder):
+    return sorted(path for path in folder.rglob('*') if path.is_file())
+
+
+def saved(folder, scores=(0.1, 0.3, 0.2), best=None):
+    checkpoints = Checkpoints(folder / 'checkpoints')
+    for number, score in enumerate(scores):
+        progress = {'number': number, 'stage_end': False, 'round': number, 'best': best}
+        checkpoints.save(state(number), progress, score)
+    checkpoints.close()
+
+
+@pytest.mark.parametrize(
+    'item', ['state', 'progress', 'metrics', '_CHECKPOINT_METADATA', 'sha256.json']
+)
+@pytest.mark.parametrize('how', ['flip', 'cut', 'remove'])
+def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_is_used(tmp_path, item, how):
+    saved(tmp_path)
+    newest = tmp_path / 'checkpoints' / '2'
+    for path in [path for path in files(newest) if path.relative_to(newest).parts[0] == item][:1]:
+        content = path.read_bytes()
+        if how == 'remove':
+            path.unlink()
+        else:
+            half = len(content) // 2
+            changed = bytes([content[half] ^ 1]) + content[half + 1 :] if how == 'flip' else b''
+            path.write_bytes(content[:half] + changed)
+    reopened = Checkpoints(tmp_path / 'checkpoints')
+    assert reopened.numbers() == [1]
+    assert tiny.same(reopened.restore(1, state(0)), state(1))
+    reopened.close()
+    line, going_on = reopened.set_aside
+    assert 'checkpoint 2: it is ' in line
+    assert str(tmp_path / 'set_aside' / '2') in line
+    assert going_on == 'going on from checkpoint 1'
+    assert (tmp_path / 'set_aside' / '2').is_dir()
+
+
+def test_any_flipped_byte_is_found(tmp_path):
+    saved(tmp_path, (0.1,))
+    folder = tmp_path / 'checkpoints' / '0'
+    assert sums.examine(folder) == ('', None)
+    for path in files(folder):
+        content = path.read_bytes()
+        for at in {0, len(content) // 2, len(content) - 1} - {-1}:
+            path.write_bytes(content[:at] + bytes([content[at] ^ 64]) + content[at + 1 :])
+            assert sums.examine(folder)[0], (path, at)
+        path.write_bytes(content)
+    assert sums.examine(folder) == ('', None)
+    (folder / 'state' / 'more').write_bytes(b'')
+    assert sums.examine(folder)[0] == 'it is damaged (state/more)'
+
+
+def test_a_checkpoint_whose_best_is_damaged_is_not_gone_on_from(tmp_path):
+    saved(tmp_path, (0.3, 0.2), best={'checkpoint': 0})
+    (tmp_path / 'checkpoints' / '0' / 'sha256.json').unlink()
+    reopened = Checkpoints(tmp_path / 'checkpoints')
+    assert reopened.numbers() == []
+    reopened.close()
+    assert 'checkpoint 0: it is unfinished' in reopened.set_aside[0]
+    assert 'checkpoint 1: the best before it, checkpoint 0, is damaged' in reopened.set_aside[1]
+    assert reopened.set_aside[2] == 'going on from the beginning'
+
+
+def test_a_reader_changes_nothing_and_refuses_what_is_damaged(tmp_path):
+    saved(tmp_path)
+    path = next(
+        path for path in files(tmp_path / 'checkpoints' / '2' / 'state') if path.stat().st_size
+    )
+    path.write_bytes(path.read_bytes()[:-1] + b'?')
+    before = files(tmp_path)
+    reader = Checkpoints(tmp_path / 'checkpoints', read_only=True)
+    with pytest.raises(
+        UserError, match=r'checkpoint 2 of .* cannot be used: it is damaged \(state/'
+    ):
+        reader.restore(2, state(0))
+    assert tiny.same(reader.restore(1, state(0)), state(1))
+    reader.close()
+    assert files(tmp_path) == before
+
+
+def test_scratch_comes_back_in_its_structure(tmp_path):
+    scratch = {'virtual': (jnp.ones((2, 3)), jnp.zeros(2)), 'features': jnp.arange(4.0)}
+    checkpoints = Checkpoints(tmp_path)
+    progress = {'number': 0, 'stage_end': False}
+    checkpoints.save(state(0), progress, -1.0, sharding.replicate(scratch, sharding.make_mesh()))
+    checkpoints.save(state(1), progress | {'number': 1}, -1.0)
+    checkpoints.wait()
+    where = sharding.replicated(sharding.make_mesh())
+    assert tiny.same(checkpoints.scratch(0, where), scratch)
+    assert checkpoints.scratch(1, where) == {}
+    checkpoints.close()
+
+
+def test_what_cannot_be_written_is_one_line_and_the_checkpoint_before_stays(tmp_path, monkeypatch):
+    checkpoints = Checkpoints(tmp_path / 'checkpoints')
+    checkpoints.save(state(0), {'number': 0, 'stage_end': False}, 0.0)
+    checkpoints.wait()
+
+    def full(*_):
+        raise OSError(28, 'No space left on device')
+
+    monkeypatch.setattr(sums, 'seal', full)
+    checkpoints.save(state(1), {'number': 1, 'stage_end': False}, 0.0)
+    with pytest.raises(UserError, match='no checkpoint can be written to .*No space left') as error:
+        checkpoints.wait()
+    assert '\n' not in str(error.value)
+    checkpoints.close()
+    reopened = Checkpoints(tmp_path / 'checkpoints')
+    assert reopened.numbers() == [0]
     reopened.close()
