@@ -84,6 +84,7 @@ def claim(workdir: pathlib.Path, config: Any) -> None:
             'command': f'python -m ltjax.main {shlex.join(sys.argv[1:])}',
             'started': time.strftime('%Y-%m-%dT%H:%M:%S%z'),
         }
+        header |= {'config_sha256': _digest(values)}
         write_json(workdir / 'config.json', provenance(config) | header)
     except OSError as error:
         raise UserError(
@@ -203,7 +204,11 @@ def read_config(workdir: pathlib.Path) -> dict[str, Any]:
     """
     path = workdir / 'config.json'
     try:
-        return json.loads(path.read_text('utf-8'))['config']
+        header = json.loads(path.read_text('utf-8'))
+        config = header['config']
+        if header.get('config_sha256', _digest(config)) != _digest(config):
+            raise ValueError('a byte of it was changed')
+        return config
     except (ValueError, KeyError):
         raise UserError(f'{path} is damaged: remove {workdir} or give another --workdir.') from None
 
@@ -222,6 +227,10 @@ def _differences(
         else:
             found.append((prefix + name, a, b))
     return found
+
+
+def _digest(values: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def versions() -> dict[str, str]:

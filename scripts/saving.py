@@ -1,6 +1,6 @@
 """Measures what saving and resuming cost: `python scripts/saving.py [METHOD]`, on the embedded set, two minutes.
 
-Prints the share of a round that its checkpoint keeps the training waiting (median, and a bootstrap's 95 % interval), and the
+Prints the share of a round that its checkpoint keeps the training waiting (median, bootstrapped 95 % interval), and the
 seconds that a process which goes on inside a round spends on checking and reading its checkpoint.
 """
 
@@ -52,12 +52,12 @@ def end_in_time() -> None:
     """Makes the process tell itself to end, once."""
     stop, steps = Safeguards.stop, 0
 
-    def counting(self: Safeguards, step: int) -> bool:
+    def counting(self: Safeguards, step: int, count: int = 1) -> bool:
         nonlocal steps
         steps += 1
         if steps == ENDS_AFTER:
             os.kill(os.getpid(), signal.SIGTERM)
-        return stop(self, step)
+        return stop(self, step, count)
 
     patch(Safeguards, stop=counting)
 

@@ -131,9 +131,13 @@ def test_what_changes_no_result_is_told_and_accepted(data, tmp_path, monkeypatch
         assert f'changed since the newest checkpoint: {name}: ' in caplog.text
 
 
-def test_a_damaged_config_is_written_anew_from_the_same_command(data, tmp_path):
+@pytest.mark.parametrize(
+    'damage', [('"select"', '"sElect"'), ('"seed": 0', '"seed": 4'), ('{', '')]
+)
+def test_a_damaged_config_is_written_anew_from_the_same_command(data, tmp_path, damage):
     begun(data, tmp_path)
-    (tmp_path / 'config.json').write_text('{"config', 'utf-8')
+    path = tmp_path / 'config.json'
+    path.write_text(path.read_text('utf-8').replace(*damage), 'utf-8')
     with pytest.raises(UserError, match='config.seed: 0, now 1'):
         train.run(config(data, seed=1), tmp_path)
     train.run(config(data), tmp_path)

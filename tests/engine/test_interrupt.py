@@ -60,10 +60,10 @@ def test_a_run_that_is_told_to_end_saves_and_is_gone_on_with(data, tmp_path, mon
     made = tiny.config('cross_entropy', data, {'num_bootstrap': 2})
     asked = Safeguards.stop
 
-    def stop(self, step):
+    def stop(self, step, *count):
         if step == at:
             os.kill(os.getpid(), signal.SIGTERM)
-        return asked(self, step)
+        return asked(self, step, *count)
 
     with monkeypatch.context() as patch:
         patch.setattr(Safeguards, 'stop', stop)
