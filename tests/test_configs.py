@@ -26,7 +26,7 @@ def test_a_run_leaves_all_its_files(finished):
     names = {path.name for path in workdir.iterdir()}
     assert names == {
         'config.json', 'metrics.jsonl', 'results.json', 'predictions.npz', 'report.html',
-        'checkpoints', 'tensorboard', 'run.lock',
+        'checkpoints', 'tensorboard',
     }  # fmt: skip
     assert list((workdir / 'tensorboard').glob('events.*'))
     assert json.loads((workdir / 'results.json').read_text('utf-8')) == json.loads(
