@@ -191,4 +191,5 @@ def test_a_run_of_eight_devices_is_read_on_one(workdir, tmp_path):
 def test_a_run_without_its_checkpoint_is_refused(workdir, tmp_path):
     for name in ('config.json', 'results.json'):
         (tmp_path / name).write_bytes((workdir / name).read_bytes())
-    assert 'cannot be read' in refused(tmp_path, npz(tmp_path / 'a.npz'), tmp_path / 'out.npz')
+    said = refused(tmp_path, npz(tmp_path / 'a.npz'), tmp_path / 'out.npz')
+    assert 'cannot be used: there is none' in said

@@ -6,14 +6,16 @@ import pathlib
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import Any, cast
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from absl import logging
 from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers as policies
 
+from ltjax import sharding
 from ltjax.engine import sums
 from ltjax.engine.stage import Recipe
 from ltjax.engine.state import TrainState, flatten, unflatten
@@ -64,6 +66,9 @@ class Checkpoints:
         if not read_only and jax.process_index() == 0:
             self.set_aside = sums.settle(self._directory)
         _agreed(0)  # the others wait for it
+        before = logging.get_verbosity()
+        if read_only:
+            logging.set_verbosity(logging.ERROR)  # Orbax warns of what follows from it
         self._manager = ocp.CheckpointManager(
             self._directory,
             item_handlers={
@@ -82,6 +87,7 @@ class Checkpoints:
                 lightweight_initialize=read_only,
             ),
         )
+        logging.set_verbosity(before)
         self._thread = ThreadPoolExecutor(1, 'sums')
         self._sealing: Future | None = None
 
@@ -160,7 +166,7 @@ class Checkpoints:
 
         Args:
           number: as in `progress['number']`.
-          like: a pytree of arrays; paths that the checkpoint has and `like` lacks are left out.
+          like: a pytree of arrays with a NamedSharding; paths that the checkpoint has and `like` lacks are left out.
 
         Raises:
           UserError: the checkpoint is not there or damaged, lacks an array of `like`, or has it in another shape.
@@ -178,16 +184,17 @@ class Checkpoints:
             for name, leaf in wanted.items()
         }
         # Orbax wants the whole tree. Without a sharding it would look for the devices that saved it.
-        anywhere = next(iter(wanted.values())).sharding
+        first = cast(jax.sharding.NamedSharding, next(iter(wanted.values())).sharding)
+        anywhere = sharding.replicated(first.mesh)
         leaves = self._read(number, 'state', _like(stored, anywhere) | shaped)
         return jax.tree.unflatten(jax.tree.structure(like), [leaves[name] for name in wanted])
 
-    def scratch(self, number: int, sharding: jax.sharding.Sharding) -> Any:
+    def scratch(self, number: int, lies: jax.sharding.Sharding) -> Any:
         """Returns the scratch, dictionaries and tuples of arrays, of checkpoint `number`; {} if it has none."""
         if not (self._directory / str(number) / 'scratch').exists():
             return {}
         stored = self._stored(number, 'scratch')
-        return unflatten(self._read(number, 'scratch', _like(stored, sharding)))
+        return unflatten(self._read(number, 'scratch', _like(stored, lies)))
 
     def _stored(self, number: int, item: str) -> Mapping[str, Any]:
         damage = ''
@@ -239,9 +246,9 @@ def borrow(workdir: pathlib.Path, recipe: Recipe, *likes: TrainState) -> TrainSt
     raise UserError(f'{workdir} has no finished stage {name!r}: start from a run that has.')
 
 
-def _like(stored: Mapping[str, Any], sharding: Any) -> dict[str, jax.ShapeDtypeStruct]:
+def _like(stored: Mapping[str, Any], lies: Any) -> dict[str, jax.ShapeDtypeStruct]:
     return {
-        name: jax.ShapeDtypeStruct(tuple(meta.shape), meta.dtype, sharding=sharding)
+        name: jax.ShapeDtypeStruct(tuple(meta.shape), meta.dtype, sharding=lies)
         for name, meta in stored.items()
     }
 

@@ -73,7 +73,7 @@ def test_no_mixture_reaches_the_network_during_the_warm_up(watched, data, tmp_pa
     trained = tiny.training(other, tmp_path)
     states = []
 
-    def save(state, progress, score):
+    def save(state, *_):
         states.append(jax.device_get(state))
 
     trained.checkpoints.save = save
