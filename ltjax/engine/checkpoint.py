@@ -6,7 +6,7 @@ import pathlib
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, cast
+from typing import Any
 
 import jax
 import numpy as np
@@ -184,7 +184,7 @@ class Checkpoints:
             for name, leaf in wanted.items()
         }
         # Orbax wants the whole tree. Without a sharding it would look for the devices that saved it.
-        first = cast(jax.sharding.NamedSharding, next(iter(wanted.values())).sharding)
+        first: Any = next(iter(wanted.values())).sharding
         anywhere = sharding.replicated(first.mesh)
         leaves = self._read(number, 'state', _like(stored, anywhere) | shaped)
         return jax.tree.unflatten(jax.tree.structure(like), [leaves[name] for name in wanted])
