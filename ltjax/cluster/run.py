@@ -1,7 +1,6 @@
 """What the processes of a run do together before and after it."""
 
 import contextlib
-import hashlib
 import io
 import json
 import os
@@ -24,15 +23,11 @@ def facts(config: Any, folder: pathlib.Path) -> dict[str, str]:
     # Here, so that the command's --help does not wait for numpy.
     from ltjax import workdir
 
-    root = pathlib.Path(__file__).parent.parent
-    digest = hashlib.sha256()
-    for path in sorted(root.rglob('*.py')):
-        digest.update(f'{path.relative_to(root)}\n'.encode() + path.read_bytes())
     return {
         **_flat(json.loads(config.to_json()), 'config'),
         '--workdir': str(folder),
         'whether the run in the workdir is finished': str((folder / 'results.json').exists()),
-        'the source of ltjax (sha256)': digest.hexdigest(),
+        'the source of ltjax (sha256)': workdir.source_digest(),
         **{f'the version of {name}': version for name, version in workdir.versions().items()},
     }
 
