@@ -17,7 +17,7 @@ from typing import Any
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from ltjax import cluster
+from ltjax import cluster, huge_pages
 from ltjax.errors import Preempted, UserError, unknown
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -156,4 +156,5 @@ def cli() -> None:
 
 
 if __name__ == '__main__':
+    huge_pages.restart()
     cli()

@@ -43,6 +43,7 @@ from typing import Any
 import jax
 from benchmarks import beside_torch, device, em, files, measure, steps, tables
 
+from ltjax import huge_pages
 from ltjax.errors import UserError, unknown
 
 partial = functools.partial
@@ -139,6 +140,7 @@ def main() -> None:
 
 
 if __name__ == '__main__':
+    huge_pages.restart()
     try:
         main()
     except UserError as error:

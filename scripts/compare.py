@@ -25,7 +25,7 @@ import jax
 import numpy as np
 from absl import logging
 
-from ltjax import train
+from ltjax import huge_pages, train
 from ltjax import workdir as folder
 from ltjax.engine.safeguards import NonFiniteLossError
 from ltjax.errors import UserError, unknown
@@ -242,6 +242,7 @@ def main() -> None:
 
 
 if __name__ == '__main__':
+    huge_pages.restart()
     try:
         main()
     except UserError as error:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from ltjax import train
+from ltjax import huge_pages, train
 from ltjax.engine.checkpoint import Checkpoints
 from ltjax.engine.loop import Training
 from ltjax.engine.safeguards import Safeguards
@@ -89,4 +89,5 @@ def main() -> None:
 
 
 if __name__ == '__main__':
+    huge_pages.restart()
     main()

@@ -120,6 +120,17 @@ class RandomRun:
 
     def compiled(self, stage: Stage, update: Update, size: int, shape: tuple) -> Any:
         """Returns the step on a batch of images as XLA compiled it, for its own account of cost and memory."""
+        return self._traced(stage, update, size, shape).lower().compile()
+
+    def flops(self, stage: Stage, update: Update, size: int, shape: tuple) -> float:
+        """Returns the operations of the step on a batch of images.
+
+        Not those of the compiled step: on CPUs it has loops, whose body XLA counts once.
+        """
+        traced = self._traced(stage, update, size, shape)
+        return traced.lower(lowering_platforms=('cuda',)).cost_analysis()['flops']
+
+    def _traced(self, stage: Stage, update: Update, size: int, shape: tuple) -> Any:
         batch = self.random_batch(size, shape)
         step: Any = make_step(update, self.graphdef, self.mesh)
-        return step.lower(self.enter(stage), batch, self.key(update.name), np.int32(0)).compile()
+        return step.trace(self.enter(stage), batch, self.key(update.name), np.int32(0))
