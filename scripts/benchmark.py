@@ -56,9 +56,7 @@ CASES: dict[str, list[Callable[..., dict[str, Any]]]] = {
     'em_round': [partial(em.alone, 'resnet18', 14), partial(em.alone, 'resnet50', 23)],
     'pipeline': [partial(files.reading, encoding) for encoding in ('jpeg', 'png')],
     'roofline': [
-        partial(device.roofline, model, dtype)
-        for model in ('resnet18', 'resnet50', 'convnext_tiny')
-        for dtype in ('float32', 'bfloat16')
+        partial(device.roofline, model) for model in ('resnet18', 'resnet50', 'convnext_tiny')
     ],
     'cost': [
         *(partial(device.cost_train, batch=batch) for batch in (8, 32, 128)),

@@ -131,7 +131,8 @@ def _compared(
     functions: dict[str, Any], repeats: int, steps: int, batch: int, prefix: str
 ) -> dict[str, float]:
     """Returns milliseconds and images a second of a step, and ours over the fastest of theirs."""
-    seconds = {name: value / steps for name, value in median_seconds(functions, repeats).items()}
+    measured = median_seconds(functions, repeats, warm=True)
+    seconds = {name: value / steps for name, value in measured.items()}
     fastest = min(value for name, value in seconds.items() if name != 'ltjax')
     return {
         **{f'{prefix}{name}_ms': 1e3 * value for name, value in seconds.items()},

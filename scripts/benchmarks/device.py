@@ -38,12 +38,13 @@ def ceilings(dtype: str, *, small: bool) -> dict[str, float]:
     }
 
 
-def roofline(model: str, dtype: str, *, small: bool) -> dict[str, Any]:
-    """A train step's operations and bytes, by XLA's account, against the ceilings.
+def roofline(model: str, *, small: bool) -> dict[str, Any]:
+    """A train step's operations and bytes, by XLA's account, against the ceilings; in bfloat16 on an accelerator.
 
     The bytes are those of the compiled step, whose loops count once (on CPUs, gradients of kernels).
     """
     batch, pixels = (8, 32) if small else ((256, 224) if on_accelerator() else (16, 224))
+    dtype = 'bfloat16' if on_accelerator() else 'float32'
     overrides = {'model.dtype': dtype, 'method.train.view': 'none'} | network(model, small)
     run = RandomRun('cross_entropy', dataset(small), overrides, (8, 1000, 3))
     stage = run.stages['cross_entropy']

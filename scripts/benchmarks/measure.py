@@ -14,13 +14,24 @@ from typing import Any
 import jax
 
 
-def median_seconds(functions: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
-    """Returns each function's median time; they take turns, so that a change of load meets them alike."""
+def median_seconds(
+    functions: Mapping[str, Callable[[], Any]], repeats: int, *, warm: bool = False
+) -> dict[str, float]:
+    """Returns each function's median time; they take turns, so that a change of load meets them alike.
+
+    Args:
+      functions: by name.
+      repeats: turns of each.
+      warm: each turn begins with a call that is not timed. A virtual machine's host takes back memory that was freed
+        a while ago, which costs the next one who needs it more than a step takes, but not a training that goes on.
+    """
     for function in functions.values():
         function()
     seconds: dict[str, list[float]] = {name: [] for name in functions}
     for _ in range(repeats):
         for name, function in functions.items():
+            if warm:
+                function()
             started = time.perf_counter()
             function()
             seconds[name].append(time.perf_counter() - started)

@@ -208,7 +208,7 @@ def test_where_work_stands_under_the_roof():
 
 
 def test_roofline_counts_the_operations_of_a_step():
-    figures = device.roofline('resnet18', 'float32', small=True)
+    figures = device.roofline('resnet18', small=True)
     assert positive(figures)
     # small_cnn: a forward pass by hand; a step is at most three of them, less the first layer's input.
     width, sides = (3, 16, 16, 32, 32, 64, 64), (32, 16, 16, 8, 8, 8)
