@@ -118,6 +118,9 @@ def test_functions_take_turns_after_a_warm_up():
     seconds = measure.median_seconds(functions, 2)
     assert called == ['a', 'b', 'a', 'b', 'a', 'b']
     assert list(seconds) == ['a', 'b']
+    called.clear()
+    measure.median_seconds(functions, 1, warm=True)
+    assert called == ['a', 'b', 'a', 'a', 'b', 'b']
 
 
 def test_virtual_features():
