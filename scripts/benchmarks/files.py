@@ -8,7 +8,6 @@ import dataclasses
 import functools
 import os
 import pathlib
-import statistics
 import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -193,11 +192,11 @@ class Memory:
 
     @property
     def growth(self) -> float:
-        """Share by which the median of the last five epochs is above that of the four after the first.
+        """Share by which the least of the last five epochs is above the least of the four after the first.
 
-        A step's own buffers come and go, so that single epochs tell little.
+        What the last step used is sometimes there still and sometimes not: what stays shows in the least.
         """
-        return statistics.median(self.after[5:]) / statistics.median(self.after[1:5]) - 1
+        return min(self.after[5:]) / min(self.after[1:5]) - 1
 
 
 def epoch_beside_torch(encoding: str, *, small: bool) -> dict[str, Any]:
