@@ -82,7 +82,7 @@ def e_step_fdc(*, small: bool) -> dict[str, Any]:
         run = RandomRun('lmd', dataset(small), overrides, (num_classes, images, 3))
         stage = run.stages['icc']
         steps[name] = run.stepper(stage, stage.updates[1], batch, (pixels, pixels, 3))
-    seconds = median_seconds(steps, repeats)
+    seconds = median_seconds(steps, repeats, warm=True)
     _, peak = memory_mb()
     # Of the run with FDC, the last one above.
     state, before_round = run.enter(stage), cast(Callable, stage.before_round)
@@ -110,7 +110,7 @@ def train_step(*, small: bool) -> dict[str, Any]:
         stage = run.stages[name]
         steps[name] = run.stepper(stage, stage.updates[0], batch, (pixels, pixels, 1))
     results: dict[str, Any] = {'batch': batch, 'pixels': pixels}
-    for name, seconds in median_seconds(steps, repeats).items():
+    for name, seconds in median_seconds(steps, repeats, warm=True).items():
         results[f'{name}_ms'] = 1e3 * seconds
         results[f'{name}_images_per_second'] = batch / seconds
     return results | {'memory_peak_mb': memory_mb()[1]}
