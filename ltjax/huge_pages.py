@@ -1,7 +1,7 @@
 """Memory in huge pages, for the commands: on Linux the C library must be told before a process starts.
 
-XLA takes the memory of a step anew in each step. On CPUs a quarter to a third of a network's train step went into
-pages of 4 KB (docs/performance.md); with pages of 2 MB it does not.
+XLA takes the memory of a step anew in each step. On CPUs about a quarter of a network's train step goes into pages of
+4 KB (docs/performance.md); with pages of 2 MB it does not.
 """
 
 import os
