@@ -28,6 +28,7 @@ import numpy as np
 
 from ltjax.data import long_tail
 from ltjax.errors import UserError
+from ltjax.files import user_path
 
 SOURCES = {
     'train-images-idx3-ubyte.gz': 'b0564c3eedabfbf835052cff8503ea422014ce006caf5b757f851416ee8300c7',
@@ -120,9 +121,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument('--source', default='/usr/share/datasets/fashion-mnist', type=pathlib.Path)
-    parser.add_argument('--out', default='ltjax/data/embedded', type=pathlib.Path)
-    parser.add_argument('--tuning', type=pathlib.Path, help='write a set to choose settings on')
+    parser.add_argument('--source', default='/usr/share/datasets/fashion-mnist', type=user_path)
+    parser.add_argument('--out', default='ltjax/data/embedded', type=user_path)
+    parser.add_argument('--tuning', type=user_path, help='write a set to choose settings on')
     arguments = parser.parse_args()
     try:
         check_sources(arguments.source)

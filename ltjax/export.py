@@ -5,12 +5,12 @@ authors (--layout); `model.pretrained` takes it again, and so do those libraries
 """
 
 import argparse
-import pathlib
 import sys
 
 from flax import nnx
 
 from ltjax.errors import UserError
+from ltjax.files import user_path
 from ltjax.models import pretrained
 from ltjax.trained import Trained
 
@@ -18,8 +18,8 @@ from ltjax.trained import Trained
 def main(argv: list[str]) -> None:
     """Reads the arguments, writes the file and says so."""
     parser = argparse.ArgumentParser('python -m ltjax.export', description=__doc__.splitlines()[0])
-    parser.add_argument('--workdir', type=pathlib.Path, required=True, help='a finished run')
-    parser.add_argument('--out', type=pathlib.Path, required=True, help='the .safetensors to write')
+    parser.add_argument('--workdir', type=user_path, required=True, help='a finished run')
+    parser.add_argument('--out', type=user_path, required=True, help='the .safetensors to write')
     parser.add_argument('--layout', help='torchvision, timm or original; default: the first it has')
     given = parser.parse_args(argv)
     trained = Trained.load(given.workdir)

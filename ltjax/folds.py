@@ -3,6 +3,7 @@
 import copy
 import pathlib
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from ltjax import workdir as folder
 from ltjax.data import datasets
 from ltjax.errors import UserError
 from ltjax.evaluation import metrics, report
-from ltjax.evaluation.groups import head_medium_tail
+from ltjax.evaluation.groups import by_name, head_medium_tail
 
 ALL = -1  # the value of data.split.fold that asks for every fold
 
@@ -36,13 +37,14 @@ def run(config: Any, workdir: pathlib.Path, *, force: bool = False) -> dict[str,
     if not force:
         folder.check(workdir, config)
     finished = resume.finished_results(workdir)
+    one = copy.deepcopy(config)
+    numbers = datasets.folds(config.data)
     if finished is not None:
+        one.data.split.fold = numbers[0]  # each fold knows all images
+        resume.same_data(workdir / f'fold-{numbers[0]}', one, finished['data']['identity'])
         return finished
     started = time.monotonic()
-    one = copy.deepcopy(config)
-    one.data.split.fold = 0
-    count = datasets.load(one.data).num_folds
-    if count == 0:
+    if not numbers:
         raise UserError(
             'this data set has no folds: set --config.data.split.folds=5, say, if it brings no split '
             'of its own.'
@@ -51,10 +53,10 @@ def run(config: Any, workdir: pathlib.Path, *, force: bool = False) -> dict[str,
     folder.wait_for_first(workdir, 'config.json')
     with resume.disk_errors(workdir), folder.locked(workdir):
         runs: list[dict[str, Any]] = []
-        for fold in range(count):
+        for fold in numbers:
             one.data.split.fold = fold
             runs.append(train.run(one, workdir / f'fold-{fold}', force=force))
-        results = _pool(config, workdir, runs)
+        results = _pool(config, workdir, numbers, runs)
         results['seconds'] = time.monotonic() - started
         folder.write_json(workdir / 'results.json', results)
         if folder.is_first_process():
@@ -63,18 +65,33 @@ def run(config: Any, workdir: pathlib.Path, *, force: bool = False) -> dict[str,
     return results
 
 
-def _pool(config: Any, workdir: pathlib.Path, runs: list[dict[str, Any]]) -> dict[str, Any]:
-    archives = [np.load(workdir / f'fold-{k}' / 'predictions.npz') for k in range(len(runs))]
+def _pool(
+    config: Any, workdir: pathlib.Path, numbers: Sequence[int], runs: list[dict[str, Any]]
+) -> dict[str, Any]:
+    archives = [np.load(workdir / f'fold-{fold}' / 'predictions.npz') for fold in numbers]
+    first = runs[0]
+    _check_pool(workdir, first, runs, archives)
     common = set.intersection(*(set(archive.files) for archive in archives))
     pooled = {
-        name: np.concatenate([archive[name] for archive in archives]) for name in sorted(common)
+        name: np.concatenate([archive[name] for archive in archives])
+        for name in sorted(common - {'class_names', 'data_sha256'})
     }
+    pooled['class_names'] = archives[0]['class_names']
+    pooled['data_sha256'] = np.array([archive['data_sha256'] for archive in archives])
     folder.write_npz(workdir / 'predictions.npz', pooled)
     # The classes' sizes differ by little from fold to fold.
     counts = np.mean([run['train_counts'] for run in runs], axis=0).round().astype(int).tolist()
-    chosen = {name: list(classes) for name, classes in config.data.groups.items() if classes}
-    first = runs[0]
-    same = ('method', 'dataset', 'seed', 'class_names', 'image_shape', 'num_parameters', 'versions')
+    chosen = by_name(config.data.groups, first['class_names'])
+    same = (
+        'method',
+        'dataset',
+        'seed',
+        'class_names',
+        'image_shape',
+        'num_parameters',
+        'versions',
+        'data',
+    )
     return {name: first[name] for name in same} | {
         'train_counts': counts,
         'num_folds': len(runs),
@@ -92,7 +109,31 @@ def _pool(config: Any, workdir: pathlib.Path, runs: list[dict[str, Any]]) -> dic
             pooled['logits'],
             class_names=first['class_names'],
             train_counts=counts,
-            groups=head_medium_tail(counts, chosen or None),
+            groups=head_medium_tail(counts, chosen),
             num_bootstrap=config.num_bootstrap,
         ),
-    }
+    }  # fmt: skip
+
+
+def _check_pool(
+    workdir: pathlib.Path, first: dict[str, Any], runs: list[dict[str, Any]], archives: list[Any]
+) -> None:
+    """Refuses folds of different data, or that test an image twice or never."""
+    for run in runs:
+        theirs, ours = run['data']['identity'], first['data']['identity']
+        differing = [
+            kind
+            for kind in ('images', 'classes', 'labels', 'contents')
+            if theirs[kind] != ours[kind]
+        ]
+        if differing:
+            raise UserError(
+                f'the folds of {workdir} are of different data ({", ".join(differing)}): give another --workdir.'
+            )
+    ids, times = np.unique(np.concatenate([each['ids'] for each in archives]), return_counts=True)
+    if times.max() > 1 or len(ids) != first['data']['images']:
+        twice = f'{ids[times.argmax()]} is tested twice' if times.max() > 1 else 'some are never'
+        raise UserError(
+            f'the folds of {workdir} do not test each of {first["data"]["images"]} images once ({twice}): give '
+            'another --workdir.'
+        )

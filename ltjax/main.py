@@ -19,6 +19,7 @@ from ml_collections import config_flags
 
 from ltjax import cluster, huge_pages
 from ltjax.errors import Preempted, UserError, unknown
+from ltjax.files import user_path
 
 _CONFIG = config_flags.DEFINE_config_file(
     'config', None, 'A file of configs/, with the data set after a colon.', lock_config=True
@@ -57,7 +58,7 @@ def main(argv: list[str]) -> None:
     if _CONFIG.value is None:
         raise UserError('no config: give --config=configs/lmd.py, say.')
     config = _CONFIG.value
-    workdir = pathlib.Path(_WORKDIR.value or default_workdir(config, sys.argv))
+    workdir = user_path(_WORKDIR.value or default_workdir(config, sys.argv))
     if not flags.FLAGS['verbosity'].present:
         logging.set_verbosity(logging.WARNING)  # the libraries tell at length what they do
     member = cluster.find(

@@ -11,86 +11,129 @@ import argparse
 import csv
 import pathlib
 import sys
+from typing import Any
 
 import numpy as np
 
 from ltjax import workdir as folder
-from ltjax.data import catalog, datasets, loading, readers
+from ltjax.data import identity, reading, summary
+from ltjax.data.reading import arguments, decoding, values
+from ltjax.data.reading.archive import made_up_name
 from ltjax.errors import UserError
 from ltjax.evaluation.metrics import softmax
+from ltjax.files import user_path
 from ltjax.trained import Trained
 
-FORMATS = {'.npz': 'npz', '.csv': 'csv'}
+# Faults of a table that matter to a prediction: the others are of labels and splits, which it does not need.
+_FAULTS = ('layout', 'rows', 'ids')
 
 
 def predict(model: Trained, path: pathlib.Path) -> dict[str, np.ndarray]:
     """Applies a model to the images at `path`: a folder, an npz or a CSV.
 
     Returns:
-      ids str [N], labels int32 [N] (-1: unknown), logits [N, K], features [N, C].
+      ids str [N], labels int32 [N] (-1: unknown), logits [N, K], features [N, C], class_names str [K], and
+      data_sha256 str [], of the data that the model was trained on.
 
     Raises:
       UserError: the data cannot be read, or has classes or a shape that the model does not know.
     """
-    return _apply(model, read(model, path), path)
+    return apply(model, read(model, arguments.config(path)))[0]
 
 
-def read(model: Trained, path: pathlib.Path, *, on_damaged: str = 'stop') -> readers.Raw:
-    """Reads images as the model takes them; those that cannot be read stop it, or are left out ('exclude').
+def read(model: Trained, config: Any) -> reading.Raw:
+    """Reads images as the model takes them.
+
+    Args:
+      model: the model.
+      config: the `data` part of a config, from `reading.arguments.config`, which is changed.
 
     Raises:
       UserError: the data cannot be read, or has a shape that the model does not know.
     """
-    if not path.is_dir() and path.suffix not in FORMATS:
-        raise UserError(f'{path} is no folder, .npz or .csv: give --data one of these.')
     height, width, channels = model.image_shape
-    config = catalog.get('npz')
-    config.path = str(path)
-    config.format = 'folder' if path.is_dir() else FORMATS[path.suffix]
     config.channels = channels
     config.interpolation = model.config.data.interpolation
     config.allow_outside = True  # named by whoever asks
     config.image_size = height if height == width else 0
-    config.on_damaged = on_damaged
     config.max_pixels = model.config.data.get('max_pixels', config.max_pixels)
-    raw = readers.read(config)
+    config.split.protocol = 'none'  # all images, on whichever side
+    table = reading.survey(config)
+    table.refuse(*_FAULTS)
+    raw = reading.read(config, table)
     if raw.images.shape[1:] != model.image_shape:
         raise UserError(
-            f'images of {path} are {raw.images.shape[2]}x{raw.images.shape[1]}, the model takes {width}x{height}: '
-            'resize them.'
+            f'images of {config.path} are {raw.images.shape[2]}x{raw.images.shape[1]}, the model takes '
+            f'{width}x{height}: resize them.'
         )
     return raw
 
 
-def _apply(model: Trained, raw: readers.Raw, path: pathlib.Path) -> dict[str, np.ndarray]:
-    labels = _known_labels(raw, model.class_names, path)
+def apply(model: Trained, raw: reading.Raw) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Returns what `predict` does, and lines about what was decided."""
+    labels, said = known_labels(raw, model.class_names)
+    known = identity.overlap(raw.contents, model.identity) if model.identity is not None else 0
+    if known:
+        said.append(
+            f'{known} of {len(raw.ids)} images are among those that the model was trained on'
+        )
     features, logits = model.predict(raw.images)
     return {
         'ids': raw.ids,
         'labels': labels,
         'logits': logits,
         'features': features,
-    }
+        'class_names': np.array(model.class_names),
+        'data_sha256': np.array(model.data_sha256),
+    }, said
 
 
-def _known_labels(raw: readers.Raw, class_names: tuple[str, ...], path: pathlib.Path) -> np.ndarray:
-    """Returns labels in the numbering of the model, by class name where the data has names; -1 without labels."""
+def known_labels(raw: reading.Raw, class_names: tuple[str, ...]) -> tuple[np.ndarray, list[str]]:
+    """Returns labels int32 [N] in the numbering of the model, -1 for none, and lines about how they were found.
+
+    They are matched by the names of the classes, as `reading.values` compares names. Labels of an npz without names
+    are numbers: they are the names of the model's classes where these are numbers, else places in their order.
+
+    Raises:
+      UserError: a label is none of the model's.
+    """
+    where = raw.table.where
     if raw.labels is None:
-        return np.full(len(raw.images), -1, np.int32)
-    labels, names = datasets.check_labels(raw.labels, raw.class_names or class_names, str(path))
-    strange = sorted(set(names) - set(class_names))
+        return np.full(len(raw.ids), -1, np.int32), []
+    place = {name: k for k, name in enumerate(map(values.name, class_names))}
+    said = list[str]()
+    names = list(raw.class_names)
+    numbered = {made_up_name(k): k for k in range(max(len(names), len(class_names)))}
+    if raw.table.written.made_up and not set(names) <= set(place):
+        by_number = values.are_numbers(class_names)
+        names = [str(numbered[name]) if by_number else name for name in names]
+        if not by_number:
+            said.append(
+                f'labels of {where} have no names, and are taken as places in {", ".join(class_names)}'
+            )
+            place |= {made_up_name(k): k for k in range(len(class_names))}
+    elif set(class_names) <= set(numbered) and values.are_numbers(names):
+        said.append(f'labels of {where} are taken as the numbers of classes without names')
+        names = [made_up_name(values.whole_number(name) or 0) for name in names]
+    used = {names[k] for k in np.unique(raw.labels[raw.labels >= 0]).tolist()}
+    strange = values.in_natural_order(used - set(place))
+    if strange and raw.table.written.made_up:
+        number = max(k for k in np.unique(raw.labels).tolist())
+        raise UserError(
+            f'label {number} of {where} is out of range: the model knows {", ".join(class_names)}.'
+        )
     if strange:
         raise UserError(
-            f'{path} has the class {strange[0]!r}, the model knows {", ".join(class_names)}: rename the '
+            f'{where} has the class {strange[0]!r}, the model knows {", ".join(class_names)}: rename the '
             'class, or put the images into one folder without class folders.'
         )
-    return np.array([class_names.index(name) for name in names], np.int32)[labels]
+    numbers = np.array([*(place.get(name, -1) for name in names), -1], np.int32)
+    return numbers[raw.labels], said
 
 
-def write_csv(
-    path: pathlib.Path, arrays: dict[str, np.ndarray], class_names: tuple[str, ...]
-) -> None:
+def write_csv(path: pathlib.Path, arrays: dict[str, np.ndarray]) -> None:
     """Writes one row an image: id, label (empty if unknown), prediction, and a probability a class."""
+    class_names = arrays['class_names'].tolist()
     probabilities = softmax(arrays['logits'])
     with path.open('w', newline='', encoding='utf-8') as file:
         writer = csv.writer(file)
@@ -102,46 +145,66 @@ def write_csv(
 
 
 def main(argv: list[str]) -> None:
-    """Reads the arguments, predicts, writes; prints a line, and the accuracy if every image has a label."""
+    """Reads the arguments, predicts, writes; prints a line, and the accuracy on the images that have a label."""
     parser = argparse.ArgumentParser('python -m ltjax.predict', description=__doc__.splitlines()[0])
-    parser.add_argument('--workdir', type=pathlib.Path, required=True, help='a finished run')
-    parser.add_argument('--data', type=pathlib.Path, required=True, help='a folder, .npz or .csv')
-    parser.add_argument('--out', type=pathlib.Path, required=True, help='the .npz or .csv to write')
+    parser.add_argument('--workdir', type=user_path, required=True, help='a finished run')
+    parser.add_argument('--data', type=user_path, required=True, help='a folder, .npz or .csv')
+    parser.add_argument('--out', type=user_path, required=True, help='the .npz or .csv to write')
     parser.add_argument('--features', action='store_true', help='also write the features (.npz)')
     parser.add_argument(
         '--on-damaged',
-        choices=loading.ON_DAMAGED,
+        choices=decoding.ON_DAMAGED,
         default='stop',
         help='at images that cannot be read; those excluded are listed in OUT.excluded.csv',
     )
+    arguments.add(parser)
     given = parser.parse_args(argv)
-    if given.out.suffix not in FORMATS:
+    if given.out.suffix not in reading.FORMAT_OF_SUFFIX:
         raise UserError(f'{given.out} should end in .npz or .csv.')
     if given.features and given.out.suffix == '.csv':
         raise UserError(f'{given.out} holds no features: end it in .npz, or leave out --features.')
     if not given.out.parent.is_dir():
         raise UserError(f'{given.out.parent} is no folder: make it first.')
-    if not given.data.exists():
-        raise UserError(f'{given.data} does not exist: correct --data.')
+    config = arguments.config(given.data, given)
+    config.on_damaged = given.on_damaged
     model = Trained.load(given.workdir)
-    raw = read(model, given.data, on_damaged=given.on_damaged)
-    arrays = _apply(model, raw, given.data)
+    raw = read(model, config)
+    arrays, said = apply(model, raw)
     if not given.features:
         del arrays['features']
     if given.out.suffix == '.csv':
-        write_csv(given.out, arrays, model.class_names)
+        write_csv(given.out, arrays)
+        folder.write_json(
+            given.out.with_name(f'{given.out.name}.json'), _about(given.workdir, arrays)
+        )
     else:
         folder.write_npz(given.out, arrays)
     labels = arrays['labels']
     print(f'{given.out}: {len(labels)} images')
+    for line in said:
+        print(f'note: {line}')
+    if raw.table.written.passed_over:
+        print(f'passed over: {summary.listed(raw.table.written.passed_over)}')
     if raw.excluded:
         listed = given.out.with_name(f'{given.out.name}.excluded.csv')
-        loading.write(listed, raw.excluded)
+        decoding.write(listed, raw.excluded)
         print(f'{listed}: {len(raw.excluded)} images that cannot be read')
-    if (labels >= 0).all():
-        correct = arrays['logits'].argmax(axis=1) == labels
+    labelled = labels >= 0
+    if labelled.any():
+        some = '' if labelled.all() else f' on the {labelled.sum()} images with a label'
+        labels, predicted = labels[labelled], arrays['logits'].argmax(axis=1)[labelled]
+        correct = predicted == labels
         recalls = [correct[labels == label].mean() for label in np.unique(labels)]
-        print(f'accuracy {correct.mean():.1%}, balanced accuracy {np.mean(recalls):.1%}')
+        print(f'accuracy {correct.mean():.1%}, balanced accuracy {np.mean(recalls):.1%}{some}')
+
+
+def _about(workdir: pathlib.Path, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Returns what a CSV cannot say of itself."""
+    return {
+        'workdir': str(workdir),
+        'class_names': arrays['class_names'].tolist(),
+        'data_sha256': str(arrays['data_sha256']),
+    }
 
 
 def cli() -> None:

@@ -4,19 +4,22 @@ import contextlib
 import errno
 import json
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
 from absl import logging
 
 from ltjax import workdir as folder
+from ltjax.data import identity
+from ltjax.data.identity import Change, Identity
 from ltjax.engine.checkpoint import Checkpoints
 from ltjax.engine.interrupt import Interruption
 from ltjax.engine.safeguards import Safeguards
 from ltjax.engine.watchdog import Watchdog
 from ltjax.errors import UserError
 from ltjax.evaluation import report
+from ltjax.files import user_path
 
 # What a disk that is full, gone or not to be written says.
 _DISK = {
@@ -43,6 +46,78 @@ def finished_results(workdir: pathlib.Path) -> dict[str, Any] | None:
     if not (workdir / 'report.html').exists() and folder.is_first_process():
         report.write_report(workdir)
     return results
+
+
+def same_data(workdir: pathlib.Path, config: Any, digests: Mapping[str, str]) -> None:
+    """Refuses a finished run whose data have changed since; data that are no longer there are not compared.
+
+    Args:
+      workdir: of the run.
+      config: of the run.
+      digests: of the identity of its data, as its results have them.
+
+    Raises:
+      UserError: something changed, which is named.
+    """
+    before = Identity.read(workdir)
+    if before is None or before.digests() != digests:
+        logging.warning('%s lacks %s: its data are not compared', workdir, identity.FILE)
+        return
+    path = user_path(config.data.path)
+    if config.data.path and not path.exists():
+        logging.warning('%s is not there any more: the data of %s are not compared', path, workdir)
+        return
+    if changes := identity.since(config.data, before):
+        raise UserError(
+            f'{workdir} holds a finished run on other data: {"; ".join(change.text for change in changes)}. Give '
+            'another --workdir to train on what is there now.'
+        )
+
+
+def same_start(start: pathlib.Path, now: Identity) -> None:
+    """Refuses to begin with the first stage of a run that saw other data: it may have trained on our test images.
+
+    Raises:
+      UserError: something differs, which is named, or cannot be compared.
+    """
+    theirs = Identity.read(start)
+    if theirs is None:
+        raise UserError(f'{start} lacks {identity.FILE}: start from another run.')
+    if changes := now.changes(theirs):
+        told = '; '.join(change.text for change in changes)
+        raise UserError(f'{start} saw other data than this run: {told}. Start from another run.')
+
+
+def compare_data(
+    workdir: pathlib.Path, checkpoints: Checkpoints, now: Identity, *, force: bool
+) -> None:
+    """Refuses to go on with checkpoints of other data, and names what changed.
+
+    `force` goes on where the same images lie on the same sides of the split, whatever is else said of them.
+
+    Raises:
+      UserError: something changed.
+    """
+    if not checkpoints.numbers():
+        return
+    said = checkpoints.progress(checkpoints.numbers()[-1])['provenance'].get('data')
+    ours = now.digests()
+    if said == ours:
+        return
+    before = Identity.read(workdir)
+    if before is not None and before.digests() == said:
+        changes = now.changes(before)
+    else:  # what the checkpoint says names the kind at least
+        kinds = [kind for kind in ours if kind != 'sha256' and (said or {}).get(kind) != ours[kind]]
+        changes = [Change(kind, f'{kind} changed') for kind in kinds]
+    told = '; '.join(change.text for change in changes)
+    if not force or any(change.kind not in identity.FORCEABLE for change in changes):
+        remedy = 'Go back to the data it began with, or give another --workdir'
+        forced = '' if force else '; --force_resume goes on where the split is the same'
+        raise UserError(
+            f'the data of {workdir} have changed since it began: {told}. {remedy}{forced}.'
+        )
+    logging.warning('the data of %s have changed, results may differ: %s', workdir, told)
 
 
 @contextlib.contextmanager
@@ -94,7 +169,8 @@ def compare(checkpoints: Checkpoints, provenance: dict[str, Any], *, force: bool
     if not checkpoints.numbers():
         return
     before = checkpoints.progress(checkpoints.numbers()[-1])['provenance']
-    serious, harmless = folder.changes(before, provenance)
+    before, now = ({k: v for k, v in each.items() if k != 'data'} for each in (before, provenance))
+    serious, harmless = folder.changes(before, now)
     for change in harmless:
         logging.warning('changed since the newest checkpoint: %s', change)
     if serious and not force:

@@ -5,6 +5,7 @@ import copy
 import functools
 import json
 import pathlib
+import sys
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -16,8 +17,10 @@ from flax import nnx
 
 from ltjax import methods, models, resume, sharding
 from ltjax import workdir as folder
-from ltjax.data import catalog, datasets, loading, splits
+from ltjax.data import catalog, datasets, identity, summary
 from ltjax.data.datasets import DataSet
+from ltjax.data.identity import Identity
+from ltjax.data.reading import decoding
 from ltjax.engine.checkpoint import Checkpoints
 from ltjax.engine.interrupt import Interruption
 from ltjax.engine.logbook import Logbook
@@ -27,7 +30,8 @@ from ltjax.engine.stage import Recipe
 from ltjax.engine.state import TrainState
 from ltjax.errors import UserError
 from ltjax.evaluation import metrics, report
-from ltjax.evaluation.groups import head_medium_tail
+from ltjax.evaluation.groups import by_name, head_medium_tail
+from ltjax.files import user_path
 from ltjax.methods.task import Task
 from ltjax.models import pretrained, published
 
@@ -58,10 +62,16 @@ def run(config: Any, workdir: pathlib.Path, *, force: bool = False) -> dict[str,
         folder.check(workdir, config)
     finished = resume.finished_results(workdir)
     if finished is not None:
+        resume.same_data(workdir, config, finished['data']['identity'])
         return finished
     with resume.disk_errors(workdir), Interruption() as interruption:
         started = time.monotonic()
         data = datasets.load(config.data)
+        known = Identity.of(data, data.table.protocol(config.data.split.protocol))
+        said = summary.describe(data, known.digests())
+        folder.require_equal('the data', said['identity']['sha256'])
+        if folder.is_first_process():
+            print(summary.text(said), file=sys.stderr, flush=True)
         groups = class_groups(config, data)
         if config.num_bootstrap < 1:
             raise UserError(f'num_bootstrap is {config.num_bootstrap}: use 1 or more.')
@@ -72,11 +82,16 @@ def run(config: Any, workdir: pathlib.Path, *, force: bool = False) -> dict[str,
             checkpoints = stack.enter_context(
                 contextlib.closing(Checkpoints(workdir / 'checkpoints'))
             )
+            guards.provenance['data'] = said['identity']
+            if config.start_from:
+                resume.same_start(user_path(config.start_from), known)
+            resume.compare_data(workdir, checkpoints, known, force=force)
             resume.compare(checkpoints, guards.provenance, force=force)
             folder.claim(workdir, config)
+            folder.write_npz(workdir / identity.FILE, known.arrays())
             folder.wait_for_first(workdir, 'config.json')
             if data.excluded and folder.is_first_process():
-                loading.write(workdir / 'excluded.csv', data.excluded)
+                decoding.write(workdir / 'excluded.csv', data.excluded)
             logbook = stack.enter_context(contextlib.closing(Logbook(workdir)))
             weights = None
             if config.model.get('pretrained') and not (config.start_from or checkpoints.numbers()):
@@ -84,13 +99,9 @@ def run(config: Any, workdir: pathlib.Path, *, force: bool = False) -> dict[str,
                 folder.write_json(workdir / 'pretrained.json', weights.record)
             training = build(config, data, recipe, checkpoints, logbook, weights, guards)
             state, best = training.run()
-            results = test(config, data, training, state, best, groups, workdir)
-            results['excluded'] = len(data.excluded)
-            if data.excluded:
-                results['test']['warnings'].append(
-                    f'{len(data.excluded)} images could not be read and were left out: excluded.csv lists them.'
-                )
-            loaded = pathlib.Path(config.start_from or workdir) / 'pretrained.json'
+            results = test(config, data, training, state, best, groups, workdir, said)
+            results['test']['warnings'] += summary.warnings(said)
+            loaded = user_path(config.start_from or workdir) / 'pretrained.json'
             if config.model.get('pretrained') and loaded.exists():
                 results['pretrained'] = json.loads(loaded.read_text('utf-8'))
             results['seconds'] = time.monotonic() - started
@@ -213,19 +224,19 @@ def _network(config: Any) -> functools.partial:
 
 def class_groups(config: Any, data: DataSet) -> dict[str, tuple[int, ...]]:
     """Returns the classes of head, medium and tail: the config's, or by training counts."""
-    explicit = {name: list(classes) for name, classes in config.data.groups.items() if classes}
-    return head_medium_tail(data.train_counts.tolist(), explicit or None)
+    chosen = by_name(config.data.groups, data.class_names)
+    return head_medium_tail(data.train_counts.tolist(), chosen)
 
 
 def _checked_start(config: Any) -> pathlib.Path | None:
     """Returns the run to take the first stage from, if the config names one.
 
     Raises:
-      UserError: there is no such run, or it saw other data, another network or another seed.
+      UserError: there is no such run, or it had another network or another seed.
     """
     if not config.start_from:
         return None
-    path = pathlib.Path(config.start_from)
+    path = user_path(config.start_from)
     if not (path / 'config.json').exists():
         raise UserError(f'{path} is no run: correct --config.start_from.')
     theirs, ours = folder.read_config(path), json.loads(config.to_json())
@@ -243,12 +254,19 @@ def test(
     best: Mapping[str, Any],
     groups: Mapping[str, tuple[int, ...]],
     workdir: pathlib.Path,
+    said: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Applies the selected state to the test split, writes predictions.npz, returns the results."""
     part = data.parts['test']
     features, logits = training.predict(state, data.images_of('test'))
     labels, counts = data.labels[part], data.train_counts.tolist()
-    predictions = {'ids': data.ids[part], 'labels': labels, 'logits': logits}
+    predictions = {
+        'ids': data.ids[part],
+        'labels': labels,
+        'logits': logits,
+        'class_names': np.array(data.class_names),
+        'data_sha256': np.array(said['identity']['sha256']),
+    }
     if config.save_features:
         predictions['features'] = features
     folder.write_npz(workdir / 'predictions.npz', predictions)
@@ -262,8 +280,9 @@ def test(
         'class_names': list(data.class_names),
         'image_shape': list(data.images.shape[1:]),
         'train_counts': counts,
-        'split_sha256': splits.fingerprint(data.parts, data.ids),
-        'num_folds': data.num_folds,
+        'split_sha256': said['split']['sha256'],
+        'num_folds': len(data.arrangement.folds),
+        'data': dict(said),
         'best': dict(best),
         'num_parameters': int(parameter_overview.count_parameters(parameters)),
         'plots': [

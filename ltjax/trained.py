@@ -14,12 +14,14 @@ from ml_collections import ConfigDict
 from ltjax import methods, sharding, train
 from ltjax import workdir as folder
 from ltjax.data import augment
-from ltjax.data.readers import Images
+from ltjax.data.identity import Identity
+from ltjax.data.reading import Images
 from ltjax.engine import inference
 from ltjax.engine.checkpoint import Checkpoints
 from ltjax.engine.state import TrainState
 from ltjax.engine.step import make_forward
 from ltjax.errors import UserError
+from ltjax.files import user_path
 from ltjax.methods.task import Task
 
 BATCH_SIZE = 256
@@ -35,6 +37,8 @@ class Trained:
       image_shape: (height, width, channels) that the model was trained on.
       graphdef: the network's structure.
       state: its parameters and BatchNorm statistics.
+      data_sha256: of the identity of the data that it was trained on.
+      identity: all of that; None if it was removed from the workdir.
     """
 
     config: ConfigDict
@@ -42,15 +46,17 @@ class Trained:
     image_shape: tuple[int, int, int]
     graphdef: nnx.GraphDef
     state: nnx.State
+    data_sha256: str
+    identity: Identity | None
 
     @classmethod
     def load(cls, workdir: pathlib.Path | str) -> 'Trained':
         """Reads the model that the run in `workdir` selected.
 
         Raises:
-          UserError: there is no finished run.
+          UserError: there is no finished run, or its files are of different data.
         """
-        workdir = pathlib.Path(workdir)
+        workdir = user_path(workdir)
         if not (workdir / 'results.json').exists():
             raise UserError(
                 f'{workdir} holds no finished run: train one with python -m ltjax.main.'
@@ -68,8 +74,19 @@ class Trained:
         with contextlib.closing(
             Checkpoints(workdir / 'checkpoints', read_only=True)
         ) as checkpoints:
-            state = checkpoints.restore(results['best']['checkpoint'], like).model
-        return cls(config, names, shape, graphdef, state)
+            number = results['best']['checkpoint']
+            state = checkpoints.restore(number, like).model
+            theirs = checkpoints.progress(number)['provenance'].get('data')
+        said = results['data']['identity']
+        if theirs is not None and theirs != said:
+            raise UserError(
+                f'checkpoint {number} of {workdir} was trained on other data than its results.json says: '
+                'the files of two runs are mixed; train again.'
+            )
+        identity = Identity.read(workdir)
+        if identity is not None and identity.digests() != said:
+            identity = None
+        return cls(config, names, shape, graphdef, state, said['sha256'], identity)
 
     def predict(self, images: Images) -> tuple[np.ndarray, np.ndarray]:
         """Returns features float32 [N, C] and logits float32 [N, K] of images uint8 [N, H, W, C]."""

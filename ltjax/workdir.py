@@ -97,6 +97,22 @@ def is_first_process() -> bool:
     return not jax.distributed.is_initialized() or jax.process_index() == 0
 
 
+def require_equal(what: str, sha256: str) -> None:
+    """Returns when all processes have given the same sha256.
+
+    Raises:
+      UserError: they have not: each reads files of its own.
+    """
+    if not jax.distributed.is_initialized():
+        return
+    digests = multihost_utils.process_allgather(np.frombuffer(bytes.fromhex(sha256), np.uint8))
+    differing = np.flatnonzero((digests != digests[0]).any(axis=1))
+    if len(differing):
+        raise UserError(
+            f'{what} of process {differing[0]} differ from those of process 0: give all processes the same files.'
+        )
+
+
 def wait_for_first(workdir: pathlib.Path, name: str) -> None:
     """Returns when all processes are here, and the first has written the file `name` of a run.
 

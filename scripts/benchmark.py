@@ -45,6 +45,7 @@ from benchmarks import beside_torch, device, em, files, measure, steps, tables
 
 from ltjax import huge_pages
 from ltjax.errors import UserError, unknown
+from ltjax.files import user_path
 
 partial = functools.partial
 
@@ -96,10 +97,10 @@ def job(case: str, number: int, *, small: bool, profile: pathlib.Path | None) ->
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--only', nargs='+', metavar='CASE', help='default: all')
-    parser.add_argument('--out', type=pathlib.Path, help='also write the JSON here')
+    parser.add_argument('--out', type=user_path, help='also write the JSON here')
     parser.add_argument('--small', action='store_true', help='tiny sizes')
-    parser.add_argument('--profile', type=pathlib.Path, metavar='DIR', help='write traces here')
-    parser.add_argument('--tables', type=pathlib.Path, metavar='JSON', help='print it as tables')
+    parser.add_argument('--profile', type=user_path, metavar='DIR', help='write traces here')
+    parser.add_argument('--tables', type=user_path, metavar='JSON', help='print it as tables')
     parser.add_argument('--job', type=json.loads, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.job:

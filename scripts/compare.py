@@ -30,6 +30,7 @@ from ltjax import workdir as folder
 from ltjax.engine.safeguards import NonFiniteLossError
 from ltjax.errors import UserError, unknown
 from ltjax.evaluation.bootstrap import paired_bootstrap
+from ltjax.files import user_path
 
 CONFIGS = pathlib.Path(__file__).resolve().parent.parent / 'configs'
 
@@ -211,10 +212,8 @@ def main() -> None:
     parser.add_argument('--seeds', default='0,1,2', help='comma-separated')
     parser.add_argument('--table', default='methods', help='a table of the experiments file')
     parser.add_argument('--only', default='', help='rows of the table, separated by semicolons')
-    parser.add_argument(
-        '--experiments', default=EXPERIMENTS_FILE, type=pathlib.Path, metavar='FILE'
-    )
-    parser.add_argument('--out', default='runs/compare', type=pathlib.Path)
+    parser.add_argument('--experiments', default=EXPERIMENTS_FILE, type=user_path, metavar='FILE')
+    parser.add_argument('--out', default='runs/compare', type=user_path)
     arguments = parser.parse_args()
     if not re.fullmatch(r'\d+(,\d+)*', arguments.seeds):
         raise UserError(f'--seeds={arguments.seeds}: give numbers separated by commas.')

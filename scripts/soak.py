@@ -12,6 +12,8 @@ import pathlib
 import sys
 import tempfile
 
+from ltjax.files import user_path
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
@@ -19,9 +21,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--minutes', type=float, default=10.0)
     parser.add_argument('--seed', type=int, default=0, help='of the faults')
-    parser.add_argument(
-        '--folder', type=pathlib.Path, help='where the runs are; default: a new one'
-    )
+    parser.add_argument('--folder', type=user_path, help='where the runs are; default: a new one')
     given = parser.parse_args()
     sys.path[:0] = [str(ROOT), str(ROOT / 'tests')]  # the driver is the tests'
     driver = importlib.import_module('faults.driver')

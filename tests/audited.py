@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from ltjax.data import audit
+from ltjax.data.reading import arguments
 
 
 def picture(number: int, size: int = 48) -> np.ndarray:
@@ -56,15 +57,22 @@ def listed(folder: pathlib.Path, number: int = 12) -> list[list[str]]:
     return [[f'images/{i}.png', 'ab'[i % 2]] for i in range(number)]
 
 
+def examine(path: pathlib.Path, max_distance: int = 24, **settings: Any) -> Any:
+    """Returns what the audit finds, with settings of the `data` part of a config."""
+    config = arguments.config(path)
+    config.update(settings)
+    return audit.examine(path, config, threads=2, max_distance=max_distance)
+
+
 def found(path: pathlib.Path, kind: str, **options: Any) -> list[str]:
     """Returns the findings of a kind as text."""
     return [
         f'{finding.text} [{"; ".join(finding.cases)}]'
-        for finding in audit.examine(path, threads=2, **options).findings
+        for finding in examine(path, **options).findings
         if finding.kind == kind
     ]
 
 
 def kinds(path: pathlib.Path, **options: Any) -> list[str]:
     """Returns the kinds of all findings."""
-    return [finding.kind for finding in audit.examine(path, threads=2, **options).findings]
+    return [finding.kind for finding in examine(path, **options).findings]

@@ -58,6 +58,6 @@ def test_mistakes_are_told(data, tmp_path):
     with pytest.raises(UserError, match='no folds: set --config.data.split.folds=5'):
         folds.run(config(data, **{'data.split.folds': 0}), tmp_path / 'a')
     with pytest.raises(UserError, match='brings its own split'):
-        folds.run(config(tiny.npz(tmp_path / 'split.npz')), tmp_path / 'b')
+        train.run(config(tiny.npz(tmp_path / 'split.npz')), tmp_path / 'b')
     with pytest.raises(UserError, match=r'fold -1 of 3'):
         train.run(config(data), tmp_path / 'c')

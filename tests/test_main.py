@@ -97,7 +97,10 @@ def test_a_run_prints_its_table_and_is_not_repeated(data, tmp_path):
     )
     first = call(*arguments)
     assert first.returncode == 0, first.stderr
-    assert first.stderr == ''
+    head, *block = first.stderr.splitlines()
+    assert head == f'data: {data} (npz)'
+    assert block[0] == '  80 images: train 56, val 12, test 12'
+    assert all(line.startswith('  ') for line in block)
     assert 'Balanced accuracy' in first.stdout
     assert f'report: {tmp_path / "run" / "report.html"}' in first.stdout
     assert (tmp_path / 'run' / 'report.html').exists()

@@ -61,7 +61,8 @@ def test_an_npz_keeps_its_ids_and_labels(workdir, tmp_path, capsys):
     ids, labels = np.char.mod('lesion %d', np.arange(10)), np.arange(10) % 3
     call(workdir, npz(tmp_path / 'a.npz', ids=ids, labels=labels), tmp_path / 'out.npz')
     with np.load(tmp_path / 'out.npz', allow_pickle=False) as archive:
-        assert set(archive.files) == {'ids', 'labels', 'logits'}
+        assert set(archive.files) == {'ids', 'labels', 'logits', 'class_names', 'data_sha256'}
+        assert archive['class_names'].tolist() == list(NAMES)
         assert archive['ids'].tolist() == ids.tolist()
         assert archive['labels'].tolist() == labels.tolist()
         accuracy = (archive['logits'].argmax(1) == labels).mean()
@@ -145,7 +146,7 @@ def test_mistakes_are_named(workdir, tmp_path):
     assert 'out.txt should end in .npz or .csv' in refused(workdir, data, tmp_path / 'out.txt')
     assert 'is no folder: make it first' in refused(workdir, data, tmp_path / 'new' / 'out.npz')
     (tmp_path / 'a.txt').write_text('', 'utf-8')
-    assert 'a.txt is no folder, .npz or .csv' in refused(workdir, tmp_path / 'a.txt', out)
+    assert 'a.txt is no folder, .csv or .npz' in refused(workdir, tmp_path / 'a.txt', out)
     strange = folder(tmp_path / 'strange', ['scc/1.png', 'nv/2.png'])
     assert "has the class 'scc', the model knows mel, bkl, nv" in refused(workdir, strange, out)
     wrong = npz(tmp_path / 'b.npz', labels=np.full(10, 3))
@@ -182,7 +183,8 @@ def test_a_run_of_eight_devices_is_read_on_one(workdir, tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stderr == ''
-    assert done.stdout == f'{out}: 10 images\n'
+    known = 'note: 10 of 10 images are among those that the model was trained on'
+    assert done.stdout == f'{out}: 10 images\n{known}\n'
     with np.load(out) as archive:
         expected = predict.predict(predict.Trained.load(workdir), data)['logits']
         np.testing.assert_allclose(archive['logits'], expected, rtol=1e-4, atol=1e-5)

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
-from ltjax.data import images as image_files
 from ltjax.data import near_duplicates
+from ltjax.data.reading import images as image_files
 from ltjax.errors import UserError
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from data_prep.tools import tool
 from ltjax.errors import UserError
+from ltjax.files import user_path
 
 # By part, what authors call its file.
 _FILES = {
@@ -49,7 +50,7 @@ def read(path: pathlib.Path, classes: Sequence[str], drop: Sequence[str] = ()) -
 def add_option(parser: argparse.ArgumentParser) -> None:
     """Adds --splits DIR, the split that authors published, as protocol `authors`."""
     parser.add_argument(
-        '--splits', type=pathlib.Path, help="folder of authors' train.csv, val.csv and test.csv"
+        '--splits', type=user_path, help="folder of authors' train.csv, val.csv and test.csv"
     )
 
 

@@ -11,11 +11,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ltjax.data import images as image_files
 from ltjax.data import prepare, prepared
 from ltjax.data import splits as splitting
 from ltjax.data.prepare import Item
+from ltjax.data.reading import images as image_files
 from ltjax.errors import UserError
+from ltjax.files import user_path
 
 _NAMED = 5  # things missing that a message names
 
@@ -72,10 +73,8 @@ def run(source: Source, description: str, argv: Sequence[str] | None = None) -> 
         epilog=f'Files: {source.origin} Licence: {source.licence}.',
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument('--source', type=pathlib.Path, required=True, help='the official files')
-    parser.add_argument(
-        '--out', type=pathlib.Path, required=True, help='folder of the prepared set'
-    )
+    parser.add_argument('--source', type=user_path, required=True, help='the official files')
+    parser.add_argument('--out', type=user_path, required=True, help='folder of the prepared set')
     parser.add_argument('--size', type=int, default=source.image_size, help='pixels a side')
     parser.add_argument('--encoding', choices=prepared.ENCODINGS, default=source.encoding)
     parser.add_argument('--on-damaged', choices=prepare.ON_DAMAGED, default='stop')

@@ -19,20 +19,36 @@ _DEFAULT = {
     'format': 'npz',
     'path': '',
     'allow_outside': False,  # whether images may lie outside the folder, or that of the CSV
+    # Of a CSV: what its columns are called (label: `one_hot` for a column a class), and, if they hold ids, the folder
+    # of the images and what an id lacks of its file's name.
+    'columns': {'path': 'path', 'label': 'label', 'split': 'split', 'group': 'group'},
+    'images': '',
+    'suffix': '',
+    'subfolders': 'refuse',  # inside class folders; or they are 'group', 'class', or nothing: 'ignore'
+    'class_order': '',  # the classes with commas between them; or natural
     'on_damaged': 'stop',  # at images that cannot be read; or 'exclude' them, in excluded.csv
+    'on_unlabelled': 'stop',  # at images without a label; or 'exclude'
     'max_pixels': MAX_PIXELS,  # of an image to be decoded
     'image_size': 0,  # pixels a side; 0: as stored
     'channels': 0,  # 1 or 3; 0: as stored
     'interpolation': 'area',  # of images that must be resized; or bilinear, bicubic
     'mean': (0.5,),
     'std': (0.25,),
-    'split': {'val': 0.1, 'test': 0.2, 'seed': 0, 'folds': 0, 'fold': 0, 'protocol': ''},
+    'split': {
+        'val': 0.1,
+        'test': 0.2,
+        'seed': 0,
+        'folds': 0,
+        'fold': 0,
+        'protocol': '',
+        'allow_leaks': False,  # groups or equal images on two sides of a split that the files bring
+    },
     'long_tail': {'max_count': 0, 'ratio': 0},
     'groups': {
         'head': (),
         'medium': (),
         'tail': (),
-    },  # class indices; empty: by thirds of the classes
+    },  # classes by name or place in the order; empty: by thirds of the classes
 }
 
 _PAPER = {

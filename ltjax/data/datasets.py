@@ -1,14 +1,36 @@
 """A data set: what its files hold, checked, split and, if asked for, made long-tailed."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from ltjax.data import long_tail, splits
-from ltjax.data.loading import Excluded
-from ltjax.data.readers import Images, Raw, read
+from ltjax.data import long_tail, reading, splits
+from ltjax.data.reading import Images, Raw, values
+from ltjax.data.reading.images import shows_something
+from ltjax.data.reading.table import Excluded, Table
+from ltjax.data.units import Units
 from ltjax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Arrangement:
+    """Which image is trained on, which one is held out, and who decided so.
+
+    Attributes:
+      parts: indices of 'train', 'val' and 'test' into the images that were read.
+      folds: the numbers of all folds, of which the test part is one; () where it is not a fold.
+      split_from: where the split comes from, in words.
+      leaks: by what is shared ('groups', 'sets of equal images'), how many lie on two sides, where that was allowed.
+      thinned: training images that were left out to make a long tail.
+    """
+
+    parts: dict[str, np.ndarray]
+    folds: tuple[int, ...] = ()
+    split_from: str = ''
+    leaks: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    thinned: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,18 +42,30 @@ class DataSet:
       labels: int32 [N], 0 to K-1.
       ids: str [N], unique.
       class_names: the K names.
-      parts: indices of 'train', 'val' and 'test' into the arrays above.
-      num_folds: of which the test part is one; 0 where it is not a fold.
-      excluded: files that were left out, since they cannot be read (`config.on_damaged`).
+      raw: all that was read.
+      arrangement: how it was split.
     """
 
     images: Images
     labels: np.ndarray
     ids: np.ndarray
     class_names: tuple[str, ...]
-    parts: dict[str, np.ndarray]
-    num_folds: int = 0
-    excluded: tuple[Excluded, ...] = ()
+    raw: Raw
+    arrangement: Arrangement
+
+    @property
+    def parts(self) -> dict[str, np.ndarray]:
+        """Indices of 'train', 'val' and 'test' into the arrays."""
+        return self.arrangement.parts
+
+    @property
+    def table(self) -> Table:
+        return self.raw.table
+
+    @property
+    def excluded(self) -> tuple[Excluded, ...]:
+        """What was left out: images that cannot be read or have no label, where the config says so."""
+        return self.raw.excluded
 
     @property
     def train_counts(self) -> np.ndarray:
@@ -50,91 +84,167 @@ def load(config: Any) -> DataSet:
     """Loads the set that the `data` part of a config describes.
 
     Raises:
-      UserError: a missing or unreadable file, labels out of range, an empty split, a class without a
-        training image, mixed sizes: always one line that names the thing and the remedy.
+      UserError: a missing or unreadable file, labels missing or out of range, an empty split, a group on two sides
+        of it, a class without a training image, mixed sizes: always one line that names the thing and the remedy.
     """
-    raw = read(config)
-    where = config.path or config.name
-    if raw.labels is None:
-        raise UserError(f'{where} has no labels: training needs them.')
-    labels, names = check_labels(raw.labels, raw.class_names, where)
-    if len(names) < 2:
-        raise UserError(f'{where} has one class: classification needs two or more.')
-    if len(set(names)) < len(names):
-        double = next(name for name in names if names.count(name) > 1)
-        raise UserError(f'{where} has two classes {double!r}: give each class its own name.')
-    parts, num_folds = _parts(raw, labels, config.split, where)
-    for name, part in parts.items():
-        if len(part) == 0:
-            raise UserError(f'the {name} split of {where} is empty: mark some images as {name}.')
-    if config.long_tail.ratio:
-        parts['train'] = _make_long_tailed(labels, parts['train'], len(names), config)
-    counts = np.bincount(labels[parts['train']], minlength=len(names))
-    if (counts == 0).any():
-        absent = names[int(np.argmin(counts))]
-        raise UserError(
-            f'class {absent!r} of {where} has no training image: add one or drop the class.'
-        )
-    return DataSet(raw.images, labels, raw.ids, names, parts, num_folds, raw.excluded)
+    table = reading.survey(config)
+    check(table)
+    raw = reading.read(config, table)
+    labels = np.asarray(raw.labels)
+    arrangement = arrange(table, labels, raw.groups, raw.splits, raw.digests, config)
+    return DataSet(raw.images, labels, raw.ids, raw.class_names, raw, arrangement)
 
 
-def _parts(
-    raw: Raw, labels: np.ndarray, settings: Any, where: str
-) -> tuple[dict[str, np.ndarray], int]:
-    """Returns the files' own split, one of their or our folds, or a split drawn; and the number of folds."""
-    if raw.split is not None and settings.folds:
+def check(table: Table) -> None:
+    """Raises UserError for what stops a training whatever the images are."""
+    table.refuse()
+    if table.labels is None:
+        raise UserError(f'{table.where} has no labels: training needs them.')
+    if len(table.class_names) < 2:
+        raise UserError(f'{table.where} has one class: classification needs two or more.')
+
+
+def folds(config: Any) -> tuple[int, ...]:
+    """Returns the numbers of the folds that the `data` part of a config describes, () if it describes none."""
+    table = reading.survey(config)
+    check(table)
+    protocol = table.protocol(config.split.protocol)
+    if protocol:
+        return _fold_numbers(table.splits[protocol])
+    return tuple(range(config.split.folds))
+
+
+def arrange(
+    table: Table,
+    labels: np.ndarray,
+    groups: np.ndarray | None,
+    sides: Mapping[str, np.ndarray],
+    digests: np.ndarray,
+    config: Any,
+) -> Arrangement:
+    """Splits the images that were read.
+
+    Args:
+      table: of the set; `check` has passed it.
+      labels: int32 [N] of those images.
+      groups: of those images, see `Table`.
+      sides: of those images, by protocol, see `Table`.
+      digests: str [N], see `images.digest`; '' where it is not known.
+      config: the `data` part of a config.
+
+    Raises:
+      UserError: as `load`.
+    """
+    where, settings = table.where, config.split
+    protocol = table.protocol(settings.protocol)
+    if protocol and settings.folds:
         raise UserError(
             f'{where} brings its own split, which folds would break: '
             'leave --config.data.split.folds and .fold at 0.'
         )
-    if raw.split is not None and not np.char.isdigit(raw.split.astype(str)).all():
-        return splits.from_column(raw.split), 0
-    if raw.split is not None:
-        folds = raw.split.astype(np.int64)
+    units = Units(labels, groups, np.where(shows_something(digests), digests, ''))
+    numbers, leaks = tuple[int, ...](), dict[str, int]()
+    if protocol:
+        of, numbers = sides[protocol], _fold_numbers(sides[protocol])
+        leaks = _leaks(table, protocol, of, units, settings)
+        split_from = table.written.split_from
+        split_from += f' {protocol}' if table.written.layout == 'prepared' else ''
     elif settings.folds:
-        folds = splits.k_fold(labels, raw.groups, folds=settings.folds, seed=settings.seed)
+        of = units.deal(lambda y, g: splits.k_fold(y, g, folds=settings.folds, seed=settings.seed))
+        of, numbers = of.astype(np.str_), tuple(range(settings.folds))
+        split_from = f'{settings.folds} folds drawn with data.split.seed={settings.seed}'
     else:
-        drawn = splits.split(
-            labels, raw.groups, val=settings.val, test=settings.test, seed=settings.seed
+        of = units.deal(
+            lambda y, g: splits.split(
+                y, g, val=settings.val, test=settings.test, seed=settings.seed
+            )
         )
-        return drawn, 0
-    count = int(folds.max()) + 1
-    if not 0 <= settings.fold < count:
-        raise UserError(f'fold {settings.fold} of {count}: data.split.fold is 0 to {count - 1}.')
-    left = np.flatnonzero(folds != settings.fold)
-    share = settings.val * len(labels) / len(left)
-    named = splits.protocol(
-        labels[left],
-        None if raw.groups is None else raw.groups[left],
-        fractions=(1 - share, share, 0.0),
-        seed=settings.seed,
+        split_from = f'drawn with data.split.seed={settings.seed}'
+    if numbers:
+        of = _one_fold(of, numbers, units, settings)
+        split_from += f'; fold {settings.fold} is the test'
+    parts = {name: np.flatnonzero(of == name) for name in values.SPLITS}
+    if protocol and not numbers and 'val' not in table.splits[protocol] and len(parts['test']):
+        # The files bring no validation images: they are held out of those to train on.
+        parts |= _held_out(parts['train'], units, settings)
+        split_from += f'; {settings.val:.0%} of its training images are held out for validation'
+    for name in ('train', 'test', 'val'):
+        if len(parts[name]) == 0:
+            raise UserError(_empty(table, name, parts))
+    before = len(parts['train'])
+    if config.long_tail.ratio:
+        parts['train'] = _make_long_tailed(labels, parts['train'], len(table.class_names), config)
+    counts = np.bincount(labels[parts['train']], minlength=len(table.class_names))
+    if (counts == 0).any():
+        absent = table.class_names[int(np.argmin(counts))]
+        raise UserError(
+            f'class {absent!r} of {where} has no training image: add one or drop the class.'
+        )
+    return Arrangement(parts, numbers, split_from, leaks, before - len(parts['train']))
+
+
+def _fold_numbers(of: np.ndarray) -> tuple[int, ...]:
+    """Returns the numbers of the folds in a column of a split, sorted; () if it names train, val and test."""
+    sides = sorted(set(of.tolist()) - {''})
+    return () if set(sides) & set(values.SPLITS) else tuple(sorted(map(int, sides)))
+
+
+def _one_fold(of: np.ndarray, numbers: tuple[int, ...], units: Units, settings: Any) -> np.ndarray:
+    """Returns the sides when one fold is the test: a share of the others is held out for validation."""
+    if settings.fold not in numbers:
+        raise UserError(
+            f'fold {settings.fold} of {len(numbers)}: data.split.fold is one of '
+            f'{values.listed(numbers, 20)}.'
+        )
+    sides = np.where(of == str(settings.fold), 'test', 'train').astype('<U5')
+    left = np.flatnonzero(sides == 'train')
+    if len(left) == 0:
+        raise UserError('there is one fold: give two or more, or train, val and test.')
+    share = settings.val * len(sides) / len(left)
+    sides[left] = units.of(left).deal(
+        lambda y, g: splits.protocol(y, g, fractions=(1 - share, share, 0.0), seed=settings.seed)
     )
-    parts = {name: left[named == name] for name in ('train', 'val')}
-    return parts | {'test': np.flatnonzero(folds == settings.fold)}, count
+    return sides
 
 
-def check_labels(
-    labels: np.ndarray, names: tuple[str, ...] | None, where: str
-) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Returns labels int32 [N] and the class names, made up where the files bring none.
+def _held_out(train: np.ndarray, units: Units, settings: Any) -> dict[str, np.ndarray]:
+    held = units.of(train).deal(
+        lambda y, g: splits.hold_out(y, g, fraction=settings.val, seed=settings.seed)
+    )
+    return {name: train[held == name] for name in ('train', 'val')}
+
+
+def _leaks(
+    table: Table, protocol: str, of: np.ndarray, units: Units, settings: Any
+) -> dict[str, int]:
+    """Returns by what is shared how much of it lies on two sides of a split that the files bring.
 
     Raises:
-      UserError: labels that are no integers from 0, more than one an image, or out of range.
+      UserError: there is such, and neither is it allowed nor a published protocol, chosen by its name.
     """
-    if not np.issubdtype(labels.dtype, np.integer):
-        raise UserError(f'labels of {where} are {labels.dtype}: they should be integers from 0.')
-    labels = labels.reshape(len(labels), -1)
-    if labels.shape[1] != 1:
-        raise UserError(f'{where} has {labels.shape[1]} labels an image: it should have one.')
-    labels = labels[:, 0]
-    if names is None:
-        names = tuple(f'class {k}' for k in range(int(labels.max()) + 1))
-    if labels.min() < 0 or labels.max() >= len(names):
-        bad = int(labels.min()) if labels.min() < 0 else int(labels.max())
+    found = {}
+    for what, (crossing, first) in units.crossing(of).items():
+        found[what] = crossing
+        if settings.allow_leaks or table.written.layout == 'prepared':
+            continue
+        one, other = (f'{table.ids[table.kept[row]]} ({of[row]})' for row in first)
         raise UserError(
-            f'label {bad} of {where} is out of range: labels are 0 to {len(names) - 1}.'
+            f'{crossing} {what} lie on two sides of the split of {table.where}, as {one} and {other}: the test '
+            'would lie. Put each on one side (python -m ltjax.data.audit --write-split FILE.csv draws one so), or '
+            'draw one with --config.data.split.protocol=none; --config.data.split.allow_leaks=True trains regardless.'
         )
-    return labels.astype(np.int32), names
+    return found
+
+
+def _empty(table: Table, name: str, parts: Mapping[str, np.ndarray]) -> str:
+    """Returns what is said of a part of the split that has no images."""
+    others = [other for other, part in parts.items() if len(part)]
+    text = f'the {name} split of {table.where} is empty'
+    if table.written.layout == 'folder' and table.splits:
+        return f'{text} (it has {", ".join(others)}): add the folder, or give one folder of classes as data.path.'
+    if table.splits:
+        return f'{text} (it has {", ".join(others)}): mark some images as {name}.'
+    return f'{text}: give more images, or a larger data.split.{name}.'
 
 
 def _make_long_tailed(

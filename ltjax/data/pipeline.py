@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from ltjax import sharding
-from ltjax.data.readers import Images
+from ltjax.data.reading import Images
 from ltjax.errors import unknown
 from ltjax.losses import samplers
 

@@ -15,8 +15,8 @@ import numpy as np
 from array_record.python.array_record_module import ArrayRecordWriter
 
 from ltjax import workdir as folder
-from ltjax.data import images as image_files
 from ltjax.data import prepared
+from ltjax.data.reading import images as image_files
 from ltjax.data.splits import NAMES
 from ltjax.errors import UserError, unknown
 

@@ -5,7 +5,6 @@ other: as it is, then as each list of operations shows it, a few times each.
 """
 
 import argparse
-import pathlib
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -16,8 +15,10 @@ import matplotlib
 import matplotlib.figure
 import numpy as np
 
-from ltjax.data import augment, catalog, readers
+from ltjax.data import augment, catalog, reading
+from ltjax.data.reading import arguments
 from ltjax.errors import UserError
+from ltjax.files import user_path
 
 _INCHES = 0.9  # a picture
 
@@ -63,7 +64,7 @@ def draw(pictures: np.ndarray, names: Sequence[str], draws: int) -> matplotlib.f
     return figure
 
 
-def _choose(raw: readers.Raw, count: int, seed: int) -> np.ndarray:
+def _choose(raw: reading.Raw, count: int, seed: int) -> np.ndarray:
     """Returns `count` images, class after class as far as there are labels."""
     order = np.random.default_rng(seed).permutation(len(raw.images))
     if raw.labels is not None:
@@ -77,23 +78,23 @@ def _choose(raw: readers.Raw, count: int, seed: int) -> np.ndarray:
 def main(argv: Sequence[str]) -> None:
     """The command."""
     parser = argparse.ArgumentParser('python -m ltjax.data.show', description=__doc__)
-    parser.add_argument('--out', type=pathlib.Path, required=True, help='the .png, .svg or .pdf')
-    parser.add_argument('--data', default='', help='a folder, .csv, .npz or prepared set')
+    parser.add_argument('--out', type=user_path, required=True, help='the .png, .svg or .pdf')
+    parser.add_argument('--data', type=user_path, help='a folder, .csv, .npz or prepared set')
     parser.add_argument('--views', nargs='+', default=['upright_weak', 'upright_strong'])
     parser.add_argument('--images', type=int, default=6)
     parser.add_argument('--draws', type=int, default=4, help='views of each image by each list')
     parser.add_argument('--image-size', type=int, default=0)
     parser.add_argument('--seed', type=int, default=0)
+    arguments.add(parser)
     given = parser.parse_args(argv)
     config = catalog.get('fashion_mnist_lt_mini')
     if given.data:
-        suffix = pathlib.Path(given.data).suffix
-        config = catalog.get({'.npz': 'npz', '.csv': 'csv'}.get(suffix, 'folder'))
-        config.path, config.split.protocol = given.data, 'none'
+        config = arguments.config(given.data, given)
+        config.split.protocol = 'none'
     config.image_size = given.image_size
     if min(given.images, given.draws) < 1:
         raise UserError('--images and --draws should be 1 or more.')
-    images = _choose(readers.read(config), given.images, given.seed)
+    images = _choose(reading.read(config), given.images, given.seed)
     figure = draw(grid(images, given.views, given.draws, given.seed), given.views, given.draws)
     try:
         figure.savefig(given.out, dpi=150)

@@ -8,9 +8,8 @@ from collections.abc import Mapping
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold
 
+from ltjax.data.reading.values import SPLITS as NAMES
 from ltjax.errors import UserError
-
-NAMES = ('train', 'val', 'test')
 
 
 def _stratified(labels: np.ndarray, fraction: float, rng: np.random.Generator) -> np.ndarray:
@@ -45,20 +44,20 @@ def _grouped(labels: np.ndarray, groups: np.ndarray, fraction: float, seed: int)
 
 def split(
     labels: np.ndarray, groups: np.ndarray | None, *, val: float, test: float, seed: int
-) -> dict[str, np.ndarray]:
+) -> np.ndarray:
     """Splits images into train, val and test.
 
     With groups, a class that would have no training image is given one group to train on, if there is one to spare.
 
     Args:
       labels: int [N].
-      groups: int or str [N]; images of one group stay on one side. None: every image is its own group.
+      groups: int or str [N]; images of one group stay on one side; one whose group is '' is its own. None: all are.
       val: fraction held out for validation.
       test: fraction held out for the test.
       seed: chooses the split; the same on every machine.
 
     Returns:
-      Sorted int64 indices by split name.
+      str [N]: 'train', 'val' or 'test'.
 
     Raises:
       UserError: fractions that leave nothing to train on, or too few groups.
@@ -67,22 +66,50 @@ def split(
         raise UserError(
             f'split fractions val={val} and test={test} must be above 0 and sum below 1.'
         )
+    if groups is not None and not np.issubdtype(groups.dtype, np.integer) and (groups == '').any():
+        groups = _numbered(groups)
     left = np.arange(len(labels))
-    parts = {}
+    part = np.zeros(len(labels), np.int32)
     rng = np.random.Generator(np.random.PCG64(seed))
     for name, fraction in (('test', test), ('val', val / (1 - test))):
         if groups is None:
             held = _stratified(labels[left], fraction, rng)
         else:
             held = _grouped(labels[left], groups[left], fraction, seed)
-        parts[name] = left[held]
+        part[left[held]] = NAMES.index(name)
         left = np.delete(left, held)
-    if groups is None:
-        return {'train': left, **parts}
-    part = np.zeros(len(labels), np.int32)
-    part[parts['val']], part[parts['test']] = 1, 2
-    part = _to_train_on(labels, np.unique(groups, return_inverse=True)[1], part)
-    return {name: np.flatnonzero(part == at) for at, name in enumerate(NAMES)}
+    if groups is not None:
+        part = _to_train_on(labels, np.unique(groups, return_inverse=True)[1], part)
+    return np.array(NAMES)[part]
+
+
+def hold_out(
+    labels: np.ndarray, groups: np.ndarray | None, *, fraction: float, seed: int
+) -> np.ndarray:
+    """Holds validation images out of training images, `fraction` of every class, whole groups together.
+
+    A class too small for that stays in training: of fewer than three images, or, with groups, of one group.
+
+    Args:
+      labels: int [N].
+      groups: as in `split`.
+      fraction: above 0 and below 1.
+      seed: chooses them; the same on every machine.
+
+    Returns:
+      str [N]: 'train' or 'val'.
+
+    Raises:
+      UserError: another fraction, or one group alone.
+    """
+    if not 0 < fraction < 1:
+        raise UserError(f'data.split.val is {fraction}: it should be above 0 and below 1.')
+    if groups is not None:
+        return protocol(labels, groups, fractions=(1 - fraction, fraction, 0.0), seed=seed)
+    named = np.full(len(labels), 'train')
+    rng = np.random.Generator(np.random.PCG64(seed))
+    named[_stratified(labels, fraction, rng)] = 'val'
+    return named
 
 
 def k_fold(labels: np.ndarray, groups: np.ndarray | None, *, folds: int, seed: int) -> np.ndarray:
@@ -233,18 +260,6 @@ def _deal(labels: np.ndarray, groups: np.ndarray, shares: np.ndarray, seed: int)
         part[g] = ties[np.argmin(held[ties].sum(1) / shares[ties])]
         held[part[g]] += counts[g]
     return part[group]
-
-
-def from_column(column: np.ndarray) -> dict[str, np.ndarray]:
-    """Returns the indices of each split, given the split's name of every image.
-
-    Raises:
-      UserError: a name other than train, val or test.
-    """
-    strange = sorted(set(np.unique(column)) - set(NAMES))
-    if strange:
-        raise UserError(f'unknown split {str(strange[0])!r}: use train, val or test.')
-    return {name: np.flatnonzero(column == name) for name in NAMES}
 
 
 def fingerprint(parts: Mapping[str, np.ndarray], ids: np.ndarray) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 from flax import nnx
 
 from ltjax import sharding
-from ltjax.data.readers import Images
+from ltjax.data.reading import Images
 
 
 def run(

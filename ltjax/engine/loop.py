@@ -15,7 +15,7 @@ from sklearn.metrics import balanced_accuracy_score
 from ltjax import sharding
 from ltjax.data.datasets import DataSet
 from ltjax.data.pipeline import Feed
-from ltjax.data.readers import Images
+from ltjax.data.reading import Images
 from ltjax.engine import inference
 from ltjax.engine.checkpoint import Checkpoints, borrow
 from ltjax.engine.checks import check_recipe

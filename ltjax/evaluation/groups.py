@@ -51,6 +51,36 @@ def head_medium_tail(
     return {name: classes for name, classes in groups.items() if classes}
 
 
+def by_name(
+    groups: Mapping[str, Sequence[int | str]], class_names: Sequence[str]
+) -> dict[str, list[int]] | None:
+    """Returns the classes that a user names, by group, as indices; None if none are named.
+
+    A class is given by its name; or by its place, unless all names are numbers, which are then meant.
+
+    Raises:
+      UserError: there is no such class.
+
+    >>> by_name({'tail': ('nv', 0)}, ('mel', 'nv'))
+    {'tail': [1, 0]}
+    >>> by_name({'tail': (2, 3)}, ('1', '2', '3'))
+    {'tail': [1, 2]}
+    """
+    place = {name: k for k, name in enumerate(class_names)}
+    numbers = all(name.isdecimal() for name in class_names)
+
+    def index(given: int | str) -> int:
+        if str(given) in place:
+            return place[str(given)]
+        if isinstance(given, int) and not numbers:
+            return given
+        raise unknown('class', str(given), class_names)
+
+    return {
+        name: [index(each) for each in given] for name, given in groups.items() if given
+    } or None
+
+
 def _checked(explicit: Mapping[str, Sequence[int]], num_classes: int) -> dict[str, tuple[int, ...]]:
     """Returns explicit groups in canonical order, or raises UserError."""
     for name in explicit:

@@ -18,7 +18,8 @@ import jax
 import numpy as np
 from flax import nnx
 
-from ltjax.data import catalog, pipeline, prepare, readers
+from ltjax.data import catalog, pipeline, prepare
+from ltjax.data import reading as data_sets
 from ltjax.engine import streams
 from ltjax.engine.step import make_step
 from ltjax.models.weights import to_torch
@@ -99,8 +100,8 @@ class FileRun:
         run = RandomRun('cross_entropy', dataset(not model), overrides, (NUM_CLASSES, count, 3))
         self.run, self.sizes, self.folder = run, wanted, folder
         config = written(folder, run.train_labels, wanted.pixels, encoding)
-        with mock.patch.object(readers, 'IN_MEMORY_BYTES', 0):
-            images = readers.read(config).images
+        with mock.patch.object(data_sets, 'IN_MEMORY_BYTES', 0):
+            images = data_sets.read(config).images
         with mock.patch.object(pipeline, 'RESIDENT_BYTES', 0):
             self.feed = pipeline.Feed(images, run.train_labels, run.mesh)
         self.stage = run.stages['cross_entropy']

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from audited import class_folders, found, kinds, picture, save, table
+from audited import class_folders, examine, found, kinds, picture, save, table
 from ltjax.data import audit, near_duplicates, prepare, prepared
 from ltjax.data.audit import __main__ as command
 from ltjax.data.audit import checks, report
@@ -43,7 +43,7 @@ def test_sizes_and_channels_are_told(tmp_path, capsys):
     assert result.channels == {'RGB': 19, 'grey': 1}
     assert any('image_size=224' in note for note in result.notes)
     assert any('channels=3' in note for note in result.notes)
-    notes = ' '.join(audit.examine(root, image_size=30).notes)
+    notes = ' '.join(examine(root, image_size=30).notes)
     assert 'smaller than 30 pixels, which are enlarged: 1' in notes
     assert 'up to 2.00 times' in notes
 
@@ -120,9 +120,9 @@ def test_what_lies_elsewhere_in_a_folder_is_told(tmp_path):
     (root / 'Train').mkdir()
     shutil.copy(root / 'a' / '0.png', os.fsencode(root / 'a') + b'/\xff.png')
     assert found(root, 'layout') == [
+        'folders named as splits, beside others with images: 1 [Train]',
         'images outside the class folders, which stop the training: 1 [stray.png]',
         "names that cannot be written into a table, which were left out: 1 ['a/\\udcff.png']",
-        'folders named as splits, which count as classes: 1 [Train]',
     ]
     assert found(root, 'tiny')[0].endswith('[Train (0)]')
     assert 'files that are passed over: 1 .txt, 1 .dcm' in audit.examine(root).notes

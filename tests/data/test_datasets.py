@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 import tiny
-from ltjax.data import catalog, datasets, readers
+from ltjax.data import catalog, datasets, reading
 from ltjax.errors import UserError
 
 
@@ -107,8 +107,9 @@ CASES = {
     'a name too many': (dict(class_names=np.array(list('abcd'))), "class 'd' of"),
     'ids doubled': (dict(ids=np.array(['x', 'y'] * 40)), "has the id 'x' more than once"),
     'ids too few': (dict(ids=np.array(['x'])), 'has 80 images but 1 ids'),
-    'split unknown': (dict(split=np.array(['train'] * 79 + ['dev'])), "unknown split 'dev'"),
-    'no validation': (dict(split=np.array(['train', 'test'] * 40)), 'the val split of'),
+    'split unknown': (dict(split=np.array(['train'] * 79 + ['spare'])), "unknown split 'spare'"),
+    'no test': (dict(split=np.array(['train', 'val'] * 40)), 'the test split of'),
+    'no training': (dict(split=np.array(['val', 'test'] * 40)), 'the train split of'),
     'no image': (dict(images=np.zeros((0, 4, 4), np.uint8), labels=None, split=None), 'no images'),
     'groups too few': (dict(split=None, group=np.zeros(80, int)), '1 groups cannot be split'),
 }  # fmt: skip
@@ -201,7 +202,7 @@ def test_folders_may_bring_their_split(tmp_path):
 
 def test_a_folder_without_class_folders_has_no_labels(tmp_path):
     picture(tmp_path / 'one.png', 1)
-    raw = readers.read(config(tmp_path, 'folder'))
+    raw = reading.read(config(tmp_path, 'folder'))
     assert raw.labels is None
     assert raw.ids.tolist() == ['one.png']
     assert 'has no labels: training needs them' in refused(tmp_path, 'folder')
@@ -277,9 +278,9 @@ def test_wrong_csvs_are_refused(tmp_path):
     doubled = table(tmp_path, [*good, good[0]])
     assert "has the id 'images/0.png' more than once" in refused(doubled, 'csv')
     short = table(tmp_path, [*good, ('images/0.png',)])
-    assert 'row 14 of' in refused(short, 'csv')
+    assert 'line 14 of' in refused(short, 'csv')
     long = table(tmp_path, [(*good[0], 'more'), *good[1:]])
-    assert 'row 2 of' in refused(long, 'csv')
+    assert 'line 2 of' in refused(long, 'csv')
     (tmp_path / 'latin.csv').write_bytes('path,label\nä.png,a\n'.encode('latin-1'))
     assert 'latin.csv is not in UTF-8 (line 2, byte 0xe4' in refused(tmp_path / 'latin.csv', 'csv')
     (tmp_path / 'empty.csv').write_bytes(b'')

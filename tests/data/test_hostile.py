@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ltjax.data import audit, catalog, datasets
+from ltjax.data import audit, catalog, datasets, summary
 from ltjax.errors import UserError
 
 SIDES = ('train', 'train', 'val', 'test')
@@ -189,15 +189,16 @@ def test_names_that_no_table_holds_are_listed(tmp_path):
     assert findings(tmp_path)['layout'][1:] == (r"'a/\udcff.png'",)
 
 
-def test_other_files_and_hidden_folders_are_passed_over_aloud(tmp_path, caplog):
+def test_other_files_and_hidden_folders_are_passed_over_aloud(tmp_path):
     sound(tmp_path)
     (tmp_path / '.ipynb_checkpoints').mkdir()
     shutil.copy(tmp_path / 'a' / '0.png', tmp_path / '.ipynb_checkpoints' / '0-checkpoint.png')
     (tmp_path / 'a' / 'scan.dcm').write_bytes(b'x')
-    assert load(tmp_path).class_names == ('a', 'b')
-    for text in ('passed over: ', '1 .ipynb_checkpoints', '1 .dcm'):
-        assert text in caplog.text
-    assert 'passed over: 1 .ipynb_checkpoints, 1 .dcm' in ' '.join(audit.examine(tmp_path).notes)
+    data = load(tmp_path)
+    assert data.class_names == ('a', 'b')
+    told = summary.text(summary.describe(data, {}))
+    assert 'passed over: 1 .ipynb_checkpoints/, 1 .dcm' in told
+    assert 'passed over: 1 .ipynb_checkpoints/, 1 .dcm' in ' '.join(audit.examine(tmp_path).notes)
 
 
 def test_a_class_folder_without_images_is_named(tmp_path):
@@ -216,14 +217,17 @@ ROWS = {
         "has the id 'a/0.png' more than once (in the splits test and train)", 'leaks',
     ),
     'id written otherwise': ([['a/../a/0.png', 'a', 'test']], "'a/0.png' more than once (in", 'leaks'),
-    'empty path': ([['', 'a', 'train']], 'row 14 of', 'rows'),
-    'blank path': ([[' ', 'a', 'train']], 'row 14 of', 'rows'),
-    'empty label': ([['a/x.png', '', 'train']], 'row 14 of', 'labels'),
-    'label with a blank': ([['a/x.png', 'a ', 'train']], "the labels 'a' and 'a '", 'labels'),
+    'empty path': ([['', 'a', 'train']], 'line 14 of', 'rows'),
+    'blank path': ([[' ', 'a', 'train']], 'line 14 of', 'rows'),
+    'empty label': ([['a/x.png', '', 'train']], 'has no label in line 14', 'labels'),
+    'label with an inner blank': (
+        [['a/x.png', 'b  c', 'train'], ['a/0.png', 'b c', 'train']], "the labels 'b  c' and 'b c'", 'labels',
+    ),
+    'label in capitals': ([['a/x.png', 'A', 'train']], "the labels 'A' and 'a'", 'labels'),
     'label only tested': ([['a/x.png', 'c', 'test']], "class 'c' of", 'tiny'),
-    'unknown split': ([['a/x.png', 'a', 'dev']], "unknown split 'dev'", 'splits'),
-    'short row': ([['a/x.png', 'a']], 'row 14 of', 'rows'),
-    'long row': ([['a/x.png', 'a', 'train', 'more']], 'row 14 of', 'rows'),
+    'unknown split': ([['a/x.png', 'a', 'spare']], "unknown split 'spare'", 'splits'),
+    'short row': ([['a/x.png', 'a']], 'line 14 of', 'rows'),
+    'long row': ([['a/x.png', 'a', 'train', 'more']], 'line 14 of', 'rows'),
 }  # fmt: skip
 
 

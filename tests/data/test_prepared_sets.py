@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import tiny
-from ltjax.data import catalog, datasets, pipeline, prepare, readers
+from ltjax.data import catalog, datasets, pipeline, prepare, reading
 from ltjax.errors import UserError
 
 CLASSES = ('a', 'b', 'c')
@@ -69,7 +69,7 @@ def test_the_only_protocol_is_taken_and_images_it_does_not_use_are_left_out(tmp_
 @pytest.mark.parametrize('damage', ['absent', 'empty', 'cut', 'flipped'])
 def test_a_damaged_shard_is_said_in_a_line(tmp_path, monkeypatch, damage, in_memory):
     config = written(tmp_path, {'official': official()})
-    monkeypatch.setattr(readers, 'IN_MEMORY_BYTES', in_memory << 32)
+    monkeypatch.setattr(reading, 'IN_MEMORY_BYTES', in_memory << 32)
     shard = tmp_path / 'images-00001.array_record'
     whole = shard.read_bytes()
     wrong = {
@@ -111,7 +111,7 @@ def test_every_image_is_tested_in_one_of_the_folds(tmp_path):
         tested += data.ids[data.parts['test']].tolist()
     assert sorted(tested) == sorted(IDS)
     config.split.fold = 4
-    with pytest.raises(UserError, match='fold 4 of 4: data.split.fold is 0 to 3'):
+    with pytest.raises(UserError, match='fold 4 of 4: data.split.fold is one of 0, 1, 2, 3'):
         datasets.load(config)
 
 
@@ -144,7 +144,7 @@ def test_an_unfinished_set_is_refused(tmp_path):
     config = written(tmp_path, {})
     (tmp_path / 'manifest.json').rename(tmp_path / 'unfinished.json')
     with pytest.raises(UserError, match='is not finished'):
-        readers.read(config)
+        reading.read(config)
 
 
 def test_a_set_too_large_for_memory_is_read_batch_by_batch(tmp_path, monkeypatch):
@@ -152,7 +152,7 @@ def test_a_set_too_large_for_memory_is_read_batch_by_batch(tmp_path, monkeypatch
     config.image_size = 6
     config.channels = 1
     whole = datasets.load(config)
-    monkeypatch.setattr(readers, 'IN_MEMORY_BYTES', 0)
+    monkeypatch.setattr(reading, 'IN_MEMORY_BYTES', 0)
     stored = datasets.load(config)
     assert isinstance(whole.images, np.ndarray)
     assert not isinstance(stored.images, np.ndarray)
@@ -187,7 +187,7 @@ def test_training_from_disk_gives_the_bits_of_training_from_memory(tmp_path, mon
     made = tiny.config('cross_entropy', tiny.npz(tmp_path / 'data.npz'))
     from_memory = tiny.run(made, tmp_path / 'memory')
     made.data.path = str(tmp_path / 'set')
-    monkeypatch.setattr(readers, 'IN_MEMORY_BYTES', 0)
+    monkeypatch.setattr(reading, 'IN_MEMORY_BYTES', 0)
     monkeypatch.setattr(pipeline, 'RESIDENT_BYTES', 0)
     from_disk = tiny.run(made, tmp_path / 'disk')
     assert tiny.same(from_disk[0], from_memory[0])

@@ -12,7 +12,8 @@ LABELS = np.random.default_rng(0).permutation(np.repeat([0, 1, 2, 3], [100, 40, 
 
 
 def split(labels=LABELS, groups=None, val=0.1, test=0.2, seed=0):
-    return splits.split(labels, groups, val=val, test=test, seed=seed)
+    named = splits.split(labels, groups, val=val, test=test, seed=seed)
+    return {name: np.flatnonzero(named == name) for name in splits.NAMES}
 
 
 @pytest.mark.parametrize('grouped', [False, True])
@@ -114,13 +115,26 @@ def test_too_few_images_for_the_folds_are_refused():
         split(labels=np.arange(8) % 2, groups=np.arange(8))
 
 
-def test_a_column_of_splits_is_taken_as_it_is():
-    parts = splits.from_column(np.array(['test', 'train', 'val', 'train']))
-    assert {name: part.tolist() for name, part in parts.items()} == {
-        'train': [1, 3], 'val': [2], 'test': [0],
-    }  # fmt: skip
-    with pytest.raises(UserError, match=r"unknown split 'valid': use train, val or test"):
-        splits.from_column(np.array(['train', 'valid']))
+def test_an_image_without_a_group_is_its_own():
+    groups = np.array([f'p{i // 3}' if i % 2 else '' for i in range(len(LABELS))])
+    named = splits.split(LABELS, groups, val=0.1, test=0.2, seed=0)
+    assert 0.1 < np.mean(named[groups == ''] == 'test') < 0.3
+    for group in set(groups) - {''}:
+        assert len(set(named[groups == group])) == 1
+
+
+@pytest.mark.parametrize('grouped', [False, True])
+def test_validation_is_held_out_where_classes_allow_it(grouped):
+    groups = np.arange(len(LABELS)) // 2 if grouped else None
+    named = splits.hold_out(LABELS, groups, fraction=0.2, seed=0)
+    held = np.bincount(LABELS[named == 'val'], minlength=4)
+    assert held[0] in range(18, 23)
+    assert held[3] <= (1 if grouped else 0)
+    assert set(LABELS[named == 'train']) == {0, 1, 2, 3}
+    if grouped:
+        assert all(len(set(named[groups == g])) == 1 for g in range(len(LABELS) // 2))
+    with pytest.raises(UserError, match='data.split.val is 0'):
+        splits.hold_out(LABELS, groups, fraction=0, seed=0)
 
 
 @pytest.mark.parametrize('grouped', [False, True])

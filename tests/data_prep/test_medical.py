@@ -11,8 +11,8 @@ import pytest
 import fabricated
 from data_prep import aptos2019, bone_marrow, hyper_kvasir
 from data_prep.tools import tool
-from ltjax.data import images as image_files
 from ltjax.data import prepare
+from ltjax.data.reading import images as image_files
 
 # Counts and parts of the lists that LMD published.
 PARTS = {

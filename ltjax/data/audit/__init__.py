@@ -6,20 +6,21 @@ nothing to mend, 1 findings (of the kinds in `checks.KINDS`), 2 the set could no
 """
 
 import concurrent.futures
-import hashlib
 import itertools
 import pathlib
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from ltjax.data import catalog, near_duplicates
-from ltjax.data import images as image_files
+from ltjax.data import datasets, near_duplicates
 from ltjax.data.audit import checks, split
 from ltjax.data.audit.report import Findings
 from ltjax.data.audit.sources import Finding, Source, Task, read
+from ltjax.data.reading import arguments, decoding
+from ltjax.data.reading import images as image_files
+from ltjax.data.reading.table import Excluded, Files
 from ltjax.errors import UserError
 from ltjax.evaluation.groups import head_medium_tail
 
@@ -33,21 +34,18 @@ class Measured(NamedTuple):
     shape: tuple[int, ...] = ()
     digest: str = ''
     thumbnail: np.ndarray | None = None
-    blank: bool = False
     error: str = ''
 
 
 def examine(
     path: pathlib.Path,
+    config: Any = None,
     *,
-    image_size: int = 0,
     threads: int = 4,
     max_distance: int = near_duplicates.MAX_DISTANCE,
     val: float = 0.1,
     test: float = 0.2,
     seed: int = 0,
-    allow_outside: bool = False,
-    max_pixels: int = catalog.MAX_PIXELS,
     suggest: bool = False,
     report: Callable[[str], None] = lambda line: None,
 ) -> Findings:
@@ -55,22 +53,21 @@ def examine(
 
     Args:
       path: a folder, a CSV, an npz or a prepared set.
-      image_size: pixels a side that it shall be trained at; 0 if that is not known.
+      config: how training would read it: the `data` part of a config; None: as it does by default.
       threads: that decode at the same time; the result does not depend on them.
       max_distance: of 256 bits, see `near_duplicates`; 0 to look for exact duplicates only.
       val: fraction of the suggested split held out for validation.
       test: fraction held out for the test.
       seed: of the suggested split.
-      allow_outside: whether images may lie outside the folder of the data set.
-      max_pixels: of an image to be decoded.
       suggest: a split also where the set brings one without leaks.
       report: gets a line of progress now and then.
 
     Raises:
       UserError: nothing can be said about the set, since it is missing or its table cannot be read.
     """
-    source = read(path, allow_outside=allow_outside)
-    with image_files.pixel_limit(max_pixels):
+    config = config or arguments.config(path)
+    source = read(path, config)
+    with image_files.pixel_limit(config.max_pixels):
         measured = _measure(source, threads, report)
     readable = np.array([not image.error for image in measured], bool)
     exact, near = _duplicates(measured, max_distance)
@@ -83,7 +80,7 @@ def examine(
         findings.append(Finding('unreadable', 'no image can be read'))
     order = list(checks.KINDS)
     findings.sort(key=lambda finding: order.index(finding.kind))
-    suggestion, notes = None, [*source.notes, *_remarks(measured, image_size)]
+    suggestion, notes = None, [*source.notes, *_remarks(measured, config.image_size)]
     leaks = any(finding.kind == 'leaks' for finding in findings)
     if suggest or leaks or not source.splits:
         try:
@@ -113,10 +110,53 @@ def examine(
         channels=dict(channels.most_common()),
         exact=_named(source, sorted(identical)),
         near=_named(source, [c for c in near.several() if tuple(c) not in identical]),
+        refusal=_refusal(source, measured, config),
         findings=findings,
         notes=notes,
         suggestion=suggestion,
     )
+
+
+def _refusal(source: Source, measured: Sequence[Measured], config: Any) -> str:
+    """Returns what training says to the set, by the functions that it uses itself; '' if it takes it."""
+    table = source.table
+    try:
+        datasets.check(table)
+        if source.files and (unfit := _unfit_images(source, measured, config)):
+            return unfit
+        if len(table.splits) > 1:
+            return ''  # which one is meant is not known
+        kept = table.kept
+        digests = _digests(measured)[kept]
+        datasets.arrange(
+            table,
+            np.asarray(table.labels)[kept],
+            None if table.groups is None else table.groups[kept],
+            {name: of[kept] for name, of in table.splits.items()},
+            np.full(len(kept), '') if source.layout == 'prepared' else digests,
+            config,
+        )
+    except UserError as error:
+        return str(error)
+    return ''
+
+
+def _unfit_images(source: Source, measured: Sequence[Measured], config: Any) -> str:
+    """Returns why images that cannot be read, or are of several sizes, stop a training."""
+    assert isinstance(source.table.written.pixels, Files)
+    root, names = source.table.written.pixels
+    unreadable, first = [each for each in source.table.excluded if each.kind != 'unlabelled'], None
+    total = len(names) + len(unreadable)
+    for name, image in zip(names, measured, strict=True):
+        if image.error:
+            unreadable.append(Excluded(name, image.error))
+        elif len(unreadable) == total - len(names):
+            side = config.image_size
+            shape = (side, side, image.shape[2]) if side else image.shape
+            first = first or (root / name, shape)
+            if unlike := decoding.unlikeness(root / name, shape, *first):
+                return unlike
+    return decoding.too_damaged(root, unreadable, total, config.on_damaged == 'stop')
 
 
 def _named(source: Source, clusters: Sequence[Sequence[int]]) -> list[tuple[str, ...]]:
@@ -136,32 +176,36 @@ def _measure(source: Source, threads: int, report: Callable[[str], None]) -> lis
 def _measure_one(task: Task) -> Measured:
     try:
         image = task()
-        digest = hashlib.blake2b(repr(image.shape).encode(), digest_size=16)
-        digest.update(np.ascontiguousarray(image).data)
+        digest = image_files.digest(image)
         small = near_duplicates.thumbnail(image)
     except UserError as error:
         return Measured(error=str(error))
     except Exception as error:  # one image must not end the audit
         return Measured(error=f'{type(error).__name__}: {" ".join(str(error).split())}')
-    return Measured(image.shape, digest.hexdigest(), small, bool(image.min() == image.max()))
+    return Measured(image.shape, digest, small)
 
 
 def _duplicates(
     measured: Sequence[Measured], max_distance: int
 ) -> tuple[near_duplicates.Clusters, near_duplicates.Clusters]:
-    """Returns the clusters of equal images, and those of equal and nearly equal ones."""
-    digests = np.array([image.digest for image in measured], dtype=np.str_)
+    """Returns the clusters of equal images, and those of equal and nearly equal ones; of those that show something."""
+    digests = _digests(measured)
+    digests = np.where(image_files.shows_something(digests), digests, '')
     exact, near = (near_duplicates.Clusters(len(measured)) for _ in range(2))
     exact.join_equal(digests)
     near.join_equal(digests)
     _, first = np.unique(digests, return_index=True)
-    kept = [i for i in np.sort(first).tolist() if measured[i].thumbnail is not None]
+    kept = [i for i in np.sort(first).tolist() if digests[i]]
     if max_distance > 0 and kept:
         thumbnails = np.stack([measured[i].thumbnail for i in kept])
         for pairs in near_duplicates.pairs(thumbnails, max_distance):
             for a, b in pairs.tolist():
                 near.join(kept[a], kept[b])
     return exact, near
+
+
+def _digests(measured: Sequence[Measured]) -> np.ndarray:
+    return np.array([image.digest for image in measured], dtype=np.str_)
 
 
 def _unreadable(source: Source, measured: Sequence[Measured]) -> list[Finding]:
@@ -171,7 +215,8 @@ def _unreadable(source: Source, measured: Sequence[Measured]) -> list[Finding]:
         found.append(
             Finding('unreadable', f'images that cannot be read: {len(errors)}', tuple(errors))
         )
-    blank = [str(id_) for id_, image in zip(source.ids, measured, strict=True) if image.blank]
+    digests = _digests(measured)
+    blank = source.ids[(digests != '') & ~image_files.shows_something(digests)].tolist()
     if blank:
         found.append(Finding('unreadable', f'images of one colour: {len(blank)}', tuple(blank)))
     return found

@@ -1,21 +1,22 @@
 """The command `python -m ltjax.data.audit PATH`."""
 
 import argparse
-import pathlib
 import sys
 from collections.abc import Sequence
 
 from ltjax import workdir as folder
 from ltjax.data import audit, catalog, near_duplicates
 from ltjax.data.audit import report, sources, split
+from ltjax.data.reading import arguments
 from ltjax.errors import UserError
+from ltjax.files import user_path
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns the exit status."""
     parser = argparse.ArgumentParser('python -m ltjax.data.audit', description=audit.__doc__)
-    parser.add_argument('path', type=pathlib.Path, help='a folder, .csv, .npz or prepared set')
-    parser.add_argument('--json', type=pathlib.Path, help='also write all of it as JSON')
+    parser.add_argument('path', type=user_path, help='a folder, .csv, .npz or prepared set')
+    parser.add_argument('--json', type=user_path, help='also write all of it as JSON')
     parser.add_argument('--image-size', type=int, default=0, help='pixels a side to train at')
     parser.add_argument('--threads', type=int, default=4)
     parser.add_argument(
@@ -24,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         default=near_duplicates.MAX_DISTANCE,
         help='bits of 256 that may differ between near-duplicates; 0: exact duplicates only',
     )
-    parser.add_argument('--write-split', type=pathlib.Path, help='CSV to write a split to')
+    parser.add_argument('--write-split', type=user_path, help='CSV to write a split to')
     parser.add_argument('--val', type=float, default=0.1, help='fraction for validation')
     parser.add_argument('--test', type=float, default=0.2, help='fraction for the test')
     parser.add_argument('--seed', type=int, default=0, help='of the split')
@@ -32,21 +33,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         '--max-pixels', type=int, default=catalog.MAX_PIXELS, help='of an image to be decoded'
     )
+    arguments.add(parser)
     given = parser.parse_args(argv)
     try:
+        config = arguments.config(given.path, given)
+        config.allow_outside, config.max_pixels = given.allow_outside, given.max_pixels
+        config.image_size = given.image_size
         if given.write_split:
-            source = sources.read(given.path)
+            source = sources.read(given.path, config)
             split.check_target(given.write_split, given.path, source)
         found = audit.examine(
             given.path,
-            image_size=given.image_size,
+            config,
             threads=given.threads,
             max_distance=given.distance,
             val=given.val,
             test=given.test,
             seed=given.seed,
-            allow_outside=given.allow_outside,
-            max_pixels=given.max_pixels,
             suggest=given.write_split is not None,
             report=lambda line: print(line, file=sys.stderr),
         )
@@ -63,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (UserError, OSError) as error:
         print(f'error: {error}', file=sys.stderr)
         return 2
-    return 1 if found.findings else 0
+    return 1 if found.findings or found.refusal else 0
 
 
 if __name__ == '__main__':

@@ -1,6 +1,5 @@
 """What the audit finds in labels, splits and groups."""
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -9,6 +8,8 @@ import numpy as np
 from ltjax.data import splits
 from ltjax.data.audit.sources import Finding, Source
 from ltjax.data.near_duplicates import Clusters
+from ltjax.data.reading import values
+from ltjax.data.units import Units
 
 KINDS = {
     'layout': 'folders or files that are not where training looks for them',
@@ -28,7 +29,6 @@ MIN_UNITS = 3  # of a class: one for each side of a split
 def check(source: Source, exact: Clusters, near: Clusters) -> list[Finding]:
     """Checks the table of a data set, given its clusters of exact and of all duplicates."""
     return [
-        *_ids(source),
         *_labels(source),
         *_conflicts(source, exact, near),
         *_splits(source, exact, near),
@@ -36,12 +36,13 @@ def check(source: Source, exact: Clusters, near: Clusters) -> list[Finding]:
     ]
 
 
-def units(source: Source, near: Clusters) -> Clusters:
-    """Returns what must stay on one side: groups and near-duplicates, joined where they overlap."""
-    joined = Clusters(len(source.ids))
-    joined.join_equal(near.labels().astype(np.str_))
-    joined.join_equal(source.groups)
-    return joined
+def units(source: Source, near: Clusters) -> Units:
+    """Returns what must stay on one side: groups and near-duplicates."""
+    _, classes = np.unique(source.labels, return_inverse=True)
+    groups = source.groups if (source.groups != '').any() else None
+    labels = near.labels()
+    alone = np.bincount(labels, minlength=len(labels))[labels] == 1
+    return Units(classes, groups, np.where(alone, '', labels.astype(np.str_)))
 
 
 def class_counts(source: Source, chosen: np.ndarray) -> list[int]:
@@ -88,29 +89,19 @@ def _shown(source: Source, members: Iterable[Sequence[int]], of: np.ndarray) -> 
     return tuple(', '.join(f'{source.ids[i]} ({of[i]})' for i in some) for some in members)
 
 
-def _ids(source: Source) -> list[Finding]:
-    twice = [(id_, times) for id_, times in Counter(source.ids.tolist()).items() if times > 1]
-    if not twice:
-        return []
-    cases = tuple(f'{id_} ({times} times)' for id_, times in twice)
-    return [Finding('ids', f'images that are listed more than once: {len(twice)}', cases)]
-
-
 def _labels(source: Source) -> list[Finding]:
+    """Finds what the table's own faults have not told."""
     found = []
     missing = source.ids[source.labels == '']
-    if len(missing):
+    if source.table.labels is None and len(missing):
         text = f'images without a label: {len(missing)}'
         found.append(Finding('labels', text, tuple(missing.tolist())))
-    spellings: dict[str, list[str]] = {}
-    for name in source.class_names:
-        key = re.sub(r'[\s_]+', '-', name.casefold().strip())
-        spellings.setdefault(key, []).append(name)
-    same = tuple(', '.join(map(repr, names)) for names in spellings.values() if len(names) > 1)
+    told = any(finding.text.startswith('classes that are spelled') for finding in source.findings)
+    same = () if told else values.spelled_alike(source.class_names)
     if same:
-        found.append(
-            Finding('labels', f'classes that are spelled in several ways: {len(same)}', same)
-        )
+        text = f'classes that are spelled in several ways: {len(same)}'
+        cases = tuple(', '.join(map(repr, names)) for names in same)
+        found.append(Finding('labels', text, cases))
     if len(source.class_names) == 1:
         found.append(Finding('labels', 'there is one class: classification needs two or more'))
     return found
@@ -135,23 +126,15 @@ def _conflicts(source: Source, exact: Clusters, near: Clusters) -> list[Finding]
 
 
 def _splits(source: Source, exact: Clusters, near: Clusters) -> list[Finding]:
-    """Finds unknown and empty sides, and what lies on two of them."""
+    """Finds empty sides, and what lies on two sides."""
     found = []
     groups = Clusters(len(source.ids))
     groups.join_equal(source.groups)
     for protocol, of in source.splits.items():
-        numbers = ''.join(of.tolist()).isdigit()
-        if source.layout != 'prepared' and not numbers:  # folds need no names
-            strange = Counter(of[~np.isin(of, splits.NAMES)].tolist())
-            found += [
-                Finding('splits', f'images of the unknown split {side!r} (use train, val or test): {count}')
-                for side, count in strange.items()
-            ]  # fmt: skip
-            found += [
-                Finding('splits', f'no image is marked {side}')
-                for side in splits.NAMES
-                if side not in of
-            ]
+        if source.layout != 'prepared' and set(of.tolist()) & set(splits.NAMES):  # not folds
+            empty = [side for side in splits.NAMES if side not in of]
+            if empty != ['val']:  # which training holds out of train
+                found += [Finding('splits', f'no image is marked {side}') for side in empty]
         several = [
             ('groups', _crossing(groups.several(), of)),
             *((f'clusters of {kind}', parted) for kind, parted in _parted(exact, near, of)),
@@ -195,7 +178,7 @@ def _unsplit(source: Source, near: Clusters) -> list[Finding]:
         text = f'duplicates in {len(loose)} clusters that no `group` holds together: {number}'
         cases = tuple(', '.join(source.ids[cluster].tolist()) for cluster in loose)
         found.append(Finding('duplicates', text, cases))
-    labels = units(source, near).labels()
+    labels = units(source, near).joined()
     counts = {name: len(np.unique(labels[source.labels == name])) for name in source.class_names}
     tiny = tuple(f'{name} ({count})' for name, count in counts.items() if count < MIN_UNITS)
     if tiny:

@@ -28,6 +28,7 @@ class Findings:
       channels: number of readable images by 'grey' and 'RGB'.
       exact: ids of images whose pixels are the same, one tuple a cluster.
       near: ids of near-duplicates that are not all the same, one tuple a cluster.
+      refusal: what training says to the set; '' if it takes it.
       findings: what should be mended, in the order of `checks.KINDS`.
       notes: what is worth knowing and nothing to mend.
       suggestion: a split, where the set brings none or a leaking one.
@@ -44,6 +45,7 @@ class Findings:
     channels: dict[str, int]
     exact: list[tuple[str, ...]]
     near: list[tuple[str, ...]]
+    refusal: str
     findings: list[Finding]
     notes: list[str]
     suggestion: Suggestion | None
@@ -62,6 +64,7 @@ def text(found: Findings) -> str:
             *_classes(found),
             *_images(found),
             *_findings(found.findings),
+            *([f'training stops: {found.refusal}'] if found.refusal else []),
             *(f'note: {note}' for note in found.notes),
             *_suggestion(found),
         ]

@@ -1,4 +1,4 @@
-"""What the audit reads: a data set's table, of any of the layouts, without giving up at its first fault."""
+"""What the audit reads: a data set's table, as training reads it, and how to get at its images one by one."""
 
 import dataclasses
 import functools
@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ltjax.data import catalog, datasets, folders, prepared, readers, splits, tables
-from ltjax.data import images as image_files
-from ltjax.errors import UserError
+from ltjax.data import prepared, reading, summary
+from ltjax.data.reading import images as image_files
+from ltjax.data.reading.table import Files, Table
 
 _AT_ONCE = 256  # records of a prepared set that are read ahead
 
@@ -30,19 +30,21 @@ class Source:
     """The table of a data set, and how to get at its images.
 
     Attributes:
+      table: as training reads it.
       layout: 'folder', 'csv', 'npz' or 'prepared'.
       ids: str [N].
       labels: class names, str [N]; '' where there is none.
       class_names: all classes, also those without images.
-      splits: by protocol, the side of every image, str [N]; '' where the protocol does not use it.
+      splits: by protocol, the side of every image as it is written, str [N]; '' where the protocol does not use it.
       groups: str [N]; '' where it is not known.
       tasks: returns, for every image in order, what decodes it.
-      findings: faults of the layout.
+      findings: faults of the table.
       notes: what is worth knowing and no fault.
       files: where the images lie, for a folder and a CSV.
       rows: the rows of a CSV.
     """
 
+    table: Table
     layout: str
     ids: np.ndarray
     labels: np.ndarray
@@ -56,144 +58,79 @@ class Source:
     rows: Sequence[Mapping[str, str]] = ()
 
 
-def read(path: pathlib.Path, *, allow_outside: bool = False) -> Source:
+def read(path: pathlib.Path, config: Any) -> Source:
     """Reads the table of the data set at `path`: a folder, a CSV, an npz or a prepared set.
 
     Args:
       path: of the data set.
-      allow_outside: whether images may lie outside the folder of the data set.
+      config: how training would read it: the `data` part of a config.
 
     Raises:
       UserError: nothing can be said about the set, since it is missing or has no table.
     """
-    if not path.exists():
-        raise UserError(f'{path} does not exist: correct the path.')
-    if path.is_dir():
-        if any((path / name).exists() for name in prepared.FILES):
-            return _read_prepared(path)
-        return _read_folder(path, allow_outside)
-    if path.suffix == '.npz':
-        return _read_npz(path)
-    if path.suffix == '.csv':
-        return _read_csv(path, allow_outside)
-    raise UserError(f'{path} is no folder, .csv or .npz: give one of these.')
-
-
-def _read_folder(root: pathlib.Path, allow_outside: bool) -> Source:
-    found = folders.read(root)
-    findings = [
-        Finding('layout', f'{text}: {len(cases)}', tuple(cases))
-        for cases, text in (
-            (found.stray, 'images outside the class folders, which stop the training'),
-            (found.linked, 'links to folders, which are not followed'),
-            (found.unwritable, 'names that cannot be written into a table, which were left out'),
-            (_misnamed(found), 'folders named as splits, which count as classes'),
-        )
-        if cases
-    ]
-    files = found.files
-    listed = ', '.join(f'{count} {suffix}' for suffix, count in found.other.most_common(5))
+    if reading.format_of(path) == 'prepared':
+        prepared.read(path).verify()
+    table = reading.survey(config)
+    written, pixels = table.written, table.written.pixels
+    nothing = np.full(len(table.ids), '')
+    labels = nothing
+    if table.labels is not None:
+        labels = np.array([*table.class_names, ''])[table.labels]
+    faulty = {fault.text for fault in table.faults}
     return Source(
-        'folder',
-        ids=_text(files),
-        labels=_text(map(found.class_of, files)),
-        class_names=tuple(found.classes),
-        splits={'split': _text(name.split('/')[0] for name in files)} if found.has_splits else {},
-        groups=_text('' for _ in files),
-        tasks=functools.partial(_file_tasks, root, files, allow_outside),
-        findings=findings,
-        notes=[f'files that are passed over: {listed}'] if found.other else [],
-        files=[root / name for name in files],
-    )
-
-
-def _misnamed(found: folders.Listing) -> list[str]:
-    """Returns folders that were surely meant as splits."""
-    alike = {*splits.NAMES, 'training', 'validation', 'valid', 'dev', 'testing'}
-    return [name for name in found.directories if not found.has_splits and name.casefold() in alike]
-
-
-def _file_tasks(root: pathlib.Path, names: Sequence[str], allow_outside: bool) -> Iterator[Task]:
-    for name in names:
-        yield functools.partial(_decode, root, name, allow_outside)
-
-
-def _decode(root: pathlib.Path, name: str, allow_outside: bool) -> np.ndarray:
-    return image_files.decode(image_files.inside(root, name, allow_outside=allow_outside))
-
-
-def _read_csv(path: pathlib.Path, allow_outside: bool) -> Source:
-    columns, lines = tables.read(path)
-    rows, wrong = [], []
-    for number, row in enumerate(lines, 2):
-        if None in row or None in row.values() or not row['path'].strip():
-            wrong.append(f'row {number}')
-        else:
-            rows.append(row)
-    findings = []
-    if wrong:
-        text = f'rows that have not {len(columns)} columns, or no path: {len(wrong)}'
-        findings.append(Finding('rows', text, tuple(wrong)))
-    labels = _text(row.get('label', '') for row in rows)
-    return Source(
-        'csv',
-        ids=_text(row['path'] for row in rows),
+        table,
+        written.layout,
+        ids=table.ids,
         labels=labels,
-        class_names=tuple(sorted(set(labels.tolist()) - {''})),
-        splits={'split': _text(row['split'] for row in rows)} if 'split' in columns else {},
-        groups=_text(row.get('group', '') for row in rows),
-        tasks=functools.partial(
-            _file_tasks, path.parent, [row['path'] for row in rows], allow_outside
-        ),
-        findings=findings,
-        files=[path.parent / row['path'] for row in rows],
-        rows=rows,
-    )
+        class_names=table.class_names,
+        splits={
+            name: np.array([side or str(given) for side, given in zip(of.tolist(), written.splits[name], strict=True)],
+                           dtype=np.str_)
+            for name, of in table.splits.items()
+        },
+        groups=nothing if table.groups is None else table.groups.astype(np.str_),
+        tasks=functools.partial(_tasks, pixels, config),
+        findings=[
+            *(Finding(fault.kind, fault.text, fault.cases) for fault in table.faults),
+            *_unfit(table, 'link', 'links to folders, which are not followed'),
+            *_unfit(table, 'name', 'names that cannot be written into a table, which were left out'),
+        ],
+        notes=[
+            *(note for note in table.notes if note not in faulty),
+            *([f'files that are passed over: {summary.listed(written.passed_over)}'] if written.passed_over else []),
+            *_without_group(table),
+        ],
+        files=[pixels.root / name for name in pixels.names] if isinstance(pixels, Files) else (),
+        rows=written.rows,
+    )  # fmt: skip
 
 
-def _read_npz(path: pathlib.Path) -> Source:
-    config = catalog.get('npz')
-    config.path = str(path)
-    raw = readers.read(config)
-    size, images = len(raw.images), np.asarray(raw.images)
-    labels, names = _text('' for _ in range(size)), tuple[str, ...]()
-    if raw.labels is not None:
-        numbers, names = datasets.check_labels(raw.labels, raw.class_names, str(path))
-        labels = np.array(names)[numbers]
-    return Source(
-        'npz',
-        ids=raw.ids,
-        labels=labels,
-        class_names=names,
-        splits={} if raw.split is None else {'split': raw.split.astype(str)},
-        groups=_text('' for _ in range(size)) if raw.groups is None else raw.groups.astype(str),
-        tasks=lambda: (functools.partial(images.__getitem__, i) for i in range(size)),
-    )
+def _unfit(table: Table, kind: str, text: str) -> list[Finding]:
+    cases = tuple(each.path for each in table.excluded if each.kind == kind)
+    return [Finding('layout', f'{text}: {len(cases)}', cases)] if cases else []
 
 
-def _read_prepared(root: pathlib.Path) -> Source:
-    data = prepared.read(root)
-    data.verify()
-    excluded = len(data.manifest['excluded'])
-    return Source(
-        'prepared',
-        ids=data.ids,
-        labels=np.array(data.class_names)[data.labels],
-        class_names=data.class_names,
-        splits={name: data.split(name) for name in data.manifest['splits']},
-        groups=data.groups,
-        tasks=functools.partial(_record_tasks, data),
-        notes=[f'images left out when it was prepared: {excluded}'] if excluded else [],
-    )
+def _without_group(table: Table) -> list[str]:
+    """Says how many images have no group, where others have one."""
+    if table.groups is None:
+        return []
+    number = int((table.groups.astype(np.str_) == '').sum())
+    return [f'images without a group, which are each their own: {number}'] if number else []
 
 
-def _record_tasks(data: prepared.Prepared) -> Iterator[Task]:
-    for start in range(0, len(data.ids), _AT_ONCE):
-        indices = np.arange(start, min(start + _AT_ONCE, len(data.ids)))
-        for encoded in data.encoded(indices):
-            yield functools.partial(prepared.decode, encoded, data.manifest['channels'])
+def _tasks(pixels: Any, config: Any) -> Iterator[Task]:
+    if isinstance(pixels, Files):
+        for name in pixels.names:
+            yield functools.partial(_decode, pixels.root, name, config)
+    elif isinstance(pixels, np.ndarray):
+        for image in pixels:
+            yield functools.partial(np.asarray, image)
+    else:
+        for start in range(0, len(pixels), _AT_ONCE):
+            for image in pixels[np.arange(start, min(start + _AT_ONCE, len(pixels)))]:
+                yield functools.partial(np.asarray, image)
 
 
-def _text(values: Any) -> np.ndarray:
-    """Returns an array of text, also of no values."""
-    return np.array(list(values), dtype=np.str_)
+def _decode(root: pathlib.Path, name: str, config: Any) -> np.ndarray:
+    file = image_files.inside(root, name, allow_outside=config.allow_outside)
+    return image_files.decode(file, config.channels)

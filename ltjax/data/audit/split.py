@@ -51,18 +51,10 @@ def suggest(
     rows = np.flatnonzero(readable & (source.labels != ''))
     if len(rows) == 0:
         raise UserError('no image that can be read has a label.')
-    _, classes = np.unique(source.labels[rows], return_inverse=True)
-    _, first, unit, sizes = np.unique(
-        units(source, near).labels()[rows],
-        return_index=True,
-        return_inverse=True,
-        return_counts=True,
-    )
+    together = units(source, near).of(rows)
+    _, sizes = np.unique(together.joined(), return_counts=True)
     fractions = (1 - val - test, val, test)
-    if (source.groups != '').any():
-        chosen = splits.protocol(classes, unit, fractions=fractions, seed=seed)
-    else:
-        chosen = splits.protocol(classes[first], None, fractions=fractions, seed=seed)[unit]
+    chosen = together.deal(lambda y, g: splits.protocol(y, g, fractions=fractions, seed=seed))
     sides = np.full(len(source.ids), '', dtype='U5')
     sides[rows] = chosen
     counts = {name: class_counts(source, sides == name) for name in splits.NAMES}
@@ -100,11 +92,12 @@ def check_target(target: pathlib.Path, path: pathlib.Path, source: Source) -> No
 def write(target: pathlib.Path, path: pathlib.Path, source: Source, suggestion: Suggestion) -> None:
     """Writes a split as CSV.
 
-    For a CSV: its columns, with `split`; for a folder: path, label and split, with paths relative to
-    `target`, so that either can be trained from; for an npz and a prepared set: id and split.
+    For a CSV: its columns, with `path`, `label`, `split` and, if there are, `group`; for a folder: these alone, with
+    paths relative to `target`, so that either can be trained from; for an npz and a prepared set: id and split.
     """
     root = path if path.is_dir() else path.parent
-    prefix = os.path.relpath(os.path.realpath(root), os.path.realpath(target.parent))
+    start = os.path.realpath(target.parent)
+    has_groups = bool((source.groups != '').any())
     rows: list[dict[str, str]] = []
     for i, id_ in enumerate(source.ids.tolist()):
         side = suggestion.sides.get(id_)
@@ -113,9 +106,12 @@ def write(target: pathlib.Path, path: pathlib.Path, source: Source, suggestion: 
         if not source.files:
             rows.append({'id': id_, 'split': side})
             continue
-        row = dict(source.rows[i]) if source.rows else {'path': id_, 'label': str(source.labels[i])}
-        moved = pathlib.Path(prefix, row['path']).as_posix()
-        rows.append(row | {'path': moved, 'split': side})
+        # Under the usual names, whatever the columns are called.
+        row = dict(source.rows[i]) if source.rows else {}
+        place = os.path.join(os.path.realpath(root), os.path.relpath(source.files[i], root))
+        row |= {'path': pathlib.Path(os.path.relpath(place, start)).as_posix()}
+        row |= {'label': str(source.labels[i]), 'split': side}
+        rows.append(row | ({'group': str(source.groups[i])} if has_groups else {}))
     partial = target.with_suffix('.partial')
     with partial.open('w', newline='', encoding='utf-8') as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator='\n')

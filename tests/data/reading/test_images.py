@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ltjax.data import images
+from ltjax.data.reading import images
 from ltjax.errors import UserError
 
 GREY = np.arange(0, 240, dtype=np.uint8).reshape(12, 20)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ltjax.data import catalog, loading
+from ltjax.data import catalog
+from ltjax.data.reading import decoding
 from ltjax.errors import UserError
 
 GREY = np.arange(0, 240, dtype=np.uint8).reshape(12, 20)
@@ -21,12 +22,13 @@ def write(path, pixels):
 def load(root, names, **changes):
     config = catalog.get('folder')
     config.update(changes)
-    return loading.load(root, names, config)
+    return decoding.load(root, names, config)
 
 
 def test_many_files_become_one_array(tmp_path):
     names = [write(tmp_path / f'{i}.png', np.full((10 + i, 12, 3), i, np.uint8)) for i in range(3)]
-    images, rows, excluded = load(tmp_path, names, image_size=6)
+    loaded = load(tmp_path, names, image_size=6)
+    images, rows, excluded = loaded.images, loaded.rows, loaded.excluded
     assert images.shape == (3, 6, 6, 3)
     assert images[:, 0, 0, 0].tolist() == [0, 1, 2]
     assert rows.tolist() == [0, 1, 2]
@@ -63,7 +65,7 @@ def test_what_cannot_be_read_stops_with_its_number_or_is_left_out(tmp_path, capl
     assert found.images[1].tolist() == (COLOUR // 3).tolist()
     assert [excluded.path for excluded in found.excluded] == ['0.png', '3.png']
     assert '2 of 5 images of' in caplog.text
-    loading.write(tmp_path / 'excluded.csv', found.excluded)
+    decoding.write(tmp_path / 'excluded.csv', found.excluded)
     with (tmp_path / 'excluded.csv').open(newline='', encoding='utf-8') as file:
         rows = list(csv.DictReader(file))
     assert [row['path'] for row in rows] == ['0.png', '3.png']
@@ -72,7 +74,7 @@ def test_what_cannot_be_read_stops_with_its_number_or_is_left_out(tmp_path, capl
 
 def test_nothing_readable_is_refused_whatever_is_configured(tmp_path):
     (tmp_path / 'a.png').write_bytes(b'')
-    for on_damaged in loading.ON_DAMAGED:
+    for on_damaged in decoding.ON_DAMAGED:
         with pytest.raises(
             UserError, match='none of the 1 images of .* can be read. The first: .*a.png'
         ):

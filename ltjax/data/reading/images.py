@@ -1,9 +1,11 @@
-"""Image files to arrays: decoding, resizing, and saying which file is at fault."""
+"""Image files to arrays: finding, decoding, resizing, and saying which file is at fault."""
 
 import contextlib
+import hashlib
 import os
 import pathlib
 import re
+import unicodedata
 import warnings
 from collections.abc import Iterator
 
@@ -16,11 +18,58 @@ from ltjax.errors import UserError, unknown
 INTERPOLATIONS = ('area', 'bilinear', 'bicubic')
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
 
+# How the files begin that are images whatever their suffix, if they have one: .jfif, .pgm, none.
+_BEGINNINGS = re.compile(
+    rb'\xff\xd8\xff|\x89PNG\r\n\x1a\n|GIF8[79]a|II\*\0|MM\0\*|RIFF....WEBP|P[1-6]\s|\0\0\0\x0cjP  |'
+    rb'\xff\x4f\xff\x51|BM.{4}\0\0\0\0',
+    re.DOTALL,
+)
+
 # What Pillow may try: the others are no photographs, or start an interpreter (EPS).
 _FORMATS = ('BMP', 'GIF', 'JPEG', 'JPEG2000', 'PNG', 'PPM', 'TIFF', 'WEBP')
 _GREY = ('1', 'L', 'LA', 'La')
 _COLOUR = ('P', 'PA', 'RGB', 'RGBA', 'RGBa', 'RGBX', 'CMYK', 'YCbCr')
 _SIXTEEN_BITS = re.compile(r'(?!BGR).*;16')  # BGR;16 is 16 bits a pixel
+
+
+def other_kind(path: pathlib.Path) -> str:
+    """Returns '' for what should be read as an image, by its suffix or how it begins; else what it is.
+
+    That is its suffix in small letters, its whole name if it has none, or 'DICOM'. Hidden files are no images: macOS
+    leaves a `._NAME.jpg` beside every NAME.jpg that it copies.
+    """
+    if path.name.startswith('.'):
+        return '._*' if path.name.startswith('._') else path.name
+    suffix = path.suffix.lower()
+    if suffix in SUFFIXES:
+        return ''
+    beginning = b''
+    if path.is_file():  # a pipe would be waited for
+        with contextlib.suppress(OSError), path.open('rb') as file:
+            beginning = file.read(132)
+    if _BEGINNINGS.match(beginning):
+        return ''
+    return 'DICOM' if beginning[128:] == b'DICM' else suffix or path.name
+
+
+def digest(pixels: np.ndarray) -> str:
+    """Returns what two images share if and only if they are equal, of uint8 [H, W, C]; see `shows_something`."""
+    made = hashlib.blake2b(repr(pixels.shape).encode(), digest_size=16)
+    made.update(np.ascontiguousarray(pixels).data)
+    return f'{"" if pixels.min() != pixels.max() else "blank "}{made.hexdigest()}'
+
+
+def shows_something(digests: np.ndarray) -> np.ndarray:
+    """Tells, bool [N], which digests are of images that are not of one colour, and known; such may be duplicates."""
+    return np.array(
+        [bool(each) and not each.startswith('blank') for each in digests.tolist()], bool
+    )
+
+
+def file_digest(path: pathlib.Path) -> str:
+    """Returns a digest of a file's bytes."""
+    with path.open('rb') as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
 def decode(path: pathlib.Path, channels: int = 0) -> np.ndarray:
@@ -137,7 +186,7 @@ def inside(
       UserError: it does (by `..`, as an absolute path, through a symbolic link) and may not; or it is
         written with backslashes.
     """
-    file = root / path
+    file = _existing(root, str(path))
     try:
         leaves = not pathlib.Path(os.path.realpath(file)).is_relative_to(os.path.realpath(root))
     except ValueError as error:
@@ -150,6 +199,23 @@ def inside(
     if '\\' in str(path) and not os.path.lexists(file):
         raise UserError(f'{str(path)!r} is not found in {root}: write paths with / and not \\.')
     return file
+
+
+def _existing(root: pathlib.Path, path: str) -> pathlib.Path:
+    """Returns the file of that path, also where the disk has its name in another form of Unicode."""
+    file = root / path
+    if path.isascii() or '\0' in path or os.path.lexists(file):
+        return file
+    for form in ('NFC', 'NFD'):
+        other = root / unicodedata.normalize(form, path)
+        if os.path.lexists(other):
+            return other
+    found = root  # the parts may be of different forms
+    for part in pathlib.PurePath(path).parts:
+        names = os.listdir(found) if found.is_dir() else ()
+        wanted = unicodedata.normalize('NFC', part)
+        found /= next((n for n in names if unicodedata.normalize('NFC', n) == wanted), part)
+    return found
 
 
 def resize(image: np.ndarray, size: int, interpolation: str = 'area') -> np.ndarray:

@@ -1,0 +1,239 @@
+"""The identity of a data set: what a run was trained and tested on, so that nothing goes on with other data.
+
+A run keeps it whole in `data_identity.npz`, and its digests in every checkpoint, result and prediction.
+"""
+
+import dataclasses
+import hashlib
+import json
+import pathlib
+import zipfile
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+
+from ltjax.data import reading
+from ltjax.data.datasets import DataSet
+from ltjax.data.reading import images, values
+from ltjax.data.reading.decoding import stamp
+from ltjax.data.reading.table import Files, Table
+
+FILE = 'data_identity.npz'
+
+
+class Change(NamedTuple):
+    """What differs between two data sets: 'images', 'classes', 'split', 'labels', 'groups', 'contents' or 'order'."""
+
+    kind: str
+    text: str
+
+
+# What may differ in a run that is gone on with by force: the same images stay on the same sides.
+FORCEABLE = ('labels', 'groups', 'contents')
+
+
+@dataclasses.dataclass(frozen=True)
+class Identity:
+    """What tells a data set from another; N are the images that were read.
+
+    Attributes:
+      ids: str [N], in the order of the files.
+      labels: int32 [N].
+      class_names: str [K].
+      sides: str [N], 'train', 'val' or 'test'; '' for an image that a long tail leaves out.
+      given: str [N], the split or fold as the files have it; '' without.
+      groups: str [N], '' where there is none.
+      contents: str [N], digests of files or pixels; '' for a prepared set.
+      stamps: int64 [N, 2], size and time of change of the files; 0 without.
+      source: str [], what stands for the contents of a prepared set.
+      excluded: str [E], ids that were left out.
+    """
+
+    ids: np.ndarray
+    labels: np.ndarray
+    class_names: np.ndarray
+    sides: np.ndarray
+    given: np.ndarray
+    groups: np.ndarray
+    contents: np.ndarray
+    stamps: np.ndarray
+    source: np.ndarray
+    excluded: np.ndarray
+
+    @classmethod
+    def of(cls, data: DataSet, protocol: str) -> Self:
+        """Returns the identity of a set as it was read and split by a protocol, see `Table.protocol`."""
+        sides = np.full(len(data.ids), '', '<U5')
+        for name, part in data.parts.items():
+            sides[part] = name
+        raw = data.raw
+        return cls(
+            ids=data.ids,
+            labels=data.labels,
+            class_names=np.array(data.class_names),
+            sides=sides,
+            given=raw.splits.get(protocol, _nothing(data.ids)),
+            groups=_nothing(data.ids) if raw.groups is None else raw.groups.astype(np.str_),
+            contents=raw.contents,
+            stamps=raw.stamps,
+            source=np.array(data.table.written.source),
+            excluded=np.array([each.path for each in raw.excluded], dtype=np.str_),
+        )
+
+    @classmethod
+    def read(cls, workdir: pathlib.Path) -> Self | None:
+        """Returns the identity that a run in `workdir` has written; None if there is none that can be read."""
+        names = [field.name for field in dataclasses.fields(cls)]
+        try:
+            with (workdir / FILE).open('rb') as file, np.load(file, allow_pickle=False) as arrays:
+                return cls(**{name: arrays[name] for name in names})
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            return None
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Returns what `read` reads."""
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+
+    def digests(self) -> dict[str, str]:
+        """Returns the sha256 of each aspect by kind of `Change`, and of all as 'sha256'; files' times do not count."""
+        whole = {
+            'images': self.ids.tolist(),
+            'classes': self.class_names.tolist(),
+            'labels': self.labels.tolist(),
+            'split': self.sides.tolist(),
+            'groups': self.groups.tolist(),
+            'contents': [*self.contents.tolist(), str(self.source)],
+        }
+        made = {name: _sha256(value) for name, value in whole.items()}
+        return {'sha256': _sha256(list(made.values()))} | made
+
+    def changes(self, before: 'Identity') -> list[Change]:
+        """Names what differs from an earlier identity: which images, which classes."""
+        found = []
+        was, now = _by_id(before.ids), _by_id(self.ids)
+        added = [id_ for id_ in now if id_ not in was]
+        removed = [id_ for id_ in was if id_ not in now]
+        if added:
+            found.append(Change('images', f'images added: {_listed(added)}'))
+        if removed:
+            found.append(Change('images', f'images gone: {_listed(removed)}'))
+        theirs, ours = before.class_names.tolist(), self.class_names.tolist()
+        if theirs != ours:
+            gone = [f'{name!r} gone' for name in theirs if name not in ours]
+            new = [f'{name!r} new' for name in ours if name not in theirs]
+            text = _listed(gone + new) if gone or new else f'{_listed(theirs)}, now {_listed(ours)}'
+            found.append(Change('classes', f'classes or their order: {text}'))
+        common = [id_ for id_ in was if id_ in now]
+        old = np.array([was[id_] for id_ in common], np.int64)
+        new_ = np.array([now[id_] for id_ in common], np.int64)
+        for kind, what, a, b in (
+            ('split', 'the split', before.sides, self.sides),
+            ('split', 'the split in the files', before.given, self.given),
+            ('labels', 'labels', _label_names(before), _label_names(self)),
+            ('groups', 'groups', before.groups, self.groups),
+            ('contents', 'contents', before.contents, self.contents),
+        ):
+            differ = np.flatnonzero(a[old] != b[new_])
+            if len(differ) == 0:
+                continue
+            cases = [common[at] for at in differ]
+            if kind != 'contents':
+                cases = [f'{common[at]} ({a[old[at]]!s}, now {b[new_[at]]!s})' for at in differ]
+            found.append(Change(kind, f'{what} changed: {_listed(cases)}'))
+        if before.source != self.source:
+            found.append(Change('contents', 'the images of the prepared set changed'))
+        if not found and before.ids.tolist() != self.ids.tolist():
+            found.append(Change('order', 'the order of the images changed'))
+        return found
+
+
+def since(config: Any, before: Identity) -> list[Change]:
+    """Names what changed in the files since a run has read them, without decoding an image.
+
+    Files of the size and time that they had are taken as unchanged; of others the bytes are compared.
+
+    Args:
+      config: the `data` part of the run's config.
+      before: what the run has written.
+
+    Raises:
+      UserError: the files are not there, or no table can be made of them.
+    """
+    table = reading.survey(config)
+    rows = _rows(table, config, set(before.excluded.tolist()))
+    protocol = table.protocol(config.split.protocol)
+    ids = table.ids[rows]
+    was = _by_id(before.ids)
+    at = np.array([was.get(id_, -1) for id_ in ids.tolist()], np.int64)
+    sides = np.where(at >= 0, before.sides[at], '') if len(was) else _nothing(ids)
+    labels = np.full(len(rows), -1, np.int32) if table.labels is None else table.labels[rows]
+    now = Identity(
+        ids=ids,
+        labels=labels,
+        class_names=np.array(table.class_names),
+        sides=sides,
+        given=table.splits[protocol][rows] if protocol else _nothing(ids),
+        groups=_nothing(ids) if table.groups is None else table.groups[rows].astype(np.str_),
+        contents=_contents(table, rows, at, before, config),
+        stamps=before.stamps,
+        source=np.array(table.written.source),
+        excluded=before.excluded,
+    )
+    return now.changes(before)
+
+
+def _rows(table: Table, config: Any, excluded: set[str]) -> np.ndarray:
+    """Returns the rows of a table that a run reads, if nothing changed."""
+    rows = table.kept
+    protocol = table.protocol(config.split.protocol)
+    if protocol:
+        rows = rows[table.splits[protocol][rows] != '']
+    ids = table.ids
+    return np.array([row for row in rows.tolist() if str(ids[row]) not in excluded], np.int64)
+
+
+def _contents(
+    table: Table, rows: np.ndarray, at: np.ndarray, before: Identity, config: Any
+) -> np.ndarray:
+    """Returns digests of the images' contents; of a file that seems unchanged, that of before."""
+    pixels = table.written.pixels
+    if isinstance(pixels, np.ndarray):
+        return np.array([images.digest(image) for image in pixels[rows]])
+    if not isinstance(pixels, Files):
+        return _nothing(rows)
+    found = []
+    for row, known in zip(rows.tolist(), at.tolist(), strict=True):
+        file = images.inside(pixels.root, pixels.names[row], allow_outside=config.allow_outside)
+        try:
+            same = known >= 0 and stamp(file) == tuple(before.stamps[known].tolist())
+            found.append(str(before.contents[known]) if same else images.file_digest(file))
+        except OSError:
+            found.append('gone')
+    return np.array(found, dtype=np.str_)
+
+
+def overlap(contents: np.ndarray, known: Identity) -> int:
+    """Returns how many images, by the digests of their contents, are among those that a run has trained on."""
+    trained = set(known.contents[known.sides == 'train'].tolist()) - {''}
+    return sum(each in trained for each in contents.tolist())
+
+
+def _nothing(like: Sequence[Any] | np.ndarray) -> np.ndarray:
+    return np.full(len(like), '')
+
+
+def _by_id(ids: np.ndarray) -> dict[str, int]:
+    return {id_: row for row, id_ in enumerate(ids.tolist())}
+
+
+def _label_names(identity: Identity) -> np.ndarray:
+    return np.array([*identity.class_names.tolist(), ''])[identity.labels]
+
+
+def _sha256(value: list) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()
+
+
+def _listed(cases: Sequence[str]) -> str:
+    return f'{values.listed(cases, 3)} ({len(cases)})' if len(cases) > 3 else values.listed(cases)

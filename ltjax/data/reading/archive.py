@@ -1,0 +1,87 @@
+"""npz files of images: `images`, and if there are `labels`, `class_names`, `split`, `group` and `ids`."""
+
+import pathlib
+import zipfile
+import zlib
+
+import numpy as np
+
+from ltjax.data.reading.table import Written
+from ltjax.errors import UserError
+
+
+def read(path: pathlib.Path) -> Written:
+    """Reads images uint8 [N, H, W] or [N, H, W, C] and what else there is.
+
+    Raises:
+      UserError: it is no npz of plain arrays, or an array is missing or has another shape or type.
+    """
+    try:
+        with path.open('rb') as file, np.load(file, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+        reason = str(error).splitlines()[0].split('. ')[0]
+        raise UserError(
+            f'{path} is not a readable npz of plain arrays ({reason}): write it with np.savez.'
+        ) from None
+    if 'images' not in arrays:
+        raise UserError(f'{path} has no array `images` (it has {", ".join(sorted(arrays))}).')
+    images = arrays['images']
+    if (
+        images.dtype != np.uint8
+        or images.ndim not in (3, 4)
+        or images.shape[3:] not in ((), (1,), (3,))
+    ):
+        raise UserError(
+            f'`images` of {path} is {images.dtype} {images.shape}: '
+            'it should be uint8 [N, H, W], [N, H, W, 1] or [N, H, W, 3].'
+        )
+    images = images if images.ndim == 4 else images[..., np.newaxis]
+    if len(images) == 0:
+        raise UserError(f'{path} holds no images.')
+    for name in ('labels', 'ids', 'split', 'group'):
+        if name in arrays and len(arrays[name]) != len(images):
+            raise UserError(f'{path} has {len(images)} images but {len(arrays[name])} {name}.')
+    ids = arrays.get('ids', np.char.mod('%06d', np.arange(len(images))))
+    labels, names = None, list[str]()
+    made_up = 'class_names' not in arrays
+    if 'labels' in arrays:
+        numbers = _checked(arrays['labels'], path)
+        names = [str(name) for name in arrays.get('class_names', ())]
+        if made_up:
+            names = [made_up_name(k) for k in range(int(numbers.max()) + 1)]
+        if numbers.min() < 0 or numbers.max() >= len(names):
+            bad = int(numbers.min()) if numbers.min() < 0 else int(numbers.max())
+            raise UserError(
+                f'label {bad} of {path} is out of range: labels are 0 to {len(names) - 1}.'
+            )
+        labels = [names[number] for number in numbers.tolist()]
+    return Written(
+        'npz',
+        str(path),
+        ids=ids.astype(str).tolist(),
+        pixels=images,
+        place=lambda row: f'image {row}',
+        labels=labels,
+        class_names=names,
+        declared=True,
+        made_up=made_up,
+        splits={'split': arrays['split'].tolist()} if 'split' in arrays else {},
+        groups=arrays.get('group'),
+        split_from='the array `split`' if 'split' in arrays else '',
+    )
+
+
+def made_up_name(label: int) -> str:
+    """Returns the name of a class that has a number only."""
+    return f'class {label}'
+
+
+def _checked(labels: np.ndarray, path: pathlib.Path) -> np.ndarray:
+    """Returns labels [N], which may come as [N, 1]."""
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise UserError(f'labels of {path} are {labels.dtype}: they should be integers from 0.')
+    labels = labels.reshape(len(labels), -1)
+    if labels.shape[1] != 1:
+        raise UserError(f'{path} has {labels.shape[1]} labels an image: it should have one.')
+    return labels[:, 0]

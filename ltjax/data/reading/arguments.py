@@ -1,0 +1,55 @@
+"""How a command is told about a data set: the flags that the audit, prediction and the pictures of views share."""
+
+import argparse
+import pathlib
+from typing import Any
+
+from ltjax.data import catalog, reading
+from ltjax.data.reading import folder, sheet
+from ltjax.errors import UserError, unknown
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags; each does what the value of the same name below --config.data does in training."""
+    parser.add_argument(
+        '--columns',
+        action='append',
+        default=[],
+        metavar='WHAT=COLUMN',
+        help=f'what a column of a CSV is called: WHAT is {", ".join(sheet.COLUMNS)} (label={sheet.ONE_HOT}: a column '
+        'a class)',
+    )
+    parser.add_argument(
+        '--images-in', default='', metavar='FOLDER', help='where the images of a CSV of ids lie'
+    )
+    parser.add_argument('--suffix', default='', help="what such an id lacks of its file's name")
+    parser.add_argument(
+        '--subfolders',
+        choices=folder.SUBFOLDERS,
+        default='refuse',
+        help='what folders inside class folders are',
+    )
+    parser.add_argument('--class-order', default='', help='the classes with commas, or natural')
+
+
+def config(path: pathlib.Path, given: argparse.Namespace | None = None) -> Any:
+    """Returns the `data` part of a config that reads `path`, as those flags say.
+
+    Raises:
+      UserError: the path is not there or no data set, or a flag names what there is not.
+    """
+    made = catalog.get('npz')
+    made.path = str(path)
+    made.format = reading.format_of(path)
+    if given is None:
+        return made
+    for each in given.columns:
+        what, _, column = each.partition('=')
+        if what not in sheet.COLUMNS or not column:
+            raise unknown('column', each, [f'{name}=COLUMN' for name in sheet.COLUMNS])
+        made.columns[what] = column
+    made.images, made.suffix = given.images_in, given.suffix
+    made.subfolders, made.class_order = given.subfolders, given.class_order
+    if (given.columns or made.images or made.suffix) and made.format != 'csv':
+        raise UserError(f'{path} is no CSV: leave out --columns, --images-in and --suffix.')
+    return made

@@ -1,0 +1,136 @@
+"""Many image files to one array: those that cannot be read stop it, or are left out, listed and counted."""
+
+import csv
+import pathlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from absl import logging
+
+from ltjax.data.reading import images as image_files
+from ltjax.data.reading.table import Excluded
+from ltjax.errors import UserError, unknown
+
+ON_DAMAGED = ('stop', 'exclude')
+
+
+class Loaded(NamedTuple):
+    """Image files that were read.
+
+    Attributes:
+      images: uint8 [N, H, W, C].
+      rows: int64 [N], their places in the list that was asked for.
+      digests: str [N], see `images.digest`, of the pixels as they are stored.
+      contents: str [N], digests of the files' bytes.
+      stamps: int64 [N, 2], the files' sizes in bytes and times of change in nanoseconds.
+      excluded: what was left out.
+    """
+
+    images: np.ndarray
+    rows: np.ndarray
+    digests: np.ndarray
+    contents: np.ndarray
+    stamps: np.ndarray
+    excluded: tuple[Excluded, ...]
+
+
+def load(
+    root: pathlib.Path, names: Sequence[str], config: Any, excluded: Sequence[Excluded] = ()
+) -> Loaded:
+    """Reads image files into one array.
+
+    Args:
+      root: the folder that they lie in.
+      names: their paths, relative to it.
+      config: `image_size` (pixels a side to resize to; 0 keeps the size, which must then be the same for
+        all), `interpolation`, `channels` (0: all must agree), `allow_outside`, `max_pixels` of an
+        image, and `on_damaged`: 'stop', or 'exclude' what cannot be read.
+      excluded: what is left out or known to be unreadable already, beside `names`.
+
+    Raises:
+      UserError: files that cannot be read (all are tried, so that their number is said) and may not be
+        left out, or none that can; or files of mixed sizes or channels.
+    """
+    if config.on_damaged not in ON_DAMAGED:
+        raise unknown('data.on_damaged', config.on_damaged, ON_DAMAGED)
+    stops = config.on_damaged == 'stop'
+    images, rows = list[np.ndarray](), list[int]()
+    digests, contents, stamps = list[str](), list[str](), list[tuple[int, int]]()
+    damaged = list[Excluded]()
+    with image_files.pixel_limit(config.max_pixels):
+        for row, name in enumerate(names):
+            try:
+                file = image_files.inside(root, name, allow_outside=config.allow_outside)
+                image = image_files.decode(file, config.channels)
+            except UserError as error:
+                damaged.append(Excluded(name, str(error)))
+                continue
+            if stops and damaged:
+                continue
+            digests.append(image_files.digest(image))
+            contents.append(image_files.file_digest(file))
+            stamps.append(stamp(file))
+            if config.image_size:
+                image = image_files.resize(image, config.image_size, config.interpolation)
+            if not images:
+                first = file
+            elif unlike := unlikeness(file, image.shape, first, images[0].shape):
+                raise UserError(unlike)
+            images.append(image)
+            rows.append(row)
+    unfit = [each for each in excluded if each.kind != 'unlabelled']
+    if refusal := too_damaged(root, [*unfit, *damaged], len(names) + len(unfit), stops):
+        raise UserError(refusal)
+    excluded = (*excluded, *damaged)
+    if excluded:
+        logging.warning(
+            '%d of %d images of %s are left out. The first: %s',
+            len(excluded), len(names) + len(excluded) - len(damaged), root, excluded[0].reason,
+        )  # fmt: skip
+    return Loaded(
+        np.stack(images), np.array(rows), np.array(digests), np.array(contents), np.array(stamps), excluded
+    )  # fmt: skip
+
+
+def stamp(file: pathlib.Path) -> tuple[int, int]:
+    """Returns by what a file is known to be unchanged, most likely: its size and its time of change in nanoseconds."""
+    found = file.stat()
+    return found.st_size, found.st_mtime_ns
+
+
+def write(path: pathlib.Path, excluded: Sequence[Excluded]) -> None:
+    """Writes what was left out as a CSV with the columns path and reason."""
+    with path.open('w', newline='', encoding='utf-8') as file:
+        csv.writer(file, lineterminator='\n').writerows([Excluded._fields, *excluded])
+
+
+def too_damaged(root: pathlib.Path, unreadable: Sequence[Excluded], total: int, stops: bool) -> str:
+    """Returns why images that cannot be read stop a run; '' if they do not."""
+    if not unreadable:
+        return ''
+    first, count = unreadable[0].reason, len(unreadable)
+    if count == total:
+        return f'none of the {total} images of {root} can be read. The first: {first}'
+    if not stops:
+        return ''
+    others = f' {count - 1} more of {total} images cannot be read.' if count > 1 else ''
+    return (
+        f'{first}{others} --config.data.on_damaged=exclude (predict: --on-damaged=exclude) leaves '
+        f'{"them" if count > 1 else "it"} out.'
+    )
+
+
+def unlikeness(path: object, shape: tuple[int, ...], first: object, other: tuple[int, ...]) -> str:
+    """Returns why an image does not go with the first one; '' if it does."""
+    if shape[2] != other[2]:
+        return (
+            f'{path} has {shape[2]} channels and {first} has {other[2]}: '
+            'set --config.data.channels=3 (or 1).'
+        )
+    if shape != other:
+        return (
+            f'{path} is {shape[1]}x{shape[0]} and {first} is '
+            f'{other[1]}x{other[0]}: set --config.data.image_size=224 (say).'
+        )
+    return ''

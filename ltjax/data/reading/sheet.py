@@ -1,0 +1,190 @@
+"""Tables of images: CSV files in UTF-8 that name an image in every row, and say of it what `COLUMNS` lists."""
+
+import codecs
+import csv
+import io
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from ltjax.data.reading import values
+from ltjax.data.reading.table import Fault, Files, Written
+from ltjax.errors import UserError
+
+COLUMNS = ('path', 'label', 'split', 'group')
+
+# In place of a column of labels: every column that holds 0 and 1 alone is a class.
+ONE_HOT = 'one_hot'
+
+
+class Row(NamedTuple):
+    """A row of a CSV: the line of the file where it begins, and its cells by column; None: too many or too few."""
+
+    line: int
+    cells: dict[str, str] | None
+
+
+def rows(path: pathlib.Path, delimiter: str = ',') -> tuple[list[str], list[Row]]:
+    """Returns the columns and rows of a CSV; blank lines are no rows.
+
+    Raises:
+      UserError: the file cannot be read, is in another encoding, or has a column twice.
+    """
+    try:
+        data = path.read_bytes()
+        # Without a byte order mark, UTF-16 of plain letters is valid UTF-8: every second byte is zero.
+        if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b'\0' in data[:4]:
+            raise UserError(f'{path} is in UTF-16: save it as UTF-8.')
+        reader = csv.reader(io.StringIO(data.decode('utf-8-sig'), newline=''), delimiter=delimiter)
+        found, line = list[tuple[int, list[str]]](), 1
+        for cells in reader:
+            if any(cells):
+                found.append((line, cells))
+            line = reader.line_num + 1
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b'\n') + 1
+        raise UserError(
+            f'{path} is not in UTF-8 (line {line}, byte {error.object[error.start]:#04x}; perhaps in '
+            'latin-1 or cp1252): save it as UTF-8.'
+        ) from None
+    except (OSError, csv.Error) as error:
+        reason = getattr(error, 'strerror', None) or error
+        raise UserError(f'{path} is not a readable CSV ({reason}): write it again.') from None
+    (_, columns), *body = found or [(1, [])]
+    double = next((column for column in columns if columns.count(column) > 1), None)
+    if double is not None:
+        raise UserError(f'{path} has two columns {double!r}: remove one.')
+    return columns, [
+        Row(line, dict(zip(columns, cells, strict=True)) if len(cells) == len(columns) else None)
+        for line, cells in body
+    ]
+
+
+def read(path: pathlib.Path, config: Any) -> Written:
+    """Reads a CSV, without its images.
+
+    Args:
+      path: the file.
+      config: the `data` part of a config: `columns`, and for tables of ids `images`, the folder of the images
+        (relative to the CSV's), and `suffix`, what an id lacks of its file's name.
+
+    Raises:
+      UserError: it cannot be read, or lacks a column that it needs.
+    """
+    if path.is_dir():
+        raise UserError(
+            f'{path} is a folder without a prepared set: give a CSV file, or prepare it.'
+        )
+    columns, found = rows(path)
+    names = {what: str(config.columns[what]) for what in COLUMNS}
+    _check_columns(path, columns, names)
+    classes, faults = _one_hot_columns(path, columns, found, names)
+    kept = list[Row]()
+    broken = list[str]()
+    for row in found:
+        if row.cells is None or not row.cells[names['path']].strip():
+            broken.append(f'line {row.line}')
+        else:
+            kept.append(row)
+    if broken:
+        text = f'rows that have not {len(columns)} columns, or no path: {len(broken)}'
+        message = f'{broken[0]} of {path} has not {len(columns)} columns, or no path'
+        more = f' ({len(broken)} such rows)' if len(broken) > 1 else ''
+        faults.append(Fault('rows', f'{message}{more}: mend or remove it.', text, tuple(broken)))
+    if not kept and not broken:
+        faults.append(Fault('rows', f'{path} lists no images.', 'it lists no images'))
+    cells = [row.cells or {} for row in kept]
+    ids = [row[names['path']] for row in cells]
+    column = {what: [row[name] for row in cells] for what, name in names.items() if name in columns}
+    if classes:
+        column['label'], wrong = _one_hot_labels(path, kept, classes)
+        faults += wrong
+    files = [f'{config.images}/{id_}' if config.images else id_ for id_ in ids]
+    return Written(
+        'csv',
+        str(path),
+        ids=ids,
+        pixels=Files(path.parent, [f'{name}{config.suffix}' for name in files]),
+        place=lambda row: f'line {kept[row].line}',
+        labels=column.get('label'),
+        class_names=classes,
+        declared=bool(classes),
+        splits={'split': column['split']} if 'split' in column else {},
+        groups=column.get('group'),
+        faults=faults,
+        split_from=f'the column {names["split"]!r}' if 'split' in column else '',
+        rows=cells,
+    )
+
+
+def _check_columns(path: pathlib.Path, columns: Sequence[str], names: Mapping[str, str]) -> None:
+    """Refuses a table without a column that was asked for, or with one whose name is nearly a usual one."""
+    for column in columns:
+        meant = column.strip().lower()
+        if meant in names.values() and meant not in columns:
+            raise UserError(f'{path} has the column {column!r}: write {meant!r}.')
+    for what, name in names.items():
+        listed = [part for part in name.split(',') if what == 'label']
+        if name in columns or name == ONE_HOT or set(listed or [name]) <= set(columns):
+            continue
+        if name == what and what != 'path':
+            continue  # it may be absent
+        hint = ' separated by commas' if len(columns) == 1 else ''
+        raise UserError(
+            f'{path} has no column `{name}`{hint} (it has {values.listed(columns, 12)}): name its columns '
+            'path, label and, if there are, split and group; or say which they are: '
+            f'--config.data.columns.{what}=NAME.'
+        )
+
+
+def _one_hot_columns(
+    path: pathlib.Path, columns: Sequence[str], found: Sequence[Row], names: Mapping[str, str]
+) -> tuple[list[str], list[Fault]]:
+    """Returns the columns that are classes, if they are asked for; and a fault if there are such and they are not."""
+    label = names['label']
+    if label in columns:
+        return [], []
+    if ',' in label:
+        return label.split(','), []
+    whole = [row.cells for row in found if row.cells is not None]
+    marks = [
+        column
+        for column in columns
+        if column not in names.values() and all(row[column].strip() in _MARKS for row in whole)
+    ]
+    if label == ONE_HOT:
+        if len(marks) < 2:
+            raise UserError(f'{path} has no columns of 0 and 1: correct data.columns.label.')
+        return marks, []
+    one_each = all(sum(_MARKS[row[column].strip()] for column in marks) == 1 for row in whole)
+    if len(marks) < 2 or not whole or not one_each:
+        return [], []
+    message = (
+        f'{path} has no column `label`, but columns of 0 with a single 1 ({values.listed(marks)}): if these are '
+        f'the classes, say --config.data.columns.label={ONE_HOT}.'
+    )
+    return [], [Fault('labels', message, message)]
+
+
+_MARKS = {'0': False, '0.0': False, '1': True, '1.0': True}
+
+
+def _one_hot_labels(
+    path: pathlib.Path, found: Sequence[Row], classes: Sequence[str]
+) -> tuple[list[str], list[Fault]]:
+    """Returns the class that each row marks, '' for none, and faults: several marks, or other values."""
+    labels, wrong = list[str](), list[str]()
+    for row in found:
+        cells = [(row.cells or {})[name].strip() for name in classes]
+        marked = [name for name, cell in zip(classes, cells, strict=True) if _MARKS.get(cell)]
+        if len(marked) > 1 or not all(cell in _MARKS for cell in cells):
+            wrong.append(f'line {row.line}')
+        labels.append(marked[0] if marked else '')
+    if not wrong:
+        return labels, []
+    message = (
+        f'{wrong[0]} of {path} marks several of {values.listed(classes)}, or holds what is neither 0 nor 1 '
+        f'({len(wrong)} such rows): an image has one class; mend or remove it.'
+    )
+    text = f'rows that mark several classes, or hold what is neither 0 nor 1: {len(wrong)}'
+    return labels, [Fault('labels', message, text, tuple(wrong))]

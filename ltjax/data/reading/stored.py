@@ -1,0 +1,36 @@
+"""Prepared sets (see `ltjax.data.prepared`) as tables: their protocols, classes and groups."""
+
+import json
+import pathlib
+from collections.abc import Callable
+
+import numpy as np
+
+from ltjax.data import prepared
+from ltjax.data.reading.table import Written
+
+
+def read(root: pathlib.Path, conform: Callable[[np.ndarray], np.ndarray]) -> Written:
+    """Opens the prepared set in `root`; its images are read when they are asked for, and `conform` is applied to them.
+
+    Raises:
+      UserError: there is none, it is unfinished, or a file of it was changed.
+    """
+    made = prepared.read(root)
+    excluded = len(made.manifest['excluded'])
+    names = np.array(made.class_names)
+    return Written(
+        'prepared',
+        str(root),
+        ids=made.ids.tolist(),
+        pixels=made.stored(conform),
+        place=lambda row: f'image {made.ids[row]}',
+        labels=names[made.labels].tolist(),
+        class_names=made.class_names,
+        declared=True,
+        splits={name: made.split(name).tolist() for name in made.manifest['splits']},
+        groups=made.groups,
+        notes=[f'images left out when it was prepared: {excluded}'] if excluded else [],
+        split_from='the protocol',
+        source=json.dumps([shard['sha256'] for shard in made.manifest['shards']]),
+    )

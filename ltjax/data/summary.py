@@ -1,0 +1,147 @@
+"""What was decided for the user when a data set was read: said at the start of a run, in its results and its report."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ltjax.data import splits
+from ltjax.data.datasets import DataSet
+from ltjax.data.reading import values
+
+# More classes than this are not listed one by one.
+MAX_CLASSES = 24
+
+
+def describe(data: DataSet, digests: Mapping[str, str]) -> dict[str, Any]:
+    """Returns it as JSON.
+
+    Args:
+      data: the set.
+      digests: of its identity, see `identity.Identity.digests`.
+
+    Returns:
+      'where' and 'layout' of the files; 'images'; 'class_order': {'names', 'from', 'ordered'}; 'counts': by part of
+      the split a number a class; 'split': {'from', 'sha256', 'thinned', 'leaks'}; 'groups': {'number', 'without'} or
+      None; 'excluded' and 'passed_over', by kind; 'notes'; 'identity'.
+    """
+    table, raw, arrangement = data.table, data.raw, data.arrangement
+    num_classes = len(data.class_names)
+    return {
+        'where': table.where,
+        'layout': table.written.layout,
+        'images': len(data.ids),
+        'class_order': {
+            'names': list(data.class_names),
+            'from': table.order_from,
+            'ordered': table.ordered,
+        },
+        'counts': {
+            name: np.bincount(data.labels[data.parts[name]], minlength=num_classes).tolist()
+            for name in values.SPLITS
+        },
+        'split': {
+            'from': arrangement.split_from,
+            'sha256': splits.fingerprint(data.parts, data.ids),
+            'thinned': arrangement.thinned,
+            'leaks': dict(arrangement.leaks),
+        },
+        'groups': _groups(raw.groups),
+        'excluded': dict(Counter(each.kind for each in raw.excluded)),
+        'passed_over': dict(table.written.passed_over),
+        'notes': list(table.notes),
+        'identity': dict(digests),
+    }
+
+
+def _groups(groups: np.ndarray | None) -> dict[str, int] | None:
+    if groups is None:
+        return None
+    names = groups.astype(np.str_)
+    return {
+        'number': len(np.unique(names[names != ''])),
+        'without': int((names == '').sum()),
+    }
+
+
+def text(said: Mapping[str, Any]) -> str:
+    """Returns it as a short block of lines."""
+    return '\n'.join(
+        [f'data: {said["where"]} ({said["layout"]})', *(f'  {x}' for x in lines(said))]
+    )
+
+
+def lines(said: Mapping[str, Any]) -> list[str]:
+    """Returns the lines of that block."""
+    return [*_counts(said), *_classes(said), *_split(said), *_files(said)]
+
+
+def warnings(said: Mapping[str, Any]) -> list[str]:
+    """Says what a reader of the results has to know of the data."""
+    told = []
+    if said['excluded']:
+        number = sum(said['excluded'].values())
+        told.append(
+            f'{number} images were left out ({listed(said["excluded"])}): excluded.csv lists them.'
+        )
+    if said['passed_over']:
+        told.append(f'Files that were passed over: {listed(said["passed_over"])}.')
+    for what, number in said['split']['leaks'].items():
+        told.append(
+            f'{number} {what} lie on two sides of the split, so that the figures are too good.'
+        )
+    return told
+
+
+def _counts(said: Mapping[str, Any]) -> Iterator[str]:
+    totals = {name: sum(counts) for name, counts in said['counts'].items()}
+    parts = ', '.join(f'{name} {total:,}' for name, total in totals.items())
+    yield f'{said["images"]:,} images: {parts}'
+
+
+def _classes(said: Mapping[str, Any]) -> Iterator[str]:
+    order, counts = said['class_order'], said['counts']
+    names = order['names']
+    scale = '' if order['ordered'] else ', not taken as a scale (data.class_order makes it one)'
+    yield f'{len(names)} classes, {order["from"]}{scale}'
+    rows = list(range(len(names)))
+    if len(rows) > MAX_CLASSES:
+        rows.sort(key=lambda k: -counts['train'][k])
+        half = MAX_CLASSES // 4
+        rows = [*rows[:half], *rows[-half:]]
+    shown = [f'{names[k]} {"/".join(str(counts[part][k]) for part in counts)}' for k in rows]
+    if len(names) > MAX_CLASSES:
+        shown.insert(len(rows) // 2, '...')
+    yield f'images of each class ({"/".join(counts)}): {", ".join(shown)}'
+
+
+def _split(said: Mapping[str, Any]) -> Iterator[str]:
+    split, groups = said['split'], said['groups']
+    yield f'split: {split["from"]}; sha256 {split["sha256"][:12]}'
+    if split['thinned']:
+        yield f'{split["thinned"]:,} training images are left out to make a long tail'
+    for what, number in split['leaks'].items():
+        yield f'NOTE: {number} {what} lie on two sides of this split'
+    if groups is None:
+        yield 'groups: none are known; every image is taken as its own'
+    else:
+        without = (
+            f'; {groups["without"]:,} images without one are each their own'
+            if groups['without']
+            else ''
+        )
+        yield f'groups: {groups["number"]:,}{without}'
+
+
+def _files(said: Mapping[str, Any]) -> Iterator[str]:
+    for what, kinds in (('left out', said['excluded']), ('passed over', said['passed_over'])):
+        if kinds:
+            yield f'{what}: {listed(kinds)}'
+    yield from said['notes']
+
+
+def listed(kinds: Mapping[str, int]) -> str:
+    """Returns numbers by kind, the largest first: '3 .txt, 1 DICOM'."""
+    most: Sequence[tuple[str, int]] = Counter(kinds).most_common()
+    return values.listed([f'{number} {kind}' for kind, number in most], 8)

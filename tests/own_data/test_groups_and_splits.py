@@ -1,0 +1,144 @@
+"""Groups and splits that a table or an archive brings: missing ones, folds of any numbers, leaks."""
+
+import numpy as np
+import pytest
+
+from ltjax.data import audit, datasets, prepare, summary
+from own_data.sets import config, pictures, pixels, refused, table, taken
+
+
+def rows(root, count, **columns):
+    """A CSV of `count` pictures of the classes a and b, with columns of functions of their numbers."""
+    paths = pictures(root, count)
+    cells = [
+        [paths[i], 'ab'[i % 2], *(str(of(i)) for of in columns.values())] for i in range(count)
+    ]
+    return table(root / 'set.csv', ['path', 'label', *columns], cells)
+
+
+@pytest.mark.parametrize('missing', ['', 'NA', 'nan', '-'])
+def test_an_image_without_a_group_is_its_own(tmp_path, missing):
+    path = rows(tmp_path, 96, group=lambda i: missing if i % 12 < 5 else f'p{i // 4}')
+    data = taken(path)
+    without = np.array([i % 12 < 5 for i in range(96)])
+    assert 0.05 < np.mean(np.isin(np.flatnonzero(without), data.parts['test'])) < 0.4
+    assert 0.1 < len(data.parts['test']) / 96 < 0.3
+    said = summary.describe(data, {})
+    assert said['groups']['without'] == without.sum()
+    assert f'{without.sum()} images without one are each their own' in summary.text(said)
+    notes = ' '.join(audit.examine(path).notes)
+    assert f'images without a group, which are each their own: {without.sum()}' in notes
+    split = audit.examine(path).suggestion
+    assert 0.1 < sum(side == 'test' for side in split.sides.values()) / 96 < 0.3
+
+
+def test_missing_groups_of_an_npz_and_of_a_prepared_set_too(tmp_path):
+    images = np.stack([pixels(i) for i in range(60)])
+    groups = np.where(np.arange(60) % 3 == 0, np.nan, np.arange(60) // 6)
+    np.savez(tmp_path / 'a.npz', images=images, labels=np.arange(60) % 2, group=groups)
+    data = taken(tmp_path / 'a.npz')
+    assert summary.describe(data, {})['groups'] == {'number': 10, 'without': 20}
+    items = [
+        prepare.Item(f'{i}', i % 2, lambda i=i: pixels(i), 'NA' if i % 3 == 0 else f'p{i // 6}')
+        for i in range(60)
+    ]
+    plan = prepare.Plan('set', ('a', 'b'), items, 8, 3, '', '', {})
+    prepare.write(tmp_path / 'prepared', plan, report=lambda line: None)
+    data = taken(tmp_path / 'prepared')
+    assert summary.describe(data, {})['groups'] == {'number': 10, 'without': 20}
+
+
+def test_spellings_of_one_group_are_one(tmp_path):
+    path = rows(tmp_path, 60, group=lambda i: (f'{i // 4}.0', f'{i // 4} ')[i % 2])
+    data = taken(path)
+    assert summary.describe(data, {})['groups'] == {'number': 15, 'without': 0}
+
+
+@pytest.mark.parametrize('drawn', ['split', 'folds'])
+def test_missing_groups_do_not_make_one_fold(tmp_path, drawn):
+    path = rows(tmp_path, 60, group=lambda i: 'NULL' if i % 2 else f'p{i // 4}')
+    settings = {'split__folds': 3} if drawn == 'folds' else {}
+    data = taken(path, **settings)
+    assert len(data.parts['test']) in range(9, 25)
+
+
+FOLDS = {
+    'from 1': lambda i: 1 + i % 5,
+    'floats': lambda i: float(1 + i % 5),
+    'any': lambda i: (3, 7, 20)[i % 3],
+    'from 0': lambda i: i % 4,
+}
+
+
+@pytest.mark.parametrize('name', FOLDS)
+def test_folds_may_be_any_whole_numbers(tmp_path, name):
+    of = FOLDS[name]
+    path = rows(tmp_path, 60, split=of)
+    numbers = sorted({int(of(i)) for i in range(60)})
+    assert datasets.folds(config(path)) == tuple(numbers)
+    for number in numbers:
+        data = taken(path, split__fold=number)
+        assert data.parts['test'].tolist() == [i for i in range(60) if int(of(i)) == number]
+        assert data.arrangement.folds == tuple(numbers)
+
+
+def test_a_fold_that_is_not_there_is_refused(tmp_path):
+    path = rows(tmp_path, 60, split=lambda i: 1 + i % 5)
+    assert 'fold 0 of 5: data.split.fold is one of 1, 2, 3, 4, 5' in refused(path)
+    assert 'fold 6 of 5' in refused(path, split__fold=6)
+
+
+@pytest.mark.parametrize(
+    ('of', 'message'),
+    [
+        (lambda i: -1 if i == 7 else i % 3, 'has the fold -1: folds are whole numbers from 0'),
+        (lambda i: 'train' if i == 7 else i % 3, "unknown split '0'"),
+        (lambda i: '' if i == 7 else ('train', 'test')[i % 2], 'has no split in line 9 (1 of 60'),
+        (lambda i: 'nan' if i == 7 else i % 3, 'has no split in line 9 (1 of 60'),
+        (lambda i: ('train', 'holdout')[i % 2], "unknown split 'holdout' of"),
+    ],
+)
+def test_a_wrong_split_says_what_was_found_and_expected(tmp_path, of, message):
+    assert message in refused(rows(tmp_path, 60, split=of))
+
+
+def test_a_table_may_say_training_and_testing(tmp_path):
+    path = rows(tmp_path, 60, split=lambda i: ('Training', 'TRAIN', 'Testing')[i % 3])
+    data = taken(path)
+    assert len(data.parts['test']) == 20
+    assert len(data.parts['val']) == 4  # a tenth of the training images
+    assert 'Training is read as train' in data.table.notes
+
+
+@pytest.mark.parametrize('kind', ['csv', 'npz', 'folds'])
+def test_a_group_on_two_sides_is_refused(tmp_path, kind):
+    def side(i):
+        return i % 3 if kind == 'folds' else ('train', 'val', 'test')[i // 20]
+
+    def group(i):
+        return 'both' if i in (0, 50) else f'p{i}'
+
+    if kind == 'npz':
+        path = tmp_path / 'a.npz'
+        arrays = {'images': np.stack([pixels(i) for i in range(60)]), 'labels': np.arange(60) % 2}
+        np.savez(
+            path, split=[side(i) for i in range(60)], group=[group(i) for i in range(60)], **arrays
+        )
+    else:
+        path = rows(tmp_path, 60, split=side, group=group)
+    assert '1 groups lie on two sides of the split' in refused(path)
+    assert taken(path, split__allow_leaks=True).arrangement.leaks == {'groups': 1}
+    drawn = taken(path, split__protocol='none')
+    assert drawn.arrangement.leaks == {}
+    on = [name for name, part in drawn.parts.items() if {0, 50} & set(part.tolist())]
+    assert len(on) == 1
+
+
+def test_a_published_protocol_that_leaks_is_taken_and_said(tmp_path):
+    items = [prepare.Item(f'{i}', i % 2, lambda i=i: pixels(i), f'p{i // 3}') for i in range(60)]
+    leaking = {item.id: ('train', 'val', 'test')[i % 3] for i, item in enumerate(items)}
+    plan = prepare.Plan('set', ('a', 'b'), items, 8, 3, '', '', {'published': leaking})
+    prepare.write(tmp_path, plan, report=lambda line: None)
+    data = taken(tmp_path)
+    assert data.arrangement.leaks == {'groups': 20}
+    assert 'NOTE: 20 groups lie on two sides' in summary.text(summary.describe(data, {}))

@@ -1,0 +1,109 @@
+"""Tables as they come: blank lines, ids in place of paths, columns of other names, a column a class."""
+
+import pytest
+
+from ltjax.data import audit
+from ltjax.data.audit import __main__ as command
+from own_data.sets import by_class, load, pictures, refused, save, table, taken
+
+
+def test_blank_lines_do_not_shift_the_lines_that_are_told(tmp_path):
+    paths = pictures(tmp_path, 12)
+    lines = ['path,label', *(f'{path},{"ab"[i % 2]}' for i, path in enumerate(paths))]
+    lines[5:5] = ['', '', ',']
+    path = tmp_path / 'set.csv'
+    path.write_text('\n'.join(lines), 'utf-8')
+    assert by_class(taken(path)) == {'a': 6, 'b': 6}
+    lines[10] = lines[10].split(',')[0]
+    path.write_text('\n'.join(lines), 'utf-8')
+    assert 'line 11 of' in refused(path)
+    lines[10] += ',NA'
+    path.write_text('\n'.join(lines), 'utf-8')
+    assert 'has no label in line 11' in refused(path)
+
+
+def test_a_cell_of_several_lines_does_not_shift_them_either(tmp_path):
+    paths = pictures(tmp_path, 12)
+    lines = ['path,label,note', *(f'{path},{"ab"[i % 2]},x' for i, path in enumerate(paths))]
+    lines[3] = lines[3][:-1] + '"one\ntwo\nthree"'
+    lines[6] = lines[6].replace(',a,', ',,').replace(',b,', ',,')
+    path = tmp_path / 'set.csv'
+    path.write_text('\n'.join(lines), 'utf-8')
+    assert 'has no label in line 9' in refused(path)
+
+
+def isic(root, classes=('MEL', 'NV', 'BCC'), count=24, **changes):
+    """The ground truth of an ISIC challenge: ids without suffix, a column a class."""
+    rows = []
+    for i in range(count):
+        save(root / 'Input' / f'ISIC_{i:04d}.jpg', i)
+        marks = ['1.0' if i % len(classes) == k else '0.0' for k in range(len(classes))]
+        rows.append([f'ISIC_{i:04d}', *changes.get(f'row{i}', marks)])
+    return table(root / 'truth.csv', ['image', *classes], rows)
+
+
+ISIC = {'columns__path': 'image', 'images': 'Input', 'suffix': '.jpg'}
+
+
+@pytest.mark.parametrize('label', ['one_hot', 'MEL,NV,BCC'])
+def test_a_column_a_class_is_read(tmp_path, label):
+    data = taken(isic(tmp_path), columns__label=label, **ISIC)
+    assert data.class_names == ('MEL', 'NV', 'BCC')  # as the columns stand
+    assert data.labels.tolist() == [i % 3 for i in range(24)]
+    assert data.ids[0] == 'ISIC_0000'
+
+
+def test_the_remedy_is_said_step_by_step(tmp_path):
+    path = isic(tmp_path)
+    assert '--config.data.columns.path=NAME' in refused(path)
+    said = refused(path, **ISIC)
+    assert '--config.data.columns.label=one_hot' in said
+
+
+def test_a_row_that_marks_two_classes_or_none_is_refused(tmp_path):
+    two = isic(tmp_path, row5=['1.0', '1.0', '0.0'])
+    said = refused(two, columns__label='one_hot', **ISIC)
+    assert 'line 7 of' in said
+    assert 'marks several of MEL, NV, BCC' in said
+    none = isic(tmp_path, row5=['0', '0', '0'])
+    assert 'has no label in line 7' in refused(none, columns__label='one_hot', **ISIC)
+    data = taken(none, columns__label='one_hot', on_unlabelled='exclude', **ISIC)
+    assert [each.path for each in data.excluded] == ['ISIC_0005']
+
+
+def test_other_names_of_columns_are_read(tmp_path):
+    for i in range(80):
+        save(tmp_path / 'train_images' / f'{i:x}abc.png', i)
+    rows = [[f'{i:x}abc', str(i % 5), f'p{i // 2}'] for i in range(80)]
+    path = table(tmp_path / 'train.csv', ['id_code', 'diagnosis', 'patient'], rows)
+    settings = {'images': 'train_images', 'suffix': '.png', 'columns__path': 'id_code'}
+    settings |= {'columns__label': 'diagnosis', 'columns__group': 'patient'}
+    data = taken(path, **settings)
+    assert data.class_names == ('0', '1', '2', '3', '4')
+    assert data.table.ordered
+    sides = [{i // 2 for i in part.tolist()} for part in data.parts.values()]
+    assert sum(map(len, sides)) == 40
+    assert 'has no column `patients`' in refused(path, **settings | {'columns__group': 'patients'})
+
+
+def test_the_audit_reads_them_by_the_same_names(tmp_path, capsys):
+    path = isic(tmp_path)
+    flags = ['--columns', 'path=image', '--columns', 'label=one_hot', '--images-in', 'Input']
+    target = tmp_path / 'split.csv'
+    assert command.main([str(path), *flags, '--suffix', '.jpg', '--write-split', str(target)]) == 0
+    assert 'MEL' in capsys.readouterr().out
+    data = load(target)  # under the usual names
+    assert data.class_names == ('BCC', 'MEL', 'NV')
+    assert data.ids[0] == 'Input/ISIC_0000.jpg'
+    assert command.main([str(path), '--columns', 'file=image']) == 2
+    assert "unknown column 'file=image'" in capsys.readouterr().err
+
+
+def test_a_table_of_other_numbers_has_no_classes_in_columns(tmp_path):
+    rows = [
+        [path, '1', '0'] if i % 2 else [path, '1', '1']
+        for i, path in enumerate(pictures(tmp_path, 8))
+    ]
+    path = table(tmp_path / 'set.csv', ['path', 'smoker', 'sex'], rows)
+    assert 'has no labels: training needs them' in refused(path)
+    assert audit.examine(path).counts == {}
