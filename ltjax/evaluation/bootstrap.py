@@ -11,12 +11,14 @@ import numpy as np
 
 from ltjax.errors import unknown
 from ltjax.evaluation import confusion
+from ltjax.evaluation.confusion import MAX_MATRIX_CLASSES, Tally
 
 LEVEL = (2.5, 97.5)
 # Numbers in the largest array of a chunk of resamples: 32 MiB as int64.
 _CHUNK_SIZE = 2**22
 
-MetricSpec = str | Sequence[int] | Callable[[np.ndarray], np.ndarray]
+Metric = Callable[[Tally], np.ndarray]
+MetricSpec = str | Sequence[int] | Metric
 Interval = dict[str, float | None]
 
 
@@ -33,47 +35,6 @@ def stratified_weights(
         counts = np.bincount(drawn.ravel(), minlength=num_resamples * size)
         weights[:, members] = counts.reshape(num_resamples, size)
     return weights
-
-
-def weighted_confusions(
-    weights: np.ndarray, labels: np.ndarray, predictions: np.ndarray, num_classes: int
-) -> np.ndarray:
-    """Returns [r, K, K] confusion counts of the resamples `weights` [r, n]."""
-    cells = labels.astype(np.int64) * num_classes + predictions
-    order = np.argsort(cells, kind='stable')
-    occupied, starts = np.unique(cells[order], return_index=True)
-    confusions = np.zeros((len(weights), num_classes**2), weights.dtype)
-    confusions[:, occupied] = np.add.reduceat(weights[:, order], starts, axis=1)
-    return confusions.reshape(len(weights), num_classes, num_classes)
-
-
-def weighted_auc(weights: np.ndarray, positive: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """Area under the ROC curve of one class against the rest, for each resample.
-
-    The weighted share of (positive, negative) pairs in which the positive has the higher score;
-    equal scores count one half (Hanley and McNeil, 1982).
-
-    Args:
-      weights: [r, n] times each image is drawn.
-      positive: [n] bool.
-      scores: [n] float.
-
-    Returns:
-      [r] float64, NaN if there are no positives or no negatives.
-    """
-    positives, negatives = np.flatnonzero(positive), np.flatnonzero(~positive)
-    if not len(positives) or not len(negatives):
-        return np.full(len(weights), np.nan)
-    positives = positives[np.argsort(scores[positives], kind='stable')]
-    negatives = negatives[np.argsort(scores[negatives], kind='stable')]
-    below = np.zeros((len(weights), len(negatives) + 1), np.int64)
-    np.cumsum(weights[:, negatives], axis=1, out=below[:, 1:])
-    lower = np.searchsorted(scores[negatives], scores[positives], side='left')
-    upper = np.searchsorted(scores[negatives], scores[positives], side='right')
-    twice_wins = np.einsum(
-        'rp,rp->r', weights[:, positives], below[:, lower] + below[:, upper], dtype=np.float64
-    )
-    return twice_wins / (2.0 * weights[:, positives].sum(1) * below[:, -1])
 
 
 def bootstrap(
@@ -100,15 +61,21 @@ def bootstrap(
         raise ValueError(f'num_bootstrap must be at least 1, not {num_bootstrap}')
     rng = np.random.default_rng(seed)
     parts = [
-        statistic(stratified_weights(labels, size, rng))
-        for size in _chunks(num_bootstrap, max(len(labels), num_classes**2))
+        dict(statistic(stratified_weights(labels, size, rng)))
+        for size in _chunks(num_bootstrap, len(labels), num_classes)
     ]
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    # A part is given up once it is joined: with thousands of classes two copies are much.
+    return {name: np.concatenate([part.pop(name) for part in parts]) for name in [*parts[0]]}
 
 
-def _chunks(total: int, width: int) -> Iterator[int]:
-    """Yields chunk lengths that add up to `total`, each of at most _CHUNK_SIZE // width rows."""
-    step = max(1, _CHUNK_SIZE // width)
+def _chunks(total: int, num_images: int, num_classes: int) -> Iterator[int]:
+    """Yields chunk lengths that add up to `total`.
+
+    The chunks decide what a seed draws. K^2 is the room that confusion matrices would take: without
+    it, intervals of a few classes would no longer be those that were published.
+    """
+    per_class = num_classes**2 if num_classes <= MAX_MATRIX_CLASSES else num_classes
+    step = max(1, _CHUNK_SIZE // max(num_images, per_class))
     for start in range(0, total, step):
         yield min(step, total - start)
 
@@ -141,8 +108,8 @@ def paired_bootstrap(
       runs_a: for each seed the predicted classes [n], or logits [n, K], of method A.
       runs_b: the same of method B, in the same order of seeds.
       metrics: by name, what to compare: a name in `ltjax.evaluation.confusion.METRICS`, a sequence
-        of class indices (the mean recall of those classes), or a function of confusions
-        [..., K, K] that returns [...].
+        of class indices (the mean recall of those classes), or a function of a
+        `ltjax.evaluation.confusion.Tally` with leading axes [...] that returns [...].
       num_bootstrap: number of resamples.
       seed: seed of the resamples.
 
@@ -169,9 +136,9 @@ def paired_bootstrap(
         """[r, 2 * seeds] for each metric."""
         values: dict[str, list[np.ndarray]] = {name: [] for name in functions}
         for run in predictions:
-            confusions = weighted_confusions(weights, labels, run, num_classes)
+            counts = confusion.tally(weights, labels, run, num_classes)
             for name, function in functions.items():
-                values[name].append(function(confusions))
+                values[name].append(function(counts))
         return {name: np.stack(columns, axis=1) for name, columns in values.items()}
 
     point = statistic(np.ones((1, len(labels)), np.int64))
@@ -203,7 +170,7 @@ def _predicted(run: np.ndarray) -> np.ndarray:
     return run.argmax(-1) if run.ndim == 2 else run.astype(np.int64)
 
 
-def _metric_function(spec: MetricSpec) -> Callable[[np.ndarray], np.ndarray]:
+def _metric_function(spec: MetricSpec) -> Metric:
     if isinstance(spec, str):
         if spec not in confusion.METRICS:
             raise unknown('metric', spec, confusion.METRICS)
@@ -211,4 +178,4 @@ def _metric_function(spec: MetricSpec) -> Callable[[np.ndarray], np.ndarray]:
     if callable(spec):
         return spec
     classes = [int(k) for k in spec]
-    return lambda confusions: confusion.group_recall(confusions, classes)
+    return lambda counts: confusion.group_recall(counts, classes)

@@ -1,18 +1,138 @@
-"""Metrics of confusion matrices, over any number of leading axes at once.
+"""What the metrics are made of: for each class how many images are its own, were given it, or both.
 
-Confusions are [..., K, K] counts, rows the true class and columns the predicted one. Macro averages
-are over the classes with test images (non-empty rows), as in `ltjax.evaluation.metrics`. Within a
-stack of confusions (resamples, seeds) the same rows must be empty.
+These tallies are [..., K], one for each resample or seed, where confusion matrices would be
+[..., K, K]: with thousands of classes those do not fit into memory. Macro averages are over the
+classes with test images, as in `ltjax.evaluation.metrics`. Within a stack of tallies (resamples,
+seeds) the same classes must be without images.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
+# From here on a matrix [K, K] is not stored: of ten thousand classes it has 100 million numbers.
+MAX_MATRIX_CLASSES = 200
 
-def _present(confusions: np.ndarray) -> np.ndarray:
+
+class Tally(NamedTuple):
+    """Counts of images, over any number of leading axes at once.
+
+    Attributes:
+      true: [..., K] images of each class.
+      predicted: [..., K] images that were given each class.
+      correct: [..., K] images of each class that were given it.
+      squares: [...] sum over the images of (true class - predicted class)^2.
+    """
+
+    true: np.ndarray
+    predicted: np.ndarray
+    correct: np.ndarray
+    squares: np.ndarray
+
+
+class Pairs(NamedTuple):
+    """The occupied cells of a confusion matrix, sorted by true, then by predicted class.
+
+    Attributes:
+      true: [m] int true classes.
+      predicted: [m] int predicted classes.
+      images: [m] int images of each pair, at least one.
+    """
+
+    true: np.ndarray
+    predicted: np.ndarray
+    images: np.ndarray
+
+
+def tally(
+    weights: np.ndarray, labels: np.ndarray, predictions: np.ndarray, num_classes: int
+) -> Tally:
+    """Returns the tallies [r, ...] of resamples.
+
+    Args:
+      weights: [r, n] int times each image is drawn.
+      labels: [n] int true classes.
+      predictions: [n] int predicted classes.
+      num_classes: K.
+    """
+    # Images of one pair of classes are added up first: there are few pairs or few images of each.
+    order = np.lexsort((predictions, labels))
+    true, predicted, starts = _runs(labels[order], predictions[order])
+    cells = np.add.reduceat(weights[:, order], starts, axis=1)
+    by_prediction = np.argsort(predicted, kind='stable')
+    right = np.flatnonzero(true == predicted)
+    correct = np.zeros((len(weights), num_classes), weights.dtype)
+    correct[:, true[right]] = cells[:, right]
+    return Tally(
+        true=_add_up(cells, true, num_classes),
+        predicted=_add_up(cells[:, by_prediction], predicted[by_prediction], num_classes),
+        correct=correct,
+        squares=cells @ (true - predicted) ** 2,
+    )
+
+
+def _runs(true: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns the distinct pairs of sorted ones, as int64, and where each begins."""
+    new = (np.diff(true, prepend=-1) != 0) | (np.diff(predicted, prepend=-1) != 0)
+    starts = np.flatnonzero(new)
+    return true[starts].astype(np.int64), predicted[starts].astype(np.int64), starts
+
+
+def _add_up(cells: np.ndarray, classes: np.ndarray, num_classes: int) -> np.ndarray:
+    """Adds up the columns of `cells` [r, m] that have the same class; `classes` [m] is sorted."""
+    occupied, starts = np.unique(classes, return_index=True)
+    sums = np.zeros((len(cells), num_classes), cells.dtype)
+    sums[:, occupied] = np.add.reduceat(cells, starts, axis=1)
+    return sums
+
+
+def count_pairs(labels: np.ndarray, predictions: np.ndarray) -> Pairs:
+    """Returns how often each pair of true class [n] and predicted class [n] occurs."""
+    order = np.lexsort((predictions, labels))
+    true, predicted, starts = _runs(labels[order], predictions[order])
+    return Pairs(true, predicted, np.diff(starts, append=len(labels)))
+
+
+def matrix(pairs: Pairs, num_classes: int) -> np.ndarray:
+    """Returns the confusion matrix [K, K], rows the true class."""
+    dense = np.zeros((num_classes, num_classes), np.int64)
+    dense[pairs.true, pairs.predicted] = pairs.images
+    return dense
+
+
+def to_json(pairs: Pairs, num_classes: int) -> list[list[int]] | dict[str, list[int]]:
+    """Returns what results.json holds of the pairs.
+
+    With at most MAX_MATRIX_CLASSES classes the matrix [K][K], rows the true class. With more, three
+    lists of equal length, the occupied cells alone: {'true': classes, 'predicted': classes,
+    'images': numbers}, sorted by true, then by predicted class; every other cell is zero.
+    """
+    if num_classes <= MAX_MATRIX_CLASSES:
+        return matrix(pairs, num_classes).tolist()
+    return {name: values.tolist() for name, values in pairs._asdict().items()}
+
+
+def from_json(stored: Sequence[Sequence[int]] | Mapping[str, Sequence[int]]) -> Pairs:
+    """Returns the pairs from either form of `to_json`."""
+    if isinstance(stored, Mapping):
+        return Pairs(*(np.asarray(stored[name], np.int64) for name in Pairs._fields))
+    dense = np.asarray(stored, np.int64)
+    true, predicted = np.nonzero(dense)
+    return Pairs(true, predicted, dense[true, predicted])
+
+
+def reorder(pairs: Pairs, order: Sequence[int]) -> Pairs:
+    """Returns the pairs with classes counted by their places in `order`, sorted anew."""
+    places = np.argsort(order)
+    true, predicted = places[pairs.true], places[pairs.predicted]
+    sort = np.lexsort((predicted, true))
+    return Pairs(true[sort], predicted[sort], pairs.images[sort])
+
+
+def _present(counts: Tally) -> np.ndarray:
     """[K] bool: classes with test images."""
-    return confusions.sum(-1).reshape(-1, confusions.shape[-1]).any(axis=0)
+    return np.any(counts.true.reshape(-1, counts.true.shape[-1]), axis=0)
 
 
 def _ratio(numerator: np.ndarray, denominator: np.ndarray, empty: float) -> np.ndarray:
@@ -21,66 +141,62 @@ def _ratio(numerator: np.ndarray, denominator: np.ndarray, empty: float) -> np.n
     return np.where(denominator == 0, empty, numerator / safe)
 
 
-def _true_positives(confusions: np.ndarray) -> np.ndarray:
-    return np.diagonal(confusions, axis1=-2, axis2=-1)
-
-
-def recall(confusions: np.ndarray) -> np.ndarray:
+def recall(counts: Tally) -> np.ndarray:
     """[..., K] share of each class that is found; NaN for a class without test images."""
-    return _ratio(_true_positives(confusions), confusions.sum(-1), np.nan)
+    return _ratio(counts.correct, counts.true, np.nan)
 
 
-def precision(confusions: np.ndarray) -> np.ndarray:
+def precision(counts: Tally) -> np.ndarray:
     """[..., K] share of each class's predictions that are right; 0 if it is never predicted."""
-    return _ratio(_true_positives(confusions), confusions.sum(-2), 0.0)
+    return _ratio(counts.correct, counts.predicted, 0.0)
 
 
-def f1(confusions: np.ndarray) -> np.ndarray:
+def f1(counts: Tally) -> np.ndarray:
     """[..., K] harmonic mean of precision and recall, 2 TP / (true + predicted)."""
-    both = confusions.sum(-1) + confusions.sum(-2)
-    return _ratio(2 * _true_positives(confusions), both, 0.0)
+    return _ratio(2 * counts.correct, counts.true + counts.predicted, 0.0)
 
 
-def accuracy(confusions: np.ndarray) -> np.ndarray:
+def accuracy(counts: Tally) -> np.ndarray:
     """[...] share of all images that is right."""
-    return _true_positives(confusions).sum(-1) / confusions.sum((-2, -1))
+    return counts.correct.sum(-1) / counts.true.sum(-1)
 
 
-def balanced_accuracy(confusions: np.ndarray) -> np.ndarray:
+def balanced_accuracy(counts: Tally) -> np.ndarray:
     """[...] mean recall of the classes with test images."""
-    return recall(confusions)[..., _present(confusions)].mean(-1)
+    return recall(counts)[..., _present(counts)].mean(-1)
 
 
-def macro_precision(confusions: np.ndarray) -> np.ndarray:
+def macro_precision(counts: Tally) -> np.ndarray:
     """[...] mean precision of the classes with test images."""
-    return precision(confusions)[..., _present(confusions)].mean(-1)
+    return precision(counts)[..., _present(counts)].mean(-1)
 
 
-def macro_f1(confusions: np.ndarray) -> np.ndarray:
+def macro_f1(counts: Tally) -> np.ndarray:
     """[...] mean F1 of the classes with test images."""
-    return f1(confusions)[..., _present(confusions)].mean(-1)
+    return f1(counts)[..., _present(counts)].mean(-1)
 
 
-def quadratic_kappa(confusions: np.ndarray) -> np.ndarray:
+def quadratic_kappa(counts: Tally) -> np.ndarray:
     """[...] Cohen's kappa with weights (i - j)^2; NaN if only one class has test images."""
-    if _present(confusions).sum() < 2:
-        return np.full(confusions.shape[:-2], np.nan)
-    index = np.arange(confusions.shape[-1])
-    weights = (index[:, None] - index[None, :]) ** 2
-    observed = np.einsum('...ij,ij->...', confusions, weights)
-    chance = np.einsum(
-        '...i,ij,...j->...', confusions.sum(-1), weights, confusions.sum(-2), optimize=True
+    if _present(counts).sum() < 2:
+        return np.full(counts.squares.shape, np.nan)
+    # sum_ij true_i predicted_j (i - j)^2, multiplied out. In float64: sums of integers, which are
+    # exact up to 2^53 and, unlike int64, do not wrap around beyond.
+    index = np.arange(counts.true.shape[-1], dtype=np.float64)
+    (t0, t1, t2), (p0, p1, p2) = (
+        [values @ index**power for power in range(3)] for values in (counts.true, counts.predicted)
     )
-    return 1.0 - observed * confusions.sum((-2, -1)) / chance
+    chance = t2 * p0 - 2 * t1 * p1 + t0 * p2
+    return 1.0 - counts.squares * t0 / chance
 
 
-def group_recall(confusions: np.ndarray, classes: Sequence[int]) -> np.ndarray:
+def group_recall(counts: Tally, classes: Sequence[int]) -> np.ndarray:
     """[...] mean recall of the listed classes with test images; NaN if none of them has any."""
-    present = _present(confusions)
+    present = _present(counts)
     members = [k for k in classes if present[k]]
     if not members:
-        return np.full(confusions.shape[:-2], np.nan)
-    return recall(confusions)[..., members].mean(-1)
+        return np.full(counts.squares.shape, np.nan)
+    return recall(counts)[..., members].mean(-1)
 
 
 METRICS = {

@@ -1,5 +1,7 @@
 """A two-dimensional map of test features, to look at."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 
@@ -18,6 +20,26 @@ def stratified_subset(labels: np.ndarray, at_most: int, seed: int = 0) -> np.nda
         chosen.append(rng.permutation(members)[:share])
     indices = np.concatenate(chosen)
     return np.sort(rng.permutation(indices)[:at_most] if len(indices) > at_most else indices)
+
+
+def mapped_classes(
+    labels: np.ndarray, groups: Sequence[Sequence[int]], each: int
+) -> list[list[int]]:
+    """Returns at most `each` classes of every group, from its whole range of sizes.
+
+    Args:
+      labels: [n] classes of the images.
+      groups: classes of each group, from the largest to the smallest; those without images are
+        passed over.
+      each: classes to choose.
+    """
+    there = set(np.unique(labels).tolist())
+    chosen = []
+    for classes in groups:
+        members = [k for k in classes if k in there]
+        places = np.linspace(0, len(members) - 1, min(each, len(members))).round().astype(int)
+        chosen.append([members[place] for place in places])
+    return chosen
 
 
 def tsne(features: np.ndarray) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Head, medium and tail: the groups of classes that long-tailed results are read by."""
 
+import collections
 from collections.abc import Mapping, Sequence
 
 from ltjax.errors import UserError, unknown
@@ -93,7 +94,7 @@ def _checked(explicit: Mapping[str, Sequence[int]], num_classes: int) -> dict[st
         raise UserError(
             f'class groups list {outside}: with {num_classes} classes use 0 to {num_classes - 1}.'
         )
-    doubled = sorted({k for k in listed if listed.count(k) > 1})
+    doubled = sorted(k for k, times in collections.Counter(listed).items() if times > 1)
     if doubled:
         raise UserError(
             f'class groups list {doubled} more than once: keep each class in one group.'

@@ -13,63 +13,111 @@ from sklearn import metrics as sk
 
 from ltjax.errors import UserError
 from ltjax.evaluation import confusion
-from ltjax.evaluation.bootstrap import bootstrap, interval, weighted_auc, weighted_confusions
+from ltjax.evaluation.auc import class_aucs
+from ltjax.evaluation.bootstrap import bootstrap, interval
+from ltjax.evaluation.table import listed
+
+# Images whose probabilities are worked out at once.
+_ROWS = 256
+_NO_ORDER = (
+    'No quadratic kappa is given, since it is not known whether the classes have an order: if they '
+    'are grades, set --config.data.class_order.'
+)
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
     """Returns float64 probabilities [n, K] of logits [n, K]; UserError if one is not finite."""
     logits = np.asarray(logits, np.float64)
+    _refuse_not_finite(logits)
+    exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return exponentials / exponentials.sum(axis=-1, keepdims=True)
+
+
+def _refuse_not_finite(logits: np.ndarray) -> None:
     finite = np.isfinite(logits).all(axis=-1)
     if not finite.all():
         raise UserError(
             f'logits of {np.count_nonzero(~finite)} of {len(logits)} images are not finite: '
             'training diverged; lower the learning rate or clip the gradients.'
         )
-    exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return exponentials / exponentials.sum(axis=-1, keepdims=True)
 
 
-def class_auc(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+def predict(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns predictions [n] and probabilities, by class [K, n], of logits [n, K].
+
+    Of ten thousand classes each array of this size takes gigabytes, so there is no second one; and
+    what is asked of a class lies side by side.
+
+    Raises:
+      UserError: a logit is not finite.
+    """
+    logits = np.asarray(logits)
+    _refuse_not_finite(logits)
+    predictions = np.empty(len(logits), np.int64)
+    by_class = np.empty(logits.shape[::-1])
+    for start in range(0, len(logits), _ROWS):
+        rows = slice(start, start + _ROWS)
+        probabilities = softmax(logits[rows])
+        predictions[rows] = probabilities.argmax(-1)
+        by_class[:, rows] = probabilities.T
+    return predictions, by_class
+
+
+def class_auc(labels: np.ndarray, by_class: np.ndarray) -> np.ndarray:
     """Returns [K] one-vs-rest areas under the ROC curve, NaN where a side has no images."""
-    auc = np.full(probabilities.shape[1], np.nan)
+    if len(by_class) > confusion.MAX_MATRIX_CLASSES:  # scikit-learn takes minutes, for the same
+        return class_aucs(np.ones((1, len(labels)), np.int64), labels, by_class)[0]
+    auc = np.full(len(by_class), np.nan)
     present = np.unique(labels)
     for k in present if len(present) > 1 else ():
-        auc[k] = sk.roc_auc_score(labels == k, probabilities[:, k])
+        auc[k] = sk.roc_auc_score(labels == k, by_class[k])
     return auc
 
 
-def point_metrics(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
+def point_metrics(
+    labels: np.ndarray, predictions: np.ndarray, by_class: np.ndarray, *, ordered: bool
+) -> dict[str, float]:
     """Computes the headline metrics, as fractions.
 
     Args:
       labels: [n] int true classes.
-      probabilities: [n, K] float class probabilities.
+      predictions: [n] int predicted classes.
+      by_class: [K, n] float probabilities of the classes.
+      ordered: whether class indices are grades.
 
     Returns:
       accuracy, balanced_accuracy, macro_f1, macro_precision, macro_recall, macro_auc (one against
-      the rest) and quadratic_kappa (of the class indices, so it means something only where these
-      are grades). See the module for absent classes; an undefined metric is NaN.
+      the rest) and, of ordered classes, quadratic_kappa of their indices. See the module for absent
+      classes; an undefined metric is NaN.
     """
-    predictions = probabilities.argmax(-1)
     present = np.unique(labels)
     precision, recall, f1, _ = sk.precision_recall_fscore_support(
         labels, predictions, labels=present, average='macro', zero_division=0
     )
     several = len(present) > 1
-    kappa = np.nan
-    if several:
-        classes = np.arange(probabilities.shape[1])
-        kappa = sk.cohen_kappa_score(labels, predictions, labels=classes, weights='quadratic')
     values = {
         'accuracy': sk.accuracy_score(labels, predictions),
         'balanced_accuracy': recall,
         'macro_f1': f1,
         'macro_precision': precision,
         'macro_recall': recall,
-        'macro_auc': np.nanmean(class_auc(labels, probabilities)) if several else np.nan,
-        'quadratic_kappa': kappa,
+        'macro_auc': np.nanmean(class_auc(labels, by_class)) if several else np.nan,
     }
+    if ordered:
+        values['quadratic_kappa'] = _kappa(labels, predictions, len(by_class))
     return {name: float(value) for name, value in values.items()}
+
+
+def _kappa(labels: np.ndarray, predictions: np.ndarray, num_classes: int) -> float:
+    if len(np.unique(labels)) < 2:
+        return np.nan
+    if num_classes > confusion.MAX_MATRIX_CLASSES:  # scikit-learn makes several matrices [K, K]
+        ones = np.ones((1, len(labels)), np.int64)
+        return confusion.quadratic_kappa(
+            confusion.tally(ones, labels, predictions, num_classes)
+        ).item()
+    classes = np.arange(num_classes)
+    return sk.cohen_kappa_score(labels, predictions, labels=classes, weights='quadratic')
 
 
 def evaluate(
@@ -81,6 +129,7 @@ def evaluate(
     groups: Mapping[str, Sequence[int]],
     num_bootstrap: int = 1000,
     seed: int = 0,
+    ordered: bool = False,
 ) -> dict[str, Any]:
     """Evaluates test logits, every number with its 95 % interval (stratified bootstrap).
 
@@ -92,13 +141,16 @@ def evaluate(
       groups: class indices by group, from `ltjax.evaluation.groups.head_medium_tail`.
       num_bootstrap: number of resamples.
       seed: seed of the resamples.
+      ordered: whether the classes are grades, in the order of their indices. Only then is there a
+        quadratic kappa: of other classes it says nothing.
 
     Returns:
       A JSON-able dict; metrics are fractions {'value', 'low', 'high'}, all None where undefined:
       'num_images'; 'metrics', by name as in `point_metrics`; 'groups', by name {'classes': names,
       'recall'}, the mean recall of the group's classes with test images; 'per_class', a list of
-      {'name', 'train_count', 'test_count', 'recall', 'precision', 'f1', 'auc'}; 'confusion', [K][K]
-      counts by true and predicted class; 'warnings', sentences.
+      {'name', 'train_count', 'test_count', 'recall', 'precision', 'f1', 'auc'}; 'confusion', counts by
+      true and predicted class, [K][K] or with many classes the occupied cells alone, see
+      `ltjax.evaluation.confusion.to_json`; 'warnings', sentences.
 
     Raises:
       UserError: there are no images, a logit is not finite, or two classes share a name.
@@ -106,37 +158,40 @@ def evaluate(
     """
     labels = np.asarray(labels)
     _check(labels, np.shape(logits), class_names, train_counts)
-    probabilities = softmax(logits)
-    predictions = probabilities.argmax(-1)
+    predictions, by_class = predict(logits)
     num_classes = len(class_names)
+    measured = {
+        name: metric
+        for name, metric in confusion.METRICS.items()
+        if ordered or name != 'quadratic_kappa'
+    }
 
     def statistic(weights: np.ndarray) -> dict[str, np.ndarray]:
-        confusions = weighted_confusions(weights, labels, predictions, num_classes)
-        auc = np.stack(
-            [weighted_auc(weights, labels == k, probabilities[:, k]) for k in range(num_classes)],
-            axis=1,
-        )
+        counts = confusion.tally(weights, labels, predictions, num_classes)
+        auc = class_aucs(weights, labels, by_class)
         defined = ~np.isnan(auc[0])
         macro_auc = auc[:, defined].mean(1) if defined.any() else auc[:, 0]
-        values = {name: metric(confusions) for name, metric in confusion.METRICS.items()}
+        values = {name: metric(counts) for name, metric in measured.items()}
         values |= {
-            f'group {name}': confusion.group_recall(confusions, ks) for name, ks in groups.items()
+            f'group {name}': confusion.group_recall(counts, ks) for name, ks in groups.items()
         }
         return values | {
             'macro_auc': macro_auc,
-            'class recall': confusion.recall(confusions),
-            'class precision': confusion.precision(confusions),
-            'class f1': confusion.f1(confusions),
+            'class recall': confusion.recall(counts),
+            'class precision': confusion.precision(counts),
+            'class f1': confusion.f1(counts),
             'class auc': auc,
         }
 
     point = {name: v[0] for name, v in statistic(np.ones((1, len(labels)), np.int64)).items()}
-    headline = point_metrics(labels, probabilities)
+    headline = point_metrics(labels, predictions, by_class, ordered=ordered)
     samples = bootstrap(
         labels, statistic, num_classes=num_classes, num_bootstrap=num_bootstrap, seed=seed
     )
-    matrix = sk.confusion_matrix(labels, predictions, labels=np.arange(num_classes))
-    test_counts = matrix.sum(1)
+    pairs = confusion.count_pairs(labels, predictions)
+    test_counts = np.bincount(labels, minlength=num_classes)
+    correct = np.bincount(labels[labels == predictions], minlength=num_classes)
+    warnings = sample_size_warnings(test_counts, correct, class_names, groups)
 
     def of_class(figure: str, k: int) -> dict[str, float | None]:
         value = point[f'class {figure}'][k] if test_counts[k] else np.nan
@@ -161,27 +216,30 @@ def evaluate(
             }
             for k in range(num_classes)
         ],
-        'confusion': matrix.tolist(),
-        'warnings': sample_size_warnings(matrix, class_names, groups),
+        'confusion': confusion.to_json(pairs, num_classes),
+        'warnings': warnings if ordered else [*warnings, _NO_ORDER],
     }
 
 
 def sample_size_warnings(
-    matrix: np.ndarray, class_names: Sequence[str], groups: Mapping[str, Sequence[int]]
+    counts: np.ndarray,
+    correct: np.ndarray,
+    class_names: Sequence[str],
+    groups: Mapping[str, Sequence[int]],
 ) -> list[str]:
     """Says where a test set is too small for its figures: a few sentences, not one per class.
 
     Args:
-      matrix: [K, K] confusion counts, rows the true class.
+      counts: [K] test images of each class.
+      correct: [K] how many of them are recognised.
       class_names: [K] names.
       groups: class indices by group.
     """
-    counts = matrix.sum(1)
     present = [k for k in range(len(counts)) if counts[k]]
     lines = []
     if len(present) < len(counts):
         absent = [class_names[k] for k in range(len(counts)) if not counts[k]]
-        lines.append(f'No test images of {_listed(absent)}: left out of every average.')
+        lines.append(f'No test images of {listed(absent)}: left out of every average.')
     if len(present) == 1:
         lines.append('Test images of one class only: AUC and kappa are undefined.')
     few = [k for k in present if counts[k] < 100]
@@ -201,11 +259,10 @@ def sample_size_warnings(
     coarse = [f'{name} (by {step:.1f})' for name, step in steps.items() if step > 1]
     if coarse:
         lines.append(f'One test image can move by more than one point: {", ".join(coarse)}.')
-    correct = np.diagonal(matrix)
     certain = [class_names[k] for k in present if correct[k] in (0, counts[k])]
     if certain:
         lines.append(
-            f'Recall of {_listed(certain)} is exactly 0 or 100 %: resampling cannot widen its '
+            f'Recall of {listed(certain)} is exactly 0 or 100 %: resampling cannot widen its '
             'interval, which is no sign of certainty.'
         )
     return lines
@@ -214,11 +271,6 @@ def sample_size_warnings(
 def _step(counts: np.ndarray) -> float:
     """Points by which one image of the smallest class moves the mean recall of some classes."""
     return 100 / (counts.min() * len(counts)) if len(counts) else 0.0
-
-
-def _listed(names: Sequence[str], at_most: int = 4) -> str:
-    more = f' and {len(names) - at_most} more' if len(names) > at_most else ''
-    return ', '.join(names[:at_most]) + more
 
 
 def _check(

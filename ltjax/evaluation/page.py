@@ -2,9 +2,10 @@
 
 import base64
 import html
+import math
 from collections.abc import Sequence
 
-from ltjax.evaluation.figures import GROUP_COLOURS
+from ltjax.evaluation.style import GROUP_COLOURS
 
 _CSS = """
 :root { --ink: #222; --muted: #666; --rule: #ddd; --accent: #2f5d8c; }
@@ -56,6 +57,11 @@ summary { cursor: pointer; color: var(--accent); }
 
 class Markup(str):
     """Text that is HTML already and is not escaped again."""
+
+
+def is_number(value: object) -> bool:
+    """Whether a value read from JSON is a finite number."""
+    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def escape(value: object) -> Markup:

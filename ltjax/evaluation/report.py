@@ -4,21 +4,20 @@ import datetime
 import json
 import os
 import pathlib
-import zipfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from ltjax.errors import UserError
-from ltjax.evaluation import figures, page
-from ltjax.evaluation.embedding import stratified_subset, tsne
+from ltjax.evaluation import class_sections, figures, page
 from ltjax.evaluation.groups import by_training_size
 from ltjax.evaluation.page import Markup
-from ltjax.evaluation.table import METRIC_TITLES, percent, percent_range
+from ltjax.evaluation.table import METRIC_TITLES, listed, percent, percent_range
 
-MAX_MAPPED_IMAGES = 1000
 _CURVES = ('loss', 'val_balanced_accuracy')
+# Names of classes in one cell.
+_MAX_LISTED = 20
 _FIGURE_COLUMNS = (('percent', 'number'), ('95 % interval', 'range'), ('', 'track'))
 
 
@@ -47,11 +46,11 @@ def write_report(workdir: pathlib.Path) -> pathlib.Path:
         ('Test metrics', _headline(test)),
         ('Head, medium and tail', _groups(test)),
         ('Read with care', _warnings(test)),
-        ('Classes', _classes(test, order)),
-        ('Confusion matrix', _confusion(test, order)),
+        ('Classes', class_sections.classes(test, order)),
+        ('Confusions', class_sections.confusions(test, order)),
         ('Learning curves', _curves(workdir / 'metrics.jsonl')),
-        ('Map of test features', _features(workdir / 'predictions.npz', test, order)),
-        ('Inside the model', _plots(results, test, order)),
+        ('Map of test features', class_sections.features(workdir / 'predictions.npz', test, order)),
+        ('Inside the model', class_sections.plots(results, order)),
         ('How it was run', _config(config, results)),
     ]
     target = workdir / 'report.html'
@@ -82,10 +81,10 @@ def curves_by_stage(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, np
     """
     stages: dict[str, dict[str, dict[int, float]]] = {}
     for row in rows:
-        if not _is_number(row.get('step')):
+        if not page.is_number(row.get('step')):
             continue
         for name in _CURVES:
-            if _is_number(row.get(name)):
+            if page.is_number(row.get(name)):
                 stage = stages.setdefault(str(row.get('stage', 'train')), {n: {} for n in _CURVES})
                 stage[name][row['step']] = row[name]
     return {
@@ -97,20 +96,12 @@ def curves_by_stage(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, np
     }
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and bool(np.isfinite(value))
-
-
 def _read_json(path: pathlib.Path) -> Any:
     """Returns what a JSON file holds, None if it is missing or broken."""
     try:
         return json.loads(path.read_text(encoding='utf-8'))
     except (OSError, ValueError):
         return None
-
-
-def _group_of_class(test: Mapping[str, Any]) -> dict[str, str]:
-    return {name: group for group, row in test['groups'].items() for name in row['classes']}
 
 
 def _figure_cells(figure: Mapping[str, Any]) -> list[object]:
@@ -124,7 +115,7 @@ def _figure_cells(figure: Mapping[str, Any]) -> list[object]:
 def _facts(results: Mapping[str, Any], path: pathlib.Path) -> Markup:
     written = datetime.datetime.fromtimestamp(path.stat().st_mtime, datetime.UTC)
     facts = [f'seed {results["seed"]}'] if 'seed' in results else []
-    if _is_number(results.get('seconds')):
+    if page.is_number(results.get('seconds')):
         facts.append(f'{_duration(results["seconds"])} of training')
     facts.append(f'{sum(row["train_count"] for row in results["test"]["per_class"]):,} training')
     facts[-1] += f' and {results["test"]["num_images"]:,} test images'
@@ -155,7 +146,11 @@ def _headline(test: Mapping[str, Any]) -> Markup:
 
 def _groups(test: Mapping[str, Any]) -> Markup:
     rows = [
-        [page.in_group(name, name), *_figure_cells(group['recall']), ', '.join(group['classes'])]
+        [
+            page.in_group(name, name),
+            *_figure_cells(group['recall']),
+            listed(group['classes'], _MAX_LISTED),
+        ]
         for name, group in test['groups'].items()
     ]
     columns = [('mean recall of', 'name'), *_FIGURE_COLUMNS, ('classes', '')]
@@ -169,75 +164,11 @@ def _warnings(test: Mapping[str, Any]) -> Markup:
     return Markup(f'<ul class="warnings">{items}</ul>')
 
 
-def _classes(test: Mapping[str, Any], order: Sequence[int]) -> Markup:
-    per_class = [test['per_class'][k] for k in order]
-    groups = [_group_of_class(test).get(row['name'], '') for row in per_class]
-    svg = figures.class_recalls(per_class, groups)
-    caption = 'From the largest class in training to the smallest.'
-    columns = [('class', 'name'), ('training images', 'number'), ('test images', 'number')]
-    columns += [(title, 'number') for title in ('recall', 'precision', 'F1', 'AUC')]
-    rows: list[list[object]] = []
-    for row, group in zip(per_class, groups, strict=True):
-        counts = [f'{row["train_count"]:,}', f'{row["test_count"]:,}']
-        values = [row[name] for name in ('recall', 'precision', 'f1', 'auc')]
-        cells = [page.with_range(percent(v['value']), percent_range(v)) for v in values]
-        rows.append([page.in_group(row['name'], group), *counts, *cells])
-    return Markup(
-        page.picture(svg, 'Bars: training images and recall of each class', caption)
-        + page.table(columns, rows)
-    )
-
-
-def _confusion(test: Mapping[str, Any], order: Sequence[int]) -> Markup:
-    names = [test['per_class'][k]['name'] for k in order]
-    svg = figures.confusion_matrix(np.array(test['confusion'])[np.ix_(order, order)], names)
-    caption = 'Rows add up to 100 percent; classes from the largest in training to the smallest.'
-    return page.picture(svg, 'Confusion matrix', caption)
-
-
 def _curves(path: pathlib.Path) -> Markup:
     curves = curves_by_stage(read_metrics(path)) if path.is_file() else {}
     if not curves:
         return page.paragraph('Left out: metrics.jsonl holds no curves.', 'note')
     return page.picture(figures.learning_curves(curves), 'Curves of loss and validation accuracy')
-
-
-def _features(path: pathlib.Path, test: Mapping[str, Any], order: Sequence[int]) -> Markup:
-    try:
-        with path.open('rb') as file, np.load(file, allow_pickle=False) as arrays:
-            labels, features = arrays['labels'], arrays['features']
-    except KeyError:
-        return page.paragraph('Left out: predictions.npz was saved without features.', 'note')
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile):
-        return page.paragraph('Left out: there is no readable predictions.npz.', 'note')
-    chosen = stratified_subset(labels, MAX_MAPPED_IMAGES)
-    try:
-        points = tsne(features[chosen])
-    except ValueError as error:
-        return page.paragraph(f'Left out: {error}.', 'note')
-    names = [test['per_class'][k]['name'] for k in order]
-    svg = figures.feature_map(points, np.argsort(order)[labels[chosen]], names)
-    caption = f't-SNE of the features of {len(chosen):,} of {len(labels):,} test images.'
-    return page.picture(svg, 'Map of test features', caption)
-
-
-def _plots(results: Mapping[str, Any], test: Mapping[str, Any], order: Sequence[int]) -> Markup:
-    """Draws results['plots']: a value for each class, or lines; see `engine.stage.Recipe.plots`."""
-    names = [test['per_class'][k]['name'] for k in order]
-    groups = [_group_of_class(test).get(name, '') for name in names]
-    parts = []
-    for plot in results.get('plots', ()):
-        title = plot['title']
-        if 'lines' in plot:
-            svg = figures.lines(plot['lines'], title, plot['x_label'], plot['y_label'])
-        elif len(plot['per_class']) == len(order) and all(map(_is_number, plot['per_class'])):
-            svg = figures.class_values([plot['per_class'][k] for k in order], names, groups, title)
-        else:
-            continue
-        parts.append(page.picture(svg, title))
-    if not parts:
-        return page.paragraph('Left out: results.json holds no plots.', 'note')
-    return Markup(''.join(parts))
 
 
 def _config(config: Any, results: Mapping[str, Any]) -> Markup:

@@ -1,6 +1,6 @@
 """The metrics of a run as plain text."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 METRIC_TITLES = {
@@ -28,6 +28,16 @@ def percent_range(figure: Mapping[str, float | None]) -> str:
     if figure['value'] is None:
         return ''
     return f'[{percent(figure["low"])}, {percent(figure["high"])}]'
+
+
+def listed(names: Sequence[str], at_most: int = 4) -> str:
+    """Returns names with commas, the first ones alone if there are many.
+
+    >>> listed(['a', 'b', 'c'], at_most=2)
+    'a, b and 1 more'
+    """
+    more = f' and {len(names) - at_most:,} more' if len(names) > at_most else ''
+    return ', '.join(names[:at_most]) + more
 
 
 def format_metrics(results: Mapping[str, Any]) -> str:

@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-from sklearn import metrics as sk
 
 from ltjax.errors import UserError
 from ltjax.evaluation import bootstrap as module
@@ -10,8 +9,6 @@ from ltjax.evaluation.bootstrap import (
     interval,
     paired_bootstrap,
     stratified_weights,
-    weighted_auc,
-    weighted_confusions,
 )
 
 
@@ -23,41 +20,6 @@ def test_weights_keep_the_size_of_every_class():
     # Drawn with replacement: n images of a class are each drawn once on average.
     np.testing.assert_allclose(weights.mean(0), 1.0, atol=0.2)
     assert weights[:, 0].max() == 3
-
-
-def test_weighted_confusions_are_those_of_the_repeated_images():
-    rng = np.random.default_rng(1)
-    labels, predictions = rng.integers(4, size=30), rng.integers(4, size=30)
-    weights = stratified_weights(labels, 5, rng)
-    confusions = weighted_confusions(weights, labels, predictions, 4)
-    for row, got in zip(weights, confusions, strict=True):
-        expected = sk.confusion_matrix(labels.repeat(row), predictions.repeat(row), labels=range(4))
-        np.testing.assert_array_equal(got, expected)
-
-
-@pytest.mark.parametrize('decimals', [1, 8])
-def test_weighted_auc_agrees_with_scikit_learn(decimals):
-    """One decimal makes nearly every score a tie."""
-    rng = np.random.default_rng(2)
-    positive = rng.random(80) < 0.3
-    scores = np.round(rng.random(80) * 0.7 + 0.3 * positive, decimals)
-    weights = stratified_weights(positive, 20, rng)
-    expected = [sk.roc_auc_score(positive, scores, sample_weight=row) for row in weights]
-    np.testing.assert_allclose(weighted_auc(weights, positive, scores), expected, atol=1e-12)
-
-
-def test_tied_scores_count_one_half():
-    positive = np.array([True, True, False, False])
-    ones = np.ones((1, 4), np.int64)
-    assert weighted_auc(ones, positive, np.array([0.5, 0.5, 0.5, 0.5])) == 0.5
-    # Of four pairs: 0.9 wins two, 0.5 ties one and wins one.
-    assert weighted_auc(ones, positive, np.array([0.9, 0.5, 0.5, 0.1])) == 3.5 / 4
-
-
-def test_auc_without_negatives_is_undefined():
-    auc = weighted_auc(np.ones((3, 2), np.int64), np.array([True, True]), np.array([0.1, 0.9]))
-    assert np.isnan(auc).all()
-    assert auc.shape == (3,)
 
 
 def test_recall_samples_have_the_binomial_spread():
@@ -90,6 +52,27 @@ def test_seed_decides_the_samples_and_chunks_keep_their_number(monkeypatch):
     np.testing.assert_array_equal(samples(3), samples(3))
 
 
+def test_few_classes_draw_as_if_matrices_were_held(monkeypatch):
+    """What a seed draws depends on the chunks: published intervals must stay."""
+    monkeypatch.setattr(module, '_CHUNK_SIZE', 1000)
+    labels = np.arange(40)
+
+    def chunks(num_classes):
+        rows = []
+        bootstrap(
+            labels,
+            lambda w: rows.append(len(w)) or {'x': w[:, 0]},
+            num_classes=num_classes,
+            num_bootstrap=50,
+        )
+        return rows
+
+    assert chunks(5) == [25, 25]
+    assert chunks(10) == [10] * 5
+    assert chunks(200) == [1] * 50
+    assert chunks(201) == [4] * 12 + [2]
+
+
 def test_no_resamples_is_a_mistake():
     with pytest.raises(ValueError, match='at least 1'):
         bootstrap(np.array([0]), lambda w: {'x': w[:, 0]}, num_classes=1, num_bootstrap=0)
@@ -104,8 +87,8 @@ def test_intervals_cover_the_truth_about_nineteen_times_in_twenty():
         predictions = np.where(rng.random(180) < truth[labels], labels, (labels + 1) % 3)
 
         def statistic(weights, predictions=predictions):
-            confusions = weighted_confusions(weights, labels, predictions, 3)
-            return {'balanced': confusion.balanced_accuracy(confusions)}
+            counts = confusion.tally(weights, labels, predictions, 3)
+            return {'balanced': confusion.balanced_accuracy(counts)}
 
         samples = bootstrap(labels, statistic, num_classes=3, num_bootstrap=200, seed=trial)
         bounds = interval(0.0, samples['balanced'])
@@ -147,7 +130,7 @@ def test_difference_by_hand():
     metrics = {
         'balanced': 'balanced_accuracy',
         'class 1': [1],
-        'own': lambda confusions: confusions[..., 0, 0] / 4,
+        'own': lambda counts: counts.correct[..., 0] / 4,
     }
     results = paired_bootstrap(labels, a, b, metrics, num_bootstrap=20)
     # The seeds differ by 1/8 and 1/4.
@@ -192,3 +175,13 @@ def test_runs_that_do_not_pair_up():
         paired_bootstrap(labels, [labels], [labels[:1]], METRICS)
     with pytest.raises(UserError, match='did you mean macro_f1'):
         paired_bootstrap(labels, [labels], [labels], {'x': 'macro_f2'})
+
+
+def test_runs_of_thousands_of_classes():
+    labels = np.arange(3000).repeat(2)
+    half = np.where(np.arange(6000) % 2, labels, (labels + 1) % 3000)
+    results = paired_bootstrap(
+        labels, [labels], [half], METRICS | {'kappa': 'quadratic_kappa'}, num_bootstrap=3
+    )
+    assert results['balanced']['difference'] == results['tail']['difference'] == 0.5
+    assert 0 < results['kappa']['difference'] < 0.01

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from ltjax.evaluation import figures
-from ltjax.evaluation.embedding import stratified_subset, tsne
+from ltjax.evaluation.embedding import mapped_classes, stratified_subset, tsne
 
-NAMES = ['a <b> & c', 'costs $5 to $9', 'x_1']
+NAMES = ['a <b> & c', 'costs $5 to $9', '_background']
 GROUPS = ['head', 'medium', 'tail']
 
 
@@ -58,6 +58,43 @@ def test_figures_are_well_formed_and_repeatable(name):
     assert all(any(text == name for text in found) for name in wanted)
 
 
+ODD = {
+    '_background': '_background',
+    '__': '__',
+    '$a$ and $b_1$': '$a$ and $b_1$',
+    'سرطان الجلد': 'سرطان الجلد',
+    '皮膚がん': '皮膚がん',
+    '': '(no name)',
+    'two\nlines\x08': 'two lines',
+    'x' * 60 + 'y' * 60: 'x' * 20 + '…' + 'y' * 19,
+}
+
+
+@pytest.mark.parametrize('figure', ['class_recalls', 'matrix', 'map', 'values', 'lines'])
+def test_every_name_shows(figure):
+    """Matplotlib leaves names with '_' out of legends and warns of letters that its font lacks."""
+    names = list(ODD)
+    recall = {'value': 0.5, 'low': 0.4, 'high': 0.6}
+    rows = [{'name': name, 'train_count': 9, 'recall': recall} for name in names]
+    groups = ['head'] * len(names)
+    draw = {
+        'class_recalls': lambda: figures.class_recalls(rows, groups),
+        'matrix': lambda: figures.confusion_matrix(np.eye(len(names), dtype=int), names),
+        'map': lambda: figures.feature_map(np.eye(len(names))[:, :2], np.arange(len(names)), names),
+        'values': lambda: figures.class_values([1.0] * len(names), names, groups, 'norms'),
+        'lines': lambda: figures.lines({name: [[0, 1], [1, 2]] for name in names}, 't', 'x', 'y'),
+    }[figure]
+    found = {text.strip() for text in texts(draw())}
+    assert set(ODD.values()) <= found
+
+
+def test_a_map_with_a_marker_for_each_group():
+    points = np.random.default_rng(0).normal(size=(4, 2))
+    svg = figures.feature_map(points, np.arange(4), list('abcd'), [0, 0, 1, 1])
+    assert svg.count(figures.CLASS_COLOURS[0]) == svg.count(figures.CLASS_COLOURS[1]) > 0
+    assert figures.CLASS_COLOURS[2] not in svg
+
+
 def test_class_recalls_show_counts_and_missing_classes():
     found = texts(CASES['class_recalls']())
     assert '1,200' in found
@@ -87,6 +124,13 @@ def test_stratified_subset_of_a_small_set_is_all_of_it():
 
 def test_stratified_subset_holds_its_limit_with_many_classes():
     assert len(stratified_subset(np.arange(50).repeat(2), 20)) == 20
+
+
+def test_mapped_classes_span_the_sizes_of_each_group():
+    groups = [range(100), range(100, 103), [103, 104]]
+    labels = np.setdiff1d(np.arange(103), [0, 101])  # no images of 0, 101 and the last group
+    chosen = mapped_classes(labels, groups, 4)
+    assert chosen == [[1, 34, 66, 99], [100, 102], []]
 
 
 def test_tsne_separates_what_is_separate_and_repeats_itself():

@@ -6,7 +6,13 @@ from sklearn import metrics as sk
 
 from ltjax.errors import UserError
 from ltjax.evaluation.groups import head_medium_tail
-from ltjax.evaluation.metrics import evaluate, point_metrics, sample_size_warnings, softmax
+from ltjax.evaluation.metrics import (
+    evaluate,
+    point_metrics,
+    predict,
+    sample_size_warnings,
+    softmax,
+)
 from ltjax.evaluation.table import format_metrics
 
 
@@ -22,10 +28,14 @@ def test_logits_that_are_not_finite_are_refused(bad):
         softmax(np.array([[0.0, 1.0], [bad, 0.0]]))
 
 
+def point_values(labels, probabilities):
+    return point_metrics(labels, probabilities.argmax(1), probabilities.T, ordered=True)
+
+
 def test_point_metrics_by_hand():
     labels = np.array([0, 0, 1, 1])
     probabilities = np.array([[0.9, 0.1], [0.4, 0.6], [0.4, 0.6], [0.2, 0.8]])
-    values = point_metrics(labels, probabilities)
+    values = point_values(labels, probabilities)
     assert values == {
         'accuracy': 0.75,
         'balanced_accuracy': 0.75,
@@ -49,7 +59,7 @@ def test_point_metrics_agree_with_scikit_learn():
     labels, logits = fake_test_set([50, 30, 20, 10])
     probabilities = softmax(logits)
     predictions = probabilities.argmax(1)
-    values = point_metrics(labels, probabilities)
+    values = point_values(labels, probabilities)
     auc = sk.roc_auc_score(labels, probabilities, multi_class='ovr', average='macro')
     assert values['macro_auc'] == pytest.approx(auc, abs=1e-12)
     balanced = sk.balanced_accuracy_score(labels, predictions)
@@ -58,7 +68,7 @@ def test_point_metrics_agree_with_scikit_learn():
 
 def test_class_without_test_images_is_left_out():
     labels, logits = fake_test_set([20, 0, 10])
-    values = point_metrics(labels, softmax(logits))
+    values = point_values(labels, softmax(logits))
     recalls = [np.mean(logits[labels == k].argmax(1) == k) for k in (0, 2)]
     assert values['balanced_accuracy'] == values['macro_recall'] == pytest.approx(np.mean(recalls))
     assert 0 < values['macro_auc'] < 1
@@ -66,7 +76,7 @@ def test_class_without_test_images_is_left_out():
 
 def test_one_class_only_has_no_auc_and_no_kappa():
     for logits in (np.eye(3)[[0, 0, 1]], np.eye(3)[[0, 0, 0]]):
-        values = point_metrics(np.zeros(3, int), softmax(logits))
+        values = point_values(np.zeros(3, int), softmax(logits))
         assert np.isnan([values['macro_auc'], values['quadratic_kappa']]).all()
         assert values['accuracy'] == logits[:, 0].mean()
 
@@ -79,6 +89,7 @@ def run_evaluate(labels, logits, **kwargs):
         'train_counts': train_counts,
         'groups': head_medium_tail(train_counts),
         'num_bootstrap': 100,
+        'ordered': True,
     }
     return evaluate(labels, logits, **settings | kwargs)
 
@@ -89,7 +100,7 @@ def test_evaluate_holds_every_figure_with_its_interval():
     predictions = logits.argmax(1)
     assert results['num_images'] == 162
     np.testing.assert_array_equal(results['confusion'], sk.confusion_matrix(labels, predictions))
-    for name, value in point_metrics(labels, softmax(logits)).items():
+    for name, value in point_values(labels, softmax(logits)).items():
         figure = results['metrics'][name]
         assert figure['value'] == value
         assert figure['low'] < value < figure['high']
@@ -107,6 +118,21 @@ def test_evaluate_holds_every_figure_with_its_interval():
     assert results['groups']['medium']['classes'] == ['class 1', 'class 2', 'class 3']
     assert results['groups']['medium']['recall']['value'] == pytest.approx(recall[1:4].mean())
     assert results['groups']['tail']['recall'] == results['per_class'][4]['recall']
+
+
+def test_published_intervals_repeat():
+    """The same seed draws the same images as it always has."""
+    results = run_evaluate(*fake_test_set([60, 40, 30, 20, 12]))
+    want = {
+        'balanced_accuracy': [0.765, 0.6832499999999999, 0.8400833333333333],
+        'macro_precision': [0.7532425126055526, 0.6809869305703566, 0.8412851630001731],
+        'macro_auc': [0.9672499081158878, 0.9477013843890026, 0.9789988345122898],
+        'quadratic_kappa': [0.7038120486333302, 0.5798550001474814, 0.7896777422470409],
+    }
+    for name, figures in want.items():
+        assert list(results['metrics'][name].values()) == pytest.approx(figures, rel=1e-12)
+    auc = [0.9619718309859155, 0.9138732394366197, 0.9952728873239436]
+    assert list(results['per_class'][3]['auc'].values()) == pytest.approx(auc, rel=1e-12)
 
 
 def test_evaluate_is_json_and_repeatable():
@@ -138,6 +164,61 @@ def test_evaluate_of_one_class_only():
     assert 'Test images of one class only: AUC and kappa are undefined.' in results['warnings']
 
 
+@pytest.mark.parametrize('order', ['C', 'F'])
+def test_predictions_come_with_probabilities_by_class(order):
+    _, logits = fake_test_set([300, 200, 100])
+    predictions, by_class = predict(np.array(logits, np.float32, order=order))
+    probabilities = softmax(logits.astype(np.float32))
+    np.testing.assert_array_equal(predictions, probabilities.argmax(1))
+    np.testing.assert_array_equal(by_class, probabilities.T)
+    with pytest.raises(UserError, match='2 of 600 images are not finite'):
+        predict(np.where(np.isin(np.arange(600), (1, 599))[:, None], np.nan, logits))
+
+
+def test_kappa_only_where_classes_have_an_order():
+    labels, logits = fake_test_set([20, 10, 5])
+    ordered = run_evaluate(labels, logits)
+    results = run_evaluate(labels, logits, ordered=False)
+    line = results['warnings'].pop()
+    assert line.startswith('No quadratic kappa')
+    assert '--config.data.class_order' in line
+    assert 'kappa' in format_metrics(ordered)
+    assert 'kappa' not in format_metrics(results)
+    del ordered['metrics']['quadratic_kappa']
+    assert results == ordered
+
+
+def test_evaluate_of_a_thousand_classes():
+    """No matrix of classes by classes; every figure as scikit-learn has it."""
+    labels, logits = fake_test_set([4] + [2] * 998 + [0], signal=4.0)
+    names = [f'class {k}' for k in range(1000)]
+    results = run_evaluate(
+        labels, logits, class_names=names, train_counts=list(range(1000, 0, -1)), num_bootstrap=20,
+        groups={'head': range(300), 'tail': range(300, 1000)},
+    )  # fmt: skip
+    json.dumps(results, allow_nan=False)
+    predictions = logits.argmax(1)
+    metrics = {name: figure['value'] for name, figure in results['metrics'].items()}
+    present = np.unique(labels)
+    probabilities = softmax(logits)
+    aucs = [sk.roc_auc_score(labels == k, probabilities[:, k]) for k in present]
+    assert metrics['macro_auc'] == pytest.approx(np.mean(aucs), abs=1e-12)
+    kappa = sk.cohen_kappa_score(labels, predictions, labels=range(1000), weights='quadratic')
+    assert metrics['quadratic_kappa'] == pytest.approx(kappa, abs=1e-12)
+    assert metrics['accuracy'] == np.mean(labels == predictions)
+    correct = np.bincount(labels[labels == predictions], minlength=1000)
+    tail = np.mean(correct[300:999] / 2)
+    assert results['groups']['tail']['recall']['value'] == pytest.approx(tail)
+    assert results['per_class'][0]['recall']['value'] == correct[0] / 4
+    assert results['per_class'][999]['auc']['value'] is None
+    stored = results['confusion']
+    assert sum(stored['images']) == len(labels)
+    matrix = sk.confusion_matrix(labels, predictions, labels=range(1000))
+    np.testing.assert_array_equal(matrix[stored['true'], stored['predicted']], stored['images'])
+    assert max(map(len, results['warnings'])) < 300
+    assert max(map(len, format_metrics(results).splitlines())) < 80
+
+
 @pytest.mark.parametrize(
     ('labels', 'change', 'error', 'message'),
     [
@@ -154,10 +235,14 @@ def test_wrong_input(labels, change, error, message):
         run_evaluate(np.array(labels, int), np.zeros((len(labels), 2)), **change)
 
 
+def sizes_and_warnings(matrix, names, groups):
+    return sample_size_warnings(matrix.sum(1), np.diagonal(matrix), names, groups)
+
+
 def test_warnings_name_what_one_image_moves():
     matrix = np.array([[180, 10, 10], [10, 40, 0], [0, 3, 17]])
     groups = {'head': (0,), 'medium': (1,), 'tail': (2,)}
-    assert sample_size_warnings(matrix, ['a', 'b', 'c'], groups) == [
+    assert sizes_and_warnings(matrix, ['a', 'b', 'c'], groups) == [
         '2 of 3 classes have fewer than 100 test images: one image moves their recall by more than '
         'one point (by 5.0 for c, which has 20).',
         'One test image can move by more than one point: medium recall (by 2.0), tail recall '
@@ -167,13 +252,13 @@ def test_warnings_name_what_one_image_moves():
 
 def test_no_warnings_for_a_large_test_set():
     matrix = np.array([[150, 50], [20, 180]])
-    assert sample_size_warnings(matrix, ['a', 'b'], {'head': (0,), 'tail': (1,)}) == []
+    assert sizes_and_warnings(matrix, ['a', 'b'], {'head': (0,), 'tail': (1,)}) == []
 
 
 def test_warning_of_intervals_without_width():
     matrix = np.diag([200] * 7)
     names = list('abcdefg')
-    (line,) = sample_size_warnings(matrix, names, {})
+    (line,) = sizes_and_warnings(matrix, names, {})
     assert line.startswith('Recall of a, b, c, d and 3 more is exactly 0 or 100 %')
 
 

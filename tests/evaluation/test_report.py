@@ -172,6 +172,52 @@ def test_report_with_undefined_metrics(workdir):
     assert 'No test images of naïve' in read(workdir).text
 
 
+def many_classes(tmp_path, num_classes, recognised=0.5):
+    """A finished run with two test images a class, of which the last has none."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(num_classes - 1).repeat(2)
+    logits = rng.normal(size=(len(labels), num_classes))
+    right = rng.random(len(labels)) < recognised
+    logits[np.arange(len(labels)), np.where(right, labels, 0)] += 9.0
+    counts = list(range(num_classes, 0, -1))
+    names = ['_background', *(f'species {k}' for k in range(1, num_classes))]
+    test = evaluate(
+        labels,
+        logits,
+        class_names=names,
+        train_counts=counts,
+        groups=head_medium_tail(counts),
+        num_bootstrap=3,
+    )
+    plots = [{'title': 'norm of classifier weights', 'per_class': [1.0] * num_classes}]
+    (tmp_path / 'results.json').write_text(json.dumps({'test': test, 'plots': plots}))
+    np.savez(
+        tmp_path / 'predictions.npz', labels=labels, features=rng.normal(size=(len(labels), 4))
+    )
+    return tmp_path
+
+
+@pytest.mark.parametrize('num_classes', [61, 250])
+def test_report_of_many_classes_is_short(tmp_path, num_classes):
+    """Of 250 classes the confusions are stored as lists, of 61 as a matrix."""
+    page = read(many_classes(tmp_path, num_classes))
+    assert page.tags.count('img') == 5
+    assert page.tags.count('tr') < 50
+    assert page.text.count('_background') <= 4
+    assert f'results.json has all {num_classes} classes' in page.text
+    assert f'Of {num_classes} classes 24 are drawn' in page.text
+    assert 't-SNE of the features of 48 of' in page.text
+    assert 'No quadratic kappa is given' in page.text
+    medium = num_classes - 2 * (num_classes // 3)
+    assert f'and {medium - 20} more' in page.text
+
+
+def test_report_of_many_classes_without_a_mistake(tmp_path):
+    page = read(many_classes(tmp_path, 70, recognised=1.0))
+    assert 'No test image is taken for another class.' in page.text
+    assert page.tags.count('img') == 4
+
+
 @pytest.mark.parametrize('content', [None, '{"test"', '{}', '[]'])
 def test_report_needs_results(tmp_path, content):
     if content is not None:
