@@ -1,10 +1,12 @@
 """Writes a trained model as PyTorch would name it: `python -m ltjax.export --workdir=RUN --out=FILE.safetensors`.
 
 The file holds the parameters and running statistics under the names of torchvision, timm or the network's
-authors (--layout); `model.pretrained` takes it again, and so do those libraries.
+authors (--layout); `model.pretrained` takes it again, and so do those libraries. Its header has the names of the
+classes in the order of the classifier's outputs, which no tensor says.
 """
 
 import argparse
+import json
 import sys
 
 from flax import nnx
@@ -24,7 +26,11 @@ def main(argv: list[str]) -> None:
     given = parser.parse_args(argv)
     trained = Trained.load(given.workdir)
     model = nnx.merge(trained.graphdef, trained.state)
-    pretrained.write(given.out, model, given.layout)
+    about = {
+        'class_names': json.dumps(trained.class_names, ensure_ascii=False),
+        'data_sha256': trained.data_sha256,
+    }
+    pretrained.write(given.out, model, given.layout, about)
     print(f'{given.out}: {trained.config.model.name}, {len(trained.class_names)} classes')
 
 

@@ -110,6 +110,7 @@ def _pool(
             class_names=first['class_names'],
             train_counts=counts,
             groups=head_medium_tail(counts, chosen),
+            ordered=first['data']['class_order']['ordered'],
             num_bootstrap=config.num_bootstrap,
         ),
     }  # fmt: skip

@@ -7,7 +7,7 @@ import json
 import pathlib
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -95,7 +95,7 @@ def run(config: Any, workdir: pathlib.Path, *, force: bool = False) -> dict[str,
             logbook = stack.enter_context(contextlib.closing(Logbook(workdir)))
             weights = None
             if config.model.get('pretrained') and not (config.start_from or checkpoints.numbers()):
-                weights = load_weights(config, recipe, len(data.class_names), data.images.shape[3])
+                weights = load_weights(config, recipe, data.class_names, data.images.shape[3])
                 folder.write_json(workdir / 'pretrained.json', weights.record)
             training = build(config, data, recipe, checkpoints, logbook, weights, guards)
             state, best = training.run()
@@ -205,16 +205,23 @@ def create_model(
 
 
 def load_weights(
-    config: Any, recipe: Recipe, num_classes: int, channels: int
+    config: Any, recipe: Recipe, class_names: Sequence[str], channels: int
 ) -> pretrained.Pretrained:
     """Returns the weights that `config.model.pretrained` names, for the network of `create_model`.
 
     Raises:
       UserError: they cannot be had, are damaged, or do not fit.
     """
-    model = nnx.eval_shape(lambda: create_model(config, recipe, num_classes, channels, nnx.Rngs(0)))
-    sha256 = config.model.get('pretrained_sha256', '')
-    return pretrained.load(_network(config), model, name=config.model.pretrained, sha256=sha256)
+    model = nnx.eval_shape(
+        lambda: create_model(config, recipe, len(class_names), channels, nnx.Rngs(0))
+    )
+    return pretrained.load(
+        _network(config),
+        model,
+        name=config.model.pretrained,
+        sha256=config.model.get('pretrained_sha256', ''),
+        class_names=class_names,
+    )
 
 
 def _network(config: Any) -> functools.partial:
@@ -300,6 +307,7 @@ def test(
             class_names=data.class_names,
             train_counts=counts,
             groups=groups,
+            ordered=data.table.ordered,
             num_bootstrap=config.num_bootstrap,
         ),
         'versions': folder.versions(),

@@ -97,7 +97,7 @@ def make_config(experiment: Experiment, arguments: argparse.Namespace, seed: int
         config.lock().update_from_flattened_dict(changes)
     except (KeyError, TypeError) as error:
         raise UserError(f'overrides of configs/{experiment.config}.py: {error.args[0]}') from None
-    config.data.path = arguments.path
+    config.data.path = str(user_path(arguments.path)) if arguments.path else ''
     config.seed = seed
     config.save_features = False
     return config
@@ -152,14 +152,14 @@ def compare(
         name: [json.loads((run / 'results.json').read_text('utf-8')) for run in workdirs]
         for name, workdirs in runs.items()
     }
-    archives = {name: [np.load(run / 'predictions.npz') for run in runs[name]] for name in runs}
     first = next(iter(runs))
-    labels, ids = archives[first][0]['labels'], archives[first][0]['ids']
-    for name in runs:
-        for archive in archives[name]:
-            if not np.array_equal(archive['ids'], ids):
-                raise UserError(f'{name} was tested on other images than {first}: remove its runs.')
-    predictions = {name: [a['logits'].argmax(axis=1) for a in archives[name]] for name in runs}
+    with np.load(runs[first][0] / 'predictions.npz') as archive:
+        like = {name: archive[name] for name in ('ids', 'labels', 'class_names', 'data_sha256')}
+    labels = like['labels']
+    predictions = {
+        name: [read_predictions(run / 'predictions.npz', like) for run in runs[name]]
+        for name in runs
+    }
     sample = results[first][0]
     index = {class_name: k for k, class_name in enumerate(sample['class_names'])}
     metrics: dict[str, Any] = {name: name for name in METRICS}
@@ -178,6 +178,36 @@ def compare(
             )
     return {'references': references, 'train_counts': sample['train_counts'], 'split_sha256': sample['split_sha256'],
             'versions': sample['versions'], 'experiments': table}  # fmt: skip
+
+
+def read_predictions(path: pathlib.Path, like: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Returns the predicted classes of the images and in the numbering of another run, matched by ids and names.
+
+    Args:
+      path: of a predictions.npz.
+      like: 'ids', 'labels', 'class_names' and 'data_sha256' of the other run.
+
+    Raises:
+      UserError: it is of other data, images, labels or classes.
+    """
+    with np.load(path) as archive:
+        theirs = {name: archive[name] for name in (*like, 'logits')}
+    if theirs['data_sha256'].tolist() != like['data_sha256'].tolist():
+        raise UserError(f'{path} is of other data than the runs beside it: remove its run.')
+    names = theirs['class_names'].tolist()
+    if sorted(names) != sorted(like['class_names'].tolist()):
+        raise UserError(f'{path} has the classes {", ".join(names)}, unlike the runs beside it.')
+    place = {id_: row for row, id_ in enumerate(theirs['ids'].tolist())}
+    if sorted(place) != sorted(like['ids'].tolist()):
+        raise UserError(
+            f'{path} was tested on other images than the runs beside it: remove its run.'
+        )
+    rows = [place[id_] for id_ in like['ids'].tolist()]
+    number = {name: k for k, name in enumerate(like['class_names'].tolist())}
+    renumbered = np.array([number[name] for name in names])
+    if not np.array_equal(renumbered[theirs['labels'][rows]], like['labels']):
+        raise UserError(f'{path} has other labels than the runs beside it: remove its run.')
+    return renumbered[theirs['logits'].argmax(axis=1)[rows]]
 
 
 def markdown(dataset: str, seeds: list[int], comparison: dict[str, Any]) -> str:

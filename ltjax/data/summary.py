@@ -24,11 +24,12 @@ def describe(data: DataSet, digests: Mapping[str, str]) -> dict[str, Any]:
     Returns:
       'where' and 'layout' of the files; 'images'; 'class_order': {'names', 'from', 'ordered'}; 'counts': by part of
       the split a number a class; 'split': {'from', 'sha256', 'thinned', 'leaks'}; 'groups': {'number', 'without'} or
-      None; 'excluded' and 'passed_over', by kind; 'notes'; 'identity'.
+      None; 'excluded' and 'passed_over', by kind; 'notes'; 'identity';
+      and 'said', the lines of `text`.
     """
     table, raw, arrangement = data.table, data.raw, data.arrangement
     num_classes = len(data.class_names)
-    return {
+    said = {
         'where': table.where,
         'layout': table.written.layout,
         'images': len(data.ids),
@@ -53,6 +54,7 @@ def describe(data: DataSet, digests: Mapping[str, str]) -> dict[str, Any]:
         'notes': list(table.notes),
         'identity': dict(digests),
     }
+    return said | {'said': lines(said)}
 
 
 def _groups(groups: np.ndarray | None) -> dict[str, int] | None:
@@ -68,7 +70,7 @@ def _groups(groups: np.ndarray | None) -> dict[str, int] | None:
 def text(said: Mapping[str, Any]) -> str:
     """Returns it as a short block of lines."""
     return '\n'.join(
-        [f'data: {said["where"]} ({said["layout"]})', *(f'  {x}' for x in lines(said))]
+        [f'data: {said["where"]} ({said["layout"]})', *(f'  {line}' for line in said['said'])]
     )
 
 

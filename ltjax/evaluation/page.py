@@ -128,6 +128,11 @@ def picture(svg: str, alternative: str, caption: str = '') -> Markup:
     )
 
 
+def listing(lines: Sequence[object]) -> Markup:
+    """Returns lines as a list."""
+    return Markup(f'<ul>{"".join(f"<li>{escape(line)}</li>" for line in lines)}</ul>')
+
+
 def details(summary: str, text: str) -> Markup:
     """Returns preformatted text that is folded away."""
     return Markup(f'<details><summary>{escape(summary)}</summary>{preformatted(text)}</details>')

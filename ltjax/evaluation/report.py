@@ -51,6 +51,7 @@ def write_report(workdir: pathlib.Path) -> pathlib.Path:
         ('Learning curves', _curves(workdir / 'metrics.jsonl')),
         ('Map of test features', class_sections.features(workdir / 'predictions.npz', test, order)),
         ('Inside the model', class_sections.plots(results, order)),
+        ('Data', _data(results.get('data'))),
         ('How it was run', _config(config, results)),
     ]
     target = workdir / 'report.html'
@@ -169,6 +170,15 @@ def _curves(path: pathlib.Path) -> Markup:
     if not curves:
         return page.paragraph('Left out: metrics.jsonl holds no curves.', 'note')
     return page.picture(figures.learning_curves(curves), 'Curves of loss and validation accuracy')
+
+
+def _data(said: Any) -> Markup:
+    """Lists what was decided about the data when they were read, see `ltjax.data.summary`."""
+    if not isinstance(said, dict):
+        return page.paragraph('Left out: results.json does not say of the data.', 'note')
+    identity = said.get('identity', {}).get('sha256', '')
+    lines = [f'From {said["where"]} ({said["layout"]}).', *said['said']]
+    return page.listing([*lines, f'identity of the data: sha256 {identity[:12]}'])
 
 
 def _config(config: Any, results: Mapping[str, Any]) -> Markup:

@@ -1,8 +1,9 @@
 """Starts a model from weights that were trained elsewhere, and writes them back in the same names."""
 
 import functools
+import json
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -33,7 +34,14 @@ class Pretrained(NamedTuple):
     record: dict[str, Any]
 
 
-def load(make: Make, model: ImageClassifier, *, name: str, sha256: str = '') -> Pretrained:
+def load(
+    make: Make,
+    model: ImageClassifier,
+    *,
+    name: str,
+    sha256: str = '',
+    class_names: Sequence[str] | None = None,
+) -> Pretrained:
     """Returns the weights `name` as the state of `model`.
 
     Args:
@@ -42,6 +50,8 @@ def load(make: Make, model: ImageClassifier, *, name: str, sha256: str = '') -> 
       name: of published weights (`published.PUBLISHED`), or the path of a .safetensors, .npz, .pth
         or .pt file.
       sha256: that the file must have, or ''.
+      class_names: of the model. If the file says that its classifier is for others, or for these in another order,
+        it is left out.
 
     Raises:
       UserError: the file cannot be had, is damaged, or does not fit.
@@ -52,6 +62,10 @@ def load(make: Make, model: ImageClassifier, *, name: str, sha256: str = '') -> 
         state, layout = fit(make, model, file.tensors)
     except UserError as error:
         raise UserError(f'{path}: {error}') from None
+    theirs = json.loads(file.about.get('class_names', 'null'))
+    if None not in (theirs, class_names) and theirs != list(class_names or ()):
+        flat = {p: v for p, v in nnx.to_flat_state(state) if p[0] != 'classifier'}
+        state = nnx.from_flat_state(flat)
     if not file.pinned:
         logging.warning(
             '%s has no checksum; to be sure of it next time set --config.model.pretrained_sha256=%s',
@@ -118,18 +132,24 @@ def fit(
     return nnx.from_flat_state(flat), layout
 
 
-def write(path: pathlib.Path, model: ImageClassifier, layout: str | None = None) -> None:
+def write(
+    path: pathlib.Path,
+    model: ImageClassifier,
+    layout: str | None = None,
+    about: Mapping[str, str] | None = None,
+) -> None:
     """Writes a model's weights as safetensors, which `load` and PyTorch read again bit for bit.
 
     Args:
       path: of the file, ending in .safetensors.
       model: any of this package's.
       layout: 'torchvision', 'timm' or 'original', whichever the model has; None: its first.
+      about: goes into the file's header: such as the names of the classes, which no tensor says.
 
     Raises:
       UserError: the model has no such layout, or the file cannot be written.
     """
-    weight_files.write(path, to_torch(model, layout))
+    weight_files.write(path, to_torch(model, layout), about)
 
 
 def _check_values(tensors: Mapping[str, np.ndarray]) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import json
 import os
 import pathlib
 import re
@@ -19,11 +20,12 @@ _NESTED = ('state_dict', 'model')
 
 
 class WeightFile(NamedTuple):
-    """What a file holds: its tensors by name, its sha256, and whether that was known beforehand."""
+    """What a file holds: its tensors by name, its sha256, whether that was known beforehand, and what its header says."""
 
     tensors: dict[str, np.ndarray]
     sha256: str
     pinned: bool
+    about: dict[str, str]
 
 
 def read(path: pathlib.Path, expected: Mapping[str, str]) -> WeightFile:
@@ -57,11 +59,20 @@ def read(path: pathlib.Path, expected: Mapping[str, str]) -> WeightFile:
                 f'{path} is damaged or another file: its sha256 is {sha256}, but {source} says '
                 f'{digits}: fetch it again or correct the checksum.'
             )
-    return WeightFile(_parse(path, content), sha256, pinned=bool(checksums))
+    tensors = _parse(path, content)
+    about = _about(content) if path.suffix == '.safetensors' else {}
+    return WeightFile(tensors, sha256, bool(checksums), about)
 
 
-def write(path: pathlib.Path, tensors: Mapping[str, np.ndarray]) -> None:
+def write(
+    path: pathlib.Path, tensors: Mapping[str, np.ndarray], about: Mapping[str, str] | None = None
+) -> None:
     """Writes a .safetensors file, whole or not at all.
+
+    Args:
+      path: of the file.
+      tensors: by name.
+      about: goes into the file's header, where libraries let it be.
 
     Raises:
       UserError: another ending, or a folder that cannot be written.
@@ -72,7 +83,8 @@ def write(path: pathlib.Path, tensors: Mapping[str, np.ndarray]) -> None:
     laid_out = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
     temporary = path.with_suffix('.tmp')
     try:
-        temporary.write_bytes(safetensors.numpy.save(laid_out, metadata={'format': 'pt'}))
+        metadata = {'format': 'pt', **(about or {})}
+        temporary.write_bytes(safetensors.numpy.save(laid_out, metadata=metadata))
         os.replace(temporary, path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
@@ -106,6 +118,12 @@ def _parse(path: pathlib.Path, content: bytes) -> dict[str, np.ndarray]:
         raise UserError(
             f'{path} is no readable {path.suffix} file of tensors ({reason}): fetch it again.'
         ) from None
+
+
+def _about(content: bytes) -> dict[str, str]:
+    """Returns what the header of a sound .safetensors file says beside its tensors."""
+    size = int.from_bytes(content[:8], 'little')
+    return json.loads(content[8 : 8 + size]).get('__metadata__', {})
 
 
 def _safetensors() -> Callable[[bytes], dict[str, np.ndarray]]:

@@ -1,9 +1,9 @@
 """The named data sets: values that fit together."""
 
 import pytest
-from ltjax.data.reading.images import INTERPOLATIONS
 
 from ltjax.data import catalog
+from ltjax.data.reading.images import INTERPOLATIONS
 from ltjax.errors import UserError
 
 

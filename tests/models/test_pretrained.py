@@ -72,6 +72,17 @@ def test_names_of_a_library_are_recognised_and_kept(tmp_path, name, layout, key)
     assert record['layout'] == ('torchvision' if name == 'resnet18' else layout)
 
 
+def test_a_classifier_of_the_same_classes_in_another_order_is_left_out(tmp_path):
+    path = tmp_path / 'a.safetensors'
+    source = model()
+    nnx.update(source, fit(tensors())[1])
+    pretrained.write(path, source, about={'class_names': '["a", "b", "c"]'})
+    for names, taken in ((['a', 'b', 'c'], True), (['b', 'a', 'c'], False), (None, True)):
+        found = pretrained.load(MAKE, model(), name=str(path), class_names=names)
+        assert ('classifier' in found.state) == taken
+        assert found.record['classifier'] == ('loaded' if taken else 'fresh')
+
+
 def test_another_number_of_classes_keeps_the_fresh_classifier():
     fresh = to_torch(model(num_classes=5))
     target, state = fit(tensors(), num_classes=5)

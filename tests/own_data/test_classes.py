@@ -24,7 +24,7 @@ def labelled(root, labels):
 def test_numbers_are_ordered_by_value(tmp_path, layout):
     names = [str(k) for k in range(12)]
     if layout == 'folder':
-        data = taken(folder(tmp_path, {name: 4 for name in names}))
+        data = taken(folder(tmp_path, dict.fromkeys(names, 4)))
     else:
         data = taken(labelled(tmp_path, names * 4))
     assert data.class_names == tuple(names)
@@ -56,7 +56,7 @@ def test_groups_of_classes_are_named_as_the_classes_are():
 
 def test_the_order_of_grades_can_be_given(tmp_path):
     names = ['mild', 'moderate', 'no-dr', 'proliferative', 'severe']
-    root = folder(tmp_path, {name: 6 for name in names})
+    root = folder(tmp_path, dict.fromkeys(names, 6))
     data = taken(root)
     assert data.class_names == tuple(names)
     assert not data.table.ordered
