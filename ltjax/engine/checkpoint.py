@@ -12,10 +12,12 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
+from etils.epath import gpath
 from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers as policies
 
 from ltjax import sharding
+from ltjax import workdir as folder
 from ltjax.engine import sums
 from ltjax.engine.stage import Recipe
 from ltjax.engine.state import TrainState, flatten, unflatten
@@ -45,11 +47,23 @@ class _Keep:
         return keep
 
 
+class _Folder(gpath.PosixGPath):
+    """A folder for Orbax, whose `glob` takes for a pattern what it is asked for alone.
+
+    The glob of etils takes the folder's own name for a part of the pattern: in `runs/[1]` Orbax would not find what it
+    has just written, and leave a checkpoint without its arrays.
+    """
+
+    def glob(self, pattern: str) -> Iterator['_Folder']:
+        return map(self._new, pathlib.Path(self).glob(pattern))
+
+
 class Checkpoints:
     """The checkpoints of one run, numbered by the gradient steps before them.
 
     A checkpoint holds the state by parameter path, so that any code can read it; a `progress` dictionary that says
-    where the training stood; and, inside a round, the round's scratch.
+    where the training stood; and, inside a round, the round's scratch. The first that a process writes is read back
+    before it counts, so that a disk or a library that loses data is found then and not at the end.
 
     Args:
       directory: `checkpoints/` of a workdir.
@@ -58,10 +72,15 @@ class Checkpoints:
 
     Attributes:
       set_aside: a line for each checkpoint that was set aside.
+
+    Raises:
+      UserError: nothing can be kept in a folder of that name.
     """
 
     def __init__(self, directory: pathlib.Path, *, read_only: bool = False) -> None:
-        self._directory = directory.absolute()
+        # Orbax leaves out 'link/..', which is another folder if the link leads elsewhere.
+        self._directory = directory.resolve() if '..' in directory.parts else directory.absolute()
+        folder.check_name(self._directory)
         self.set_aside: list[str] = []
         if not read_only and jax.process_index() == 0:
             self.set_aside = sums.settle(self._directory)
@@ -70,7 +89,7 @@ class Checkpoints:
         if read_only:
             logging.set_verbosity(logging.ERROR)  # Orbax warns of what follows from it
         self._manager = ocp.CheckpointManager(
-            self._directory,
+            _Folder(self._directory),
             item_handlers={
                 'state': ocp.StandardCheckpointHandler(),
                 'progress': ocp.JsonCheckpointHandler(),
@@ -90,6 +109,7 @@ class Checkpoints:
         logging.set_verbosity(before)
         self._thread = ThreadPoolExecutor(1, 'sums')
         self._sealing: Future | None = None
+        self._proven = False
 
     def save(
         self, state: TrainState, progress: dict[str, Any], score: float, scratch: Any = None
@@ -103,22 +123,22 @@ class Checkpoints:
           scratch: dictionaries and tuples of arrays, see `scratch`.
 
         Raises:
-          UserError: this or the checkpoint before it cannot be written.
+          UserError: this or the checkpoint before it cannot be written, or the first cannot be read back.
         """
         self.wait()
         number = progress['number']
-        items = {
-            'state': ocp.args.StandardSave(flatten(state)),
-            'progress': ocp.args.JsonSave(progress),
-        }
-        if scratch:
-            items['scratch'] = ocp.args.StandardSave(flatten(scratch))
+        trees = {'state': flatten(state)} | ({'scratch': flatten(scratch)} if scratch else {})
+        items = {name: ocp.args.StandardSave(tree) for name, tree in trees.items()}
+        items['progress'] = ocp.args.JsonSave(progress)
         with self._writing():
             self._manager.save(
                 number,
                 args=ocp.args.Composite(**items),
                 metrics={'score': score, 'stage_end': float(progress['stage_end'])},
             )
+        if not self._proven:
+            self._prove(number, trees)
+            self._proven = True
         best = (progress.get('best') or {}).get('checkpoint')
         self._sealing = self._thread.submit(self._seal, number, best)
 
@@ -127,6 +147,29 @@ class Checkpoints:
         if jax.process_index() == 0:
             sums.seal(self._directory / str(number), best)
             shutil.rmtree(self._directory / _REMOVED, ignore_errors=True)
+
+    def _prove(self, number: int, trees: Mapping[str, Mapping[str, jax.Array]]) -> None:
+        """Reads back on the host what was just saved, before it gets its sums: without them it is never used.
+
+        Raises:
+          UserError: it is not what was saved.
+        """
+        with self._writing():
+            self._manager.wait_until_finished()
+        try:
+            self.progress(number)
+            strange = []
+            for item, tree in trees.items():
+                like = {name: _on_host(leaf) for name, leaf in tree.items()}
+                found = self._read(number, item, like)
+                strange += [name for name, leaf in tree.items() if not _same(leaf, found[name])]
+        except Exception as error:  # as in `_writing`
+            strange = [' '.join(str(error).split())[:200]]
+        if strange:
+            raise UserError(
+                f'the first checkpoint in {self._directory} is not what was written ({strange[0]}): give a --workdir '
+                'on another file system, or with a plainer name.'
+            )
 
     def wait(self) -> None:
         """Waits for what is being written.
@@ -207,7 +250,7 @@ class Checkpoints:
             )
         return self._manager.item_metadata(number)[item].tree
 
-    def _read(self, number: int, item: str, like: Mapping[str, Any]) -> dict[str, jax.Array]:
+    def _read(self, number: int, item: str, like: Mapping[str, Any]) -> dict[str, Any]:
         args = ocp.args.Composite(**{item: ocp.args.StandardRestore(like)})
         return self._manager.restore(number, args=args)[item]
 
@@ -251,6 +294,19 @@ def _like(stored: Mapping[str, Any], lies: Any) -> dict[str, jax.ShapeDtypeStruc
         name: jax.ShapeDtypeStruct(tuple(meta.shape), meta.dtype, sharding=lies)
         for name, meta in stored.items()
     }
+
+
+def _on_host(leaf: jax.Array) -> np.ndarray:
+    """Returns an array of the shape and dtype of `leaf` that takes no memory."""
+    return np.broadcast_to(np.zeros((), leaf.dtype), leaf.shape)
+
+
+def _same(leaf: jax.Array, found: np.ndarray) -> bool:
+    """Tells whether `found` has the bits of `leaf`, as far as that lies on this process's devices."""
+    shards = {str(shard.index): shard for shard in leaf.addressable_shards}.values()
+    return found.dtype == leaf.dtype and all(
+        np.asarray(shard.data).tobytes() == found[shard.index].tobytes() for shard in shards
+    )
 
 
 def _agreed(value: int) -> int:

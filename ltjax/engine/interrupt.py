@@ -18,6 +18,9 @@ class Interruption:
 
     Until `defer`, when there is nothing to save, and the second time, a signal ends the run at once. Between
     processes jax agrees on the step at which all of them stop; there jax takes SIGTERM, and SIGINT becomes one.
+
+    Python may take a signal while it runs a finaliser or the callback of a weak reference, and what is raised there it
+    prints and forgets. So a signal is noted before anything is raised, and who asks next ends the run.
     """
 
     def __init__(self) -> None:
@@ -43,17 +46,24 @@ class Interruption:
             signal.signal(number, handler)
 
     def _take(self, number: int, frame: FrameType | None) -> None:
+        before, self.signal = self.signal, signal.Signals(number).name
         if jax.distributed.is_initialized():
             signal.raise_signal(signal.SIGTERM)
-        elif self.signal or not self._deferred:
-            raise Preempted(
-                f'{signal.Signals(number).name}: ended at once; the same command goes on.'
-            )
-        self.signal = signal.Signals(number).name
+        elif before or not self._deferred:
+            self._end()
+
+    def _end(self) -> None:
+        raise Preempted(f'{self.signal}: ended at once; the same command goes on.')
 
     def defer(self, deferred: bool = True) -> None:
-        """Says that from now on someone asks `reached` after every step; False: no longer."""
+        """Says that from now on someone asks `reached` after every step; False: no longer.
+
+        Raises:
+          Preempted: a signal came before, and what it raised was lost.
+        """
         self._deferred = deferred
+        if deferred and self.signal and not jax.distributed.is_initialized():
+            self._end()
 
     def reached(self, step: int) -> bool:
         """Tells whether to stop after this step; several processes must all ask after the same steps."""

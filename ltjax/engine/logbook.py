@@ -47,7 +47,8 @@ class Logbook:
         path = self._workdir / 'metrics.jsonl'
         folder.write_text(path, ''.join(json.dumps(row) + '\n' for row in rows))
         self._file = path.open('a', encoding='utf-8')
-        events = self._workdir / 'tensorboard'
+        # Absolute: tensorboardX takes what is before a colon for the protocol of a cloud's storage.
+        events = self._workdir.absolute() / 'tensorboard'
         events.mkdir(exist_ok=True)
         self._events = EventsWriter(str(events / 'events'), f'.{os.getpid()}')
         start = SessionLog(status=SessionLog.START)

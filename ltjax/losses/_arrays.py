@@ -129,9 +129,14 @@ def checked_labels(
 def class_array(values: ArrayLike, logits: jax.Array, *, name: str) -> jax.Array:
     """A number for each class, as [1, K] in the dtype of the logits [batch, K].
 
+    Raises:
+      ValueError: another shape, or values on the host that are not finite: the log of a count of 0.
+
     >>> class_array([0.5, 1.0], jnp.zeros([3, 2]), name='margins').tolist()
     [[0.5, 1.0]]
     """
+    if not isinstance(values, jax.Array) and not np.isfinite(np.asarray(values, float)).all():
+        raise ValueError(f'{name} must be finite, got {values!r}')
     array = jnp.asarray(values, logits.dtype)
     return checked_floats(array, logits.shape[1:], name=name)[None, :]
 
@@ -148,6 +153,16 @@ def checked_counts(counts: npt.ArrayLike, *, name: str = 'counts') -> npt.NDArra
     if not checked.any():
         raise ValueError(f'{name} must name at least one image')
     return checked
+
+
+def at_least_smallest(counts: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Returns counts in which a class without images has as many as the smallest that has some.
+
+    >>> at_least_smallest([9, 0, 4]).tolist()
+    [9.0, 4.0, 4.0]
+    """
+    checked = checked_counts(counts)
+    return np.maximum(checked, checked[checked > 0].min())
 
 
 def _check_shape(got: Sequence[int], wanted: Sequence[int | None], name: str) -> None:

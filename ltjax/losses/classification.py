@@ -14,6 +14,7 @@ from jax.typing import ArrayLike
 from numpy import typing as npt
 
 from ltjax.losses._arrays import (
+    at_least_smallest,
     checked_counts,
     checked_floats,
     checked_labels,
@@ -98,9 +99,10 @@ def logit_adjustment(
     """What logit adjustment adds to the logits of each class, log((n_k / N)^tau + epsilon).
 
     Args:
-      counts: [K] training images of each class.
+      counts: [K] training images of each class; one without any counts as the rarest that has some,
+        see `samplers.log_prior`.
       tau: strength; 0 adjusts nothing (up to epsilon).
-      epsilon: keeps a class without images finite.
+      epsilon: added before the logarithm, see the reading.
 
     Returns:
       [K] host float64, the `log_prior` of `logit_adjusted` and `post_hoc_adjusted` at their tau 1.
@@ -110,8 +112,9 @@ def logit_adjustment(
 
     Source: Menon et al., "Long-tail learning via logit adjustment", ICLR 2021, equations 9 and 10.
 
-    Reading: the epsilon is that of a public PyTorch port; the paper has none. `samplers.log_prior`
-    has a floor in its place and leaves tau to the loss.
+    Reading: the epsilon is that of a public PyTorch port, which a class without images wins by: it
+    gets -log epsilon, 27.6, more than nothing. The paper has none. `samplers.log_prior` leaves it out,
+    and tau to the loss.
 
     >>> logit_adjustment([3, 1], tau=2.0).round(4).tolist()
     [-0.5754, -2.7726]
@@ -121,7 +124,7 @@ def logit_adjustment(
     if epsilon <= 0:
         raise ValueError(f'epsilon must be positive, got {epsilon}')
     checked = checked_counts(counts)
-    return np.log((checked / checked.sum()) ** tau + epsilon)
+    return np.log((at_least_smallest(checked) / checked.sum()) ** tau + epsilon)
 
 
 def logit_adjusted(

@@ -114,7 +114,9 @@ def with_expected_counts(gaussians: ClassGaussians, total: int) -> ClassGaussian
     """
     num_classes = len(gaussians.counts)
     mean_factor = gaussians.counts * (num_classes / total)
-    spread_factor = (gaussians.counts - 1) * (num_classes / max(total - num_classes, 1))
+    spread_factor = jnp.maximum(gaussians.counts - 1, 0) * (
+        num_classes / max(total - num_classes, 1)
+    )
     return gaussians._replace(
         mean=gaussians.mean * mean_factor[:, None],
         covariance=gaussians.covariance * spread_factor[:, None, None],

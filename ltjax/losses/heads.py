@@ -199,10 +199,12 @@ class NearestMeans(NamedTuple):
     Attributes:
       mean: [D] mean of all training features, as they came.
       centroids: [K, D] class means of the transformed features; 0 for a class without any.
+      seen: [K] bool, the classes that have features; None: all.
     """
 
     mean: jax.Array
     centroids: jax.Array
+    seen: jax.Array | None = None
 
 
 def _transformed(features: jax.Array, mean: jax.Array, transform: Transform) -> jax.Array:
@@ -254,7 +256,7 @@ def nearest_means(
     counts = member.sum(axis=0)
     mean = features.sum(axis=0) / jnp.maximum(counts.sum(), 1)
     sums = jnp.matmul(member.T, _transformed(features, mean, transform), precision=_HIGHEST)
-    return NearestMeans(mean, sums / jnp.maximum(counts, 1)[:, None])
+    return NearestMeans(mean, sums / jnp.maximum(counts, 1)[:, None], counts > 0)
 
 
 def nearest_mean_logits(
@@ -273,7 +275,8 @@ def nearest_mean_logits(
       metric: 'l2' the negative squared distance, 'cos' the dot product over D.
 
     Returns:
-      Logits [batch, K]. A class without training features has a centroid of 0 and takes part.
+      Logits [batch, K]; -inf for a class without training features: what is far from all classes
+      would else be nearest to its centroid, 0.
 
     Raises:
       ValueError: an unknown transform or metric, or features of another shape.
@@ -291,7 +294,9 @@ def nearest_mean_logits(
     if metric == 'l2':
         # Differences first: |x|^2 - 2 x.c + |c|^2 loses digits where the features are long.
         deviations = transformed[:, None, :] - means.centroids[None, :, :]
-        return -jnp.square(deviations).sum(axis=2)
-    if metric == 'cos':
-        return linear_logits(transformed, means.centroids) / width
-    raise ValueError(f"metric must be 'l2' or 'cos', got {metric!r}")
+        logits = -jnp.square(deviations).sum(axis=2)
+    elif metric == 'cos':
+        logits = linear_logits(transformed, means.centroids) / width
+    else:
+        raise ValueError(f"metric must be 'l2' or 'cos', got {metric!r}")
+    return logits if means.seen is None else jnp.where(means.seen[None, :], logits, -jnp.inf)

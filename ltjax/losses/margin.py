@@ -16,7 +16,7 @@ from jax.typing import ArrayLike
 from numpy import typing as npt
 
 from ltjax.losses._arrays import (
-    checked_counts,
+    at_least_smallest,
     checked_floats,
     checked_labels,
     class_array,
@@ -26,12 +26,6 @@ from ltjax.losses.classification import softmax_cross_entropy
 from ltjax.losses.focal import softmax_focal
 
 Floats = npt.NDArray[np.float64]
-
-
-def _at_least_smallest(counts: npt.ArrayLike | Sequence[int]) -> Floats:
-    """Counts in which a class without images has as many as the smallest that has some."""
-    checked = checked_counts(counts)
-    return np.maximum(checked, checked[checked > 0].min())
 
 
 def ldam_margins(counts: npt.ArrayLike | Sequence[int], *, max_margin: float = 0.5) -> Floats:
@@ -50,7 +44,7 @@ def ldam_margins(counts: npt.ArrayLike | Sequence[int], *, max_margin: float = 0
     >>> ldam_margins([16, 1]).tolist()
     [0.25, 0.5]
     """
-    sizes = _at_least_smallest(counts)
+    sizes = at_least_smallest(counts)
     return max_margin * (sizes.min() / sizes) ** 0.25
 
 
@@ -110,7 +104,7 @@ def cloud_sizes(counts: npt.ArrayLike | Sequence[int]) -> Floats:
     >>> cloud_sizes([100, 10, 1]).tolist()
     [0.0, 0.5, 1.0]
     """
-    sizes = _at_least_smallest(counts)
+    sizes = at_least_smallest(counts)
     rarity = np.log(sizes.max() / sizes)
     return rarity / (rarity.max() or 1)
 

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from ltjax.losses._arrays import checked_floats, checked_labels, keep_examples
+from ltjax.losses._arrays import checked_floats, checked_labels, class_array, keep_examples
 from ltjax.losses._contrast import (
     Positives,
     check_not_negative,
@@ -106,7 +106,7 @@ def parametric_contrastive(
         counted = jnp.concatenate([counted, known])
 
     if log_prior is not None:
-        logits = logits + jnp.asarray(log_prior, logits.dtype)[None, :]
+        logits = logits + class_array(log_prior, logits, name='log_prior')
     columns = jnp.concatenate(
         [logits / class_temperature, similarities(features, rows, temperature)], axis=1
     )

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ltjax.losses._arrays import checked_counts
+from ltjax.losses._arrays import at_least_smallest, checked_counts
 from ltjax.losses.class_probabilities import (
     Counts,
     Floats,
@@ -138,12 +138,14 @@ def class_prior(counts: Counts) -> Floats:
     return instance_balanced(counts)
 
 
-def log_prior(counts: Counts, *, floor: float = 1e-12) -> Floats:
-    """Logarithm of the class frequencies, log max(pi_k, floor).
+def log_prior(counts: Counts) -> Floats:
+    """Logarithm of the class frequencies, log pi_k; a class without images counts as the rarest.
+
+    That is as the rarest that has some. With a prior near 0 a class that was never seen would win
+    wherever the prior is divided out, by its absence alone, and no training image would lower it.
 
     Args:
       counts: [K] training images of each class.
-      floor: frequency given to a class without images, which keeps losses finite.
 
     Returns:
       [K] finite values.
@@ -151,7 +153,7 @@ def log_prior(counts: Counts, *, floor: float = 1e-12) -> Floats:
     >>> log_prior([3, 1]).round(4).tolist()
     [-0.2877, -1.3863]
     """
-    return np.log(np.maximum(class_prior(counts), floor))
+    return np.log(at_least_smallest(class_prior(counts)))
 
 
 def balanced_blocks(

@@ -1,9 +1,12 @@
 """SIGTERM and SIGINT: at once where there is nothing to save, after the step where there is."""
 
+import gc
 import json
 import os
 import signal
+import sys
 import threading
+import weakref
 
 import pytest
 
@@ -97,3 +100,82 @@ def test_a_run_that_is_told_to_end_while_it_reads_its_data_ends_at_once(
     monkeypatch.setattr(train.datasets, 'load', lambda *_: os.kill(os.getpid(), signal.SIGTERM))
     with pytest.raises(Preempted, match='ended at once'):
         train.run(made, tmp_path)
+
+
+class Caller:
+    """Calls a function when it is collected: from the callback of a weak reference, or from its finaliser."""
+
+    def __init__(self, function, how):
+        self.itself = self  # only the collector of cycles can free it
+        self.function = function if how == 'finaliser' else lambda: None
+        if how == 'weak reference':
+            REFERENCES.append(weakref.ref(self, lambda _: function()))
+
+    def __del__(self):
+        self.function()
+
+
+REFERENCES: list[weakref.ref] = []
+
+
+def collected(function, how):
+    Caller(function, how)
+    gc.collect()
+    REFERENCES.clear()
+
+
+@pytest.fixture
+def forgotten(monkeypatch):
+    """The exceptions that Python would print and forget."""
+    found = []
+    monkeypatch.setattr(sys, 'unraisablehook', lambda told: found.append(told.exc_type))
+    return found
+
+
+def term():
+    signal.raise_signal(signal.SIGTERM)
+
+
+@pytest.mark.parametrize('how', ['finaliser', 'weak reference'])
+def test_a_signal_inside_a_finaliser_is_not_lost(forgotten, how):
+    with Interruption() as interruption:
+        collected(term, how)
+        assert forgotten == [Preempted]  # Python has swallowed it, and goes on here
+        with pytest.raises(Preempted, match='SIGTERM: ended at once'):
+            interruption.defer()
+    with Interruption() as interruption:
+        interruption.defer()
+        collected(term, how)
+        assert interruption.reached(1)
+        collected(term, how)  # the second one's end is lost, but not the first
+        assert interruption.reached(2)
+    assert forgotten == [Preempted, Preempted]
+
+
+@pytest.mark.parametrize('how', ['finaliser', 'weak reference'])
+def test_a_run_that_is_told_to_end_inside_a_finaliser_ends(
+    data, tmp_path, monkeypatch, forgotten, how
+):
+    made = tiny.config('cross_entropy', data, {'num_bootstrap': 2})
+    asked, load = Safeguards.stop, train.datasets.load
+
+    def stop(self, step, *count):
+        if step == 2:
+            collected(term, how)
+        return asked(self, step, *count)
+
+    def loaded(settings):
+        collected(term, how)
+        return load(settings)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train.datasets, 'load', loaded)
+        with pytest.raises(Preempted, match='SIGTERM: ended at once'):
+            train.run(made, tmp_path)
+    assert forgotten == [Preempted]
+    assert not list((tmp_path / 'checkpoints').iterdir())
+    with monkeypatch.context() as patch:
+        patch.setattr(Safeguards, 'stop', stop)
+        with pytest.raises(Preempted, match='SIGTERM: saved at step 2 of 6'):
+            train.run(made, tmp_path)
+    assert train.run(made, tmp_path)['best']

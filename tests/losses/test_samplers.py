@@ -124,8 +124,8 @@ def test_every_image_is_equally_likely_when_instance_balanced():
 
 def test_priors():
     np.testing.assert_allclose(samplers.class_prior([6, 3, 1]), [0.6, 0.3, 0.1], rtol=1e-14)
-    log_prior = samplers.log_prior([6, 4, 0], floor=1e-9)
-    np.testing.assert_allclose(log_prior, np.log([0.6, 0.4, 1e-9]), rtol=1e-14)
+    log_prior = samplers.log_prior([6, 4, 0])
+    np.testing.assert_allclose(log_prior, np.log([0.6, 0.4, 0.4]), rtol=1e-14)
 
 
 @each_sampler
