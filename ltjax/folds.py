@@ -34,6 +34,7 @@ def run(config: Any, workdir: pathlib.Path, *, force: bool = False) -> dict[str,
     Raises:
       UserError: as `train.run`; or the data set has no folds.
     """
+    folder.check_name(workdir)
     if not force:
         folder.check(workdir, config)
     finished = resume.finished_results(workdir)
@@ -68,10 +69,10 @@ def run(config: Any, workdir: pathlib.Path, *, force: bool = False) -> dict[str,
 def _pool(
     config: Any, workdir: pathlib.Path, numbers: Sequence[int], runs: list[dict[str, Any]]
 ) -> dict[str, Any]:
-    archives = [np.load(workdir / f'fold-{fold}' / 'predictions.npz') for fold in numbers]
+    archives = [_read(workdir / f'fold-{fold}' / 'predictions.npz') for fold in numbers]
     first = runs[0]
     _check_pool(workdir, first, runs, archives)
-    common = set.intersection(*(set(archive.files) for archive in archives))
+    common = set.intersection(*map(set, archives))
     pooled = {
         name: np.concatenate([archive[name] for archive in archives])
         for name in sorted(common - {'class_names', 'data_sha256'})
@@ -114,6 +115,11 @@ def _pool(
             num_bootstrap=config.num_bootstrap,
         ),
     }  # fmt: skip
+
+
+def _read(path: pathlib.Path) -> dict[str, np.ndarray]:
+    with np.load(path) as archive:
+        return dict(archive)
 
 
 def _check_pool(

@@ -56,6 +56,7 @@ def run(config: Any, workdir: pathlib.Path, *, force: bool = False) -> dict[str,
       UserError: a mistake in config or data, a workdir that is another's or cannot be written, or training diverged.
       Preempted: SIGTERM or SIGINT ended the run, which can be gone on with.
     """
+    folder.check_name(workdir)
     method = methods.get(config.method.name)
     config = follow_weights(config)
     if not force:

@@ -70,12 +70,11 @@ def check_name(path: pathlib.Path) -> None:
 
 
 def check(workdir: pathlib.Path, config: Any) -> None:
-    """Raises UserError if `workdir` cannot hold a run, see `check_name`, or holds what another config trained.
+    """Raises UserError if `workdir` holds what another config trained.
 
     A run that ended before its first checkpoint has trained nothing, and is in nobody's way. If config.json is damaged,
     what an unfinished run's checkpoints say of its config counts, see `changes`.
     """
-    check_name(workdir)
     finished = (workdir / 'results.json').exists()
     if not (workdir / 'config.json').exists() or not (
         finished or any(workdir.glob('checkpoints/*'))

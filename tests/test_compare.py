@@ -96,7 +96,7 @@ def test_folders_have_a_name_of_their_own():
     assert len(names) == 3 * len(EXPERIMENTS)
 
 
-def fabricate(folder, correct, ids=None):
+def fabricate(folder, correct, **changes):
     """Writes a run of 30 test images in three classes of which the first `correct` are right in each class."""
     labels = np.repeat(np.arange(3), 10)
     right = np.arange(30) % 10 < correct
@@ -105,9 +105,12 @@ def fabricate(folder, correct, ids=None):
     workdir.write_npz(
         folder / 'predictions.npz',
         {
-            'ids': np.arange(30).astype(str) if ids is None else ids,
+            'ids': np.arange(30).astype(str),
             'labels': labels,
             'logits': logits,
+            'class_names': np.array(['a', 'b', 'c']),
+            'data_sha256': np.array('beef'),
+            **changes,
         },
     )
     results = {
@@ -145,13 +148,38 @@ def test_the_table_holds_means_and_paired_differences(tmp_path):
     assert '-30.0 [' in ce
 
 
-def test_runs_on_other_images_are_refused(tmp_path):
-    runs = {
-        'CE': [fabricate(tmp_path / 'ce', 4)],
-        'LMD': [fabricate(tmp_path / 'l', 7, ids=np.arange(1, 31).astype(str))],
-    }
-    with pytest.raises(UserError, match='LMD was tested on other images than CE'):
+REFUSED = {
+    'other images': ({'ids': np.arange(1, 31).astype(str)}, 'was tested on other images'),
+    'other data': ({'data_sha256': np.array('f00d')}, 'is of other data'),
+    'other classes': ({'class_names': np.array(['a', 'b', 'd'])}, 'has the classes a, b, d'),
+    'other labels': ({'labels': np.repeat([1, 0, 2], 10)}, 'has other labels'),
+}
+
+
+@pytest.mark.parametrize('case', REFUSED)
+def test_runs_that_cannot_be_paired_are_refused(tmp_path, case):
+    changes, message = REFUSED[case]
+    runs = {'CE': [fabricate(tmp_path / 'ce', 4)], 'LMD': [fabricate(tmp_path / 'l', 7, **changes)]}
+    with pytest.raises(UserError, match=message):
         compare.compare(runs, ['CE', 'LMD'])
+
+
+def test_runs_are_paired_by_ids_and_names_of_classes(tmp_path):
+    runs = {'CE': [fabricate(tmp_path / 'ce', 4)], 'LMD': [fabricate(tmp_path / 'l', 7)]}
+    expected = compare.compare(runs, ['CE'])['experiments']
+    path = tmp_path / 'l' / 'predictions.npz'
+    with np.load(path) as archive:
+        arrays = dict(archive)
+    rows, classes = np.random.default_rng(0).permutation(30), np.array([2, 0, 1])
+    number = np.argsort(classes)
+    arrays |= {
+        'ids': arrays['ids'][rows],
+        'labels': number[arrays['labels'][rows]],
+        'logits': arrays['logits'][rows][:, classes],
+        'class_names': arrays['class_names'][classes],
+    }
+    np.savez(path, **arrays)
+    assert compare.compare(runs, ['CE'])['experiments'] == expected
 
 
 def test_a_table_without_any_of_its_references_is_refused(tmp_path):

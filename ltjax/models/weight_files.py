@@ -20,7 +20,7 @@ _NESTED = ('state_dict', 'model')
 
 
 class WeightFile(NamedTuple):
-    """What a file holds: its tensors by name, its sha256, whether that was known beforehand, and what its header says."""
+    """What a file holds: its tensors by name, its sha256, whether that was known before, and what its header says."""
 
     tensors: dict[str, np.ndarray]
     sha256: str

@@ -47,7 +47,11 @@ def workdir(tmp_path):
         'seconds': 200.0,
         'best': {'step': 20, 'val_balanced_accuracy': 0.51234},
         'versions': {'jax': '0.10.2'},
-    }
+        'data': {
+            'where': '/set <1>', 'layout': 'folder', 'identity': {'sha256': 'c0ffee' * 10},
+            'said': ['30 images: train 30', 'passed over: 3 DICOM'],
+        },
+    }  # fmt: skip
     (tmp_path / 'results.json').write_text(json.dumps(results))
     config = {'command': 'python main.py --note "<i>"', 'seed': 3, 'note': '</pre><script>'}
     (tmp_path / 'config.json').write_text(json.dumps(config))
@@ -142,13 +146,19 @@ def test_report_without_features(workdir):
     assert page.tags.count('img') == 5
 
 
+def test_what_was_decided_about_the_data_is_said(workdir):
+    text = read(workdir).text
+    for line in ('From /set <1> (folder).', 'passed over: 3 DICOM', 'sha256 c0ffeec0ffee'):
+        assert line in text
+
+
 def test_report_of_results_alone(workdir):
     results = json.loads((workdir / 'results.json').read_text())
     (workdir / 'results.json').write_text(json.dumps({'test': results['test']}))
     for name in ('config.json', 'metrics.jsonl', 'predictions.npz'):
         (workdir / name).unlink()
     page = read(workdir)
-    assert page.text.count('Left out: ') == 4
+    assert page.text.count('Left out: ') == 5
     assert page.tags.count('img') == 2
 
 

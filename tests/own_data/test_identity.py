@@ -1,4 +1,4 @@
-"""Runs are bound to their data: what changed is named and refused, whether a run is unfinished, finished or of folds."""
+"""Runs are bound to their data: what changed is named and refused, in unfinished and finished runs and in folds."""
 
 import json
 import shutil
