@@ -54,6 +54,7 @@ SOURCE = tool.Source(
     origin=ORIGIN,
     licence="the competition's rules on Kaggle: no redistribution",
     read=read,
+    ordered=True,
 )
 
 if __name__ == '__main__':

@@ -23,6 +23,7 @@ from typing import NamedTuple
 
 from data_prep.tools import one_hot, tool
 from ltjax.data.prepare import Item
+from ltjax.data.reading import values
 from ltjax.errors import UserError
 
 COUNTS = {'MEL': 1113, 'NV': 6705, 'BCC': 514, 'AKIEC': 327, 'BKL': 1099, 'DF': 115, 'VASC': 142}
@@ -51,7 +52,7 @@ def _challenge(source: pathlib.Path, part: str) -> _Files:
     rows = tool.read_rows(groupings, ('image', 'lesion_id')) if groupings else []
     return _Files(
         one_hot.read(truth, CLASSES),
-        {row['image']: row['lesion_id'] for row in rows},
+        {row['image']: values.name(row['lesion_id']) for row in rows},
         tool.index_images(tool.find(source, f'{name}_Input', ORIGIN)),
     )
 
@@ -65,7 +66,7 @@ def _release(source: pathlib.Path, metadata: pathlib.Path) -> _Files:
         raise UserError(f'{metadata} has the diagnosis {strange!r}: get it again.')
     return _Files(
         {row['image_id']: CLASSES.index(row['dx'].upper()) for row in rows},
-        {row['image_id']: row['lesion_id'] for row in rows},
+        {row['image_id']: values.name(row['lesion_id']) for row in rows},
         tool.index_images(source),
     )
 

@@ -28,6 +28,7 @@ from sklearn.model_selection import train_test_split
 from data_prep.tools import one_hot, tool
 from ltjax.data import long_tail
 from ltjax.data.prepare import Item
+from ltjax.data.reading import values
 
 COUNTS = {
     'MEL': 4522, 'NV': 12875, 'BCC': 3323, 'AK': 867, 'BKL': 2624, 'DF': 239, 'VASC': 253, 'SCC': 628,
@@ -72,7 +73,7 @@ def read(source: pathlib.Path, arguments: argparse.Namespace) -> tool.Content:
     labels = one_hot.read(truth, CLASSES, drop=('UNK',))
     metadata = tool.look(source, 'ISIC_2019_Training_Metadata.csv')
     rows = tool.read_rows(metadata, ('image', 'lesion_id')) if metadata else []
-    lesions = {row['image']: row['lesion_id'] for row in rows}
+    lesions = {row['image']: values.name(row['lesion_id']) for row in rows}
     images = tool.index_images(tool.find(source, 'ISIC_2019_Training_Input', ORIGIN))
     ids = sorted(tool.matched(labels, images, partial=arguments.partial, origin=ORIGIN))
     items = [Item(id_, labels[id_], images[id_], lesions.get(id_, '')) for id_ in ids]

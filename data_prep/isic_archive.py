@@ -24,6 +24,7 @@ import numpy as np
 from data_prep.tools import one_hot, tool
 from ltjax.data import long_tail, near_duplicates
 from ltjax.data.prepare import Item
+from ltjax.data.reading import values
 from ltjax.errors import UserError
 
 COUNTS = {
@@ -66,7 +67,7 @@ def read(source: pathlib.Path, arguments: argparse.Namespace) -> tool.Content:
             if id_ in labels:
                 raise UserError(f'{path}: {id_} is also in {CLASSES[labels[id_]]}.csv: remove one.')
             labels[id_] = label
-            owners[id_] = [row.get(name) or '' for name in _BELONGS_TO]
+            owners[id_] = [values.name(row.get(name, '')) for name in _BELONGS_TO]
     images = tool.index_images(source)
     ids = sorted(tool.matched(labels, images, partial=arguments.partial, origin=ORIGIN))
     together = near_duplicates.Clusters(len(ids))

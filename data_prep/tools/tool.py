@@ -1,7 +1,6 @@
 """What the programs of this folder share: their command line, and checks that say exactly what is missing."""
 
 import argparse
-import csv
 import hashlib
 import pathlib
 import sys
@@ -15,6 +14,7 @@ from ltjax.data import prepare, prepared
 from ltjax.data import splits as splitting
 from ltjax.data.prepare import Item
 from ltjax.data.reading import images as image_files
+from ltjax.data.reading import sheet
 from ltjax.errors import UserError
 from ltjax.files import user_path
 
@@ -52,6 +52,7 @@ class Source(NamedTuple):
       image_size: pixels a side, unless --size says otherwise.
       channels: 1 or 3.
       encoding: 'png' or 'jpeg', unless --encoding says otherwise.
+      ordered: whether the classes are grades, in their order.
       options: adds the program's own flags, if it has any.
     """
 
@@ -62,6 +63,7 @@ class Source(NamedTuple):
     image_size: int = 224
     channels: int = 3
     encoding: str = 'jpeg'
+    ordered: bool = False
     options: Callable[[argparse.ArgumentParser], None] | None = None
 
 
@@ -99,6 +101,7 @@ def run(source: Source, description: str, argv: Sequence[str] | None = None) -> 
             splits=content.splits,
             encoding=arguments.encoding,
             on_damaged=arguments.on_damaged,
+            ordered=source.ordered,
         )
         manifest = prepare.write(arguments.out, plan, threads=arguments.threads)
     except UserError as error:
@@ -204,22 +207,18 @@ def read_rows(
     """Returns the rows of a CSV that has at least `columns`.
 
     Raises:
-      UserError: it cannot be read or lacks a column, or a row does.
+      UserError: it cannot be read or lacks a column, or a row has too few or too many.
     """
-    try:
-        with path.open(newline='', encoding='utf-8-sig') as file:
-            reader = csv.DictReader(file, delimiter=delimiter)
-            rows = list(reader)
-            present = reader.fieldnames or []
-    except (OSError, ValueError, csv.Error) as error:
-        raise UserError(f'{path} cannot be read ({error}): get it again.') from None
+    present, rows = sheet.rows(path, delimiter)
     absent = [column for column in columns if column not in present]
     if absent:
         raise UserError(f'{path} has no column {absent[0]!r} (it has {", ".join(present)}).')
-    for number, row in enumerate(rows, 2):
-        if None in (row[column] for column in columns):
-            raise UserError(f'row {number} of {path} is cut short: get it again.')
-    return rows
+    broken = next((row for row in rows if row.cells is None), None)
+    if broken is not None:
+        raise UserError(
+            f'line {broken.line} of {path} has not {len(present)} columns: get it again.'
+        )
+    return [row.cells for row in rows if row.cells is not None]
 
 
 def check_files(paths: Sequence[pathlib.Path], origin: str) -> None:

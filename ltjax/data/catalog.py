@@ -9,7 +9,7 @@ from ltjax.errors import unknown
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 MAX_PIXELS = 89_478_485  # Pillow's own limit
 
-# `format` says who reads it (ltjax.data.readers): an embedded or own npz, a folder of class folders, a CSV of paths.
+# `format` says who reads it (ltjax.data.reading): an embedded or own npz, a folder of class folders, a CSV of paths.
 # `long_tail`: training images a class, from `max_count` down by `ratio`; ratio 0 keeps what is there.
 # `split`: fractions held out where the files bring no split, or `folds` of which `fold` is the test (-1: each in turn,
 #   results pooled); `seed` chooses it, not the run; `protocol` names a split of a prepared set ('': its only one;

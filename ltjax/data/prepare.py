@@ -56,6 +56,7 @@ class Plan:
         are not in it are not used by it.
       encoding: 'png' (lossless) or 'jpeg' (quality 95, no chroma subsampling).
       on_damaged: 'stop' at an unreadable image, or 'exclude' it and list it in the manifest.
+      ordered: whether the classes are grades, in their order.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Plan:
     splits: Mapping[str, Mapping[str, str]]
     encoding: str = 'png'
     on_damaged: str = 'stop'
+    ordered: bool = False
 
 
 def write(
@@ -262,6 +264,7 @@ def _manifest(
         'licence': plan.licence,
         'origin': plan.origin,
         'class_names': list(plan.class_names),
+        'ordered': plan.ordered,
         'counts': [counts[k] for k in range(len(plan.class_names))],
         'image_size': plan.image_size,
         'channels': plan.channels,

@@ -189,7 +189,7 @@ def test_aptos(tmp_path, nested):
         ('000000000000,4', 'names 000000000000 twice'),
         ('abc,5', "abc has the grade '5'"),
         ('abc,', "abc has the grade ''"),
-        ('abc', 'row 22 of'),
+        ('abc', 'line 22 of'),
         ('abc,1', '1 of 21 labelled images are missing: abc. Get it at'),
         ('', 'no DR 4, not 1805; mild 4, not 370'),
     ],

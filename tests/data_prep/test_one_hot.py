@@ -39,7 +39,7 @@ def test_splits_of_authors_are_checked(tmp_path, capsys):
         (('a', '0.4', '1'), 'a has 1 of X, Y, not one'),
         (('a', '', '1'), 'the row of a holds no 0 or 1'),
         (('b', '0', '1'), 'names b twice'),
-        (('a', '1'), 'row 3 of .* is cut short'),
+        (('a', '1'), 'line 3 of .* has not 3 columns'),
     ],
 )
 def test_rows_that_do_not_name_one_class_are_refused(tmp_path, row, message):

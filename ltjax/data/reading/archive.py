@@ -65,6 +65,7 @@ def read(path: pathlib.Path) -> Written:
         labels=labels,
         class_names=names,
         declared=True,
+        ordered=made_up,  # numbers have an order
         made_up=made_up,
         splits={'split': arrays['split'].tolist()} if 'split' in arrays else {},
         groups=arrays.get('group'),

@@ -162,7 +162,7 @@ def _classes(
         wrong.append(Fault('labels', message, message))
     numbers = values.are_numbers(known)
     if written.declared and order is None:
-        return _Classes(tuple(known), DECLARED, numbers or written.made_up), wrong
+        return _Classes(tuple(known), DECLARED, numbers or written.ordered), wrong
     alike = values.spelled_alike(known)
     if alike:
         first, second = alike[0][:2]

@@ -28,6 +28,7 @@ def read(root: pathlib.Path, conform: Callable[[np.ndarray], np.ndarray]) -> Wri
         labels=names[made.labels].tolist(),
         class_names=made.class_names,
         declared=True,
+        ordered=made.manifest.get('ordered', False),
         splits={name: made.split(name).tolist() for name in made.manifest['splits']},
         groups=made.groups,
         notes=[f'images left out when it was prepared: {excluded}'] if excluded else [],

@@ -66,6 +66,7 @@ class Written:
       labels: of the images; None without.
       class_names: all classes in their order, where the files declare them; so may a folder without images be one.
       declared: whether `class_names` is an order that the files declare.
+      ordered: whether the files say that this order means something.
       made_up: whether the names of the classes are, of their numbers.
       splits: by protocol, the side or fold of every image; '' in a prepared set: not used.
       groups: of the images; None without.
@@ -86,6 +87,7 @@ class Written:
     labels: Sequence[str] | None = None
     class_names: Sequence[str] = ()
     declared: bool = False
+    ordered: bool = False
     made_up: bool = False
     splits: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
     groups: Sequence[Any] | np.ndarray | None = None
