@@ -1,8 +1,10 @@
 """Kills and damages real runs at random for as long as is said: `python scripts/soak.py --minutes 60`.
 
-LMD and ICCL are trained on tiny data, in processes that are killed (also while they write), run out of memory or disk,
-or are told to end; between, bytes of their files are damaged. Whatever happens, the same command must end the run with
-the bits of an undisturbed one. The first difference ends the soak with status 1 and keeps the run.
+LMD and ICCL are trained on tiny data (folders, a CSV, an npz), in processes that are killed (also while they write),
+run out of memory or disk, or are told to end; between, bytes of their files are damaged. Whatever happens, the same
+command must end the run with the bits of an undisturbed one. And in between their data are changed: an image more or
+less or another, a label, a side of the split, a class's name, the order of the rows. Then the same command must refuse,
+and name the change. The first difference ends the soak with status 1 and keeps the run.
 """
 
 import argparse

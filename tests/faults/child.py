@@ -1,5 +1,7 @@
 """A tiny run that meets a fault: `python -m faults.child METHOD DATA WORKDIR CACHE [POINT NUMBER ACTION]`.
 
+DATA is an npz, a folder or a CSV.
+
 The fault strikes when POINT is passed for the NUMBERth time. As in ltjax.main, a mistake ends with status 2 and a line
 on stderr, a preemption with 75.
 """
@@ -84,7 +86,9 @@ def strike(point: str, number: int, action: str) -> None:
 
 def main(method: str, data: str, workdir: str, cache: str, *fault: str) -> None:
     jax.config.update('jax_compilation_cache_dir', cache)
-    config = tiny.config(method, pathlib.Path(data), CHANGES | LONGER[method])
+    path = pathlib.Path(data)
+    config = tiny.config(method, path, CHANGES | LONGER[method])
+    config.data.format = 'folder' if path.is_dir() else path.suffix[1:]
     if fault:
         strike(fault[0], int(fault[1]), fault[2])
     try:

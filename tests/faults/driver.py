@@ -13,6 +13,7 @@ import time
 import numpy as np
 
 import tiny
+from faults import changes
 from faults.child import ACTIONS, LONGER, POINTS
 from ltjax.errors import TRY_AGAIN
 
@@ -43,18 +44,21 @@ class Driver:
       method: LMD or ICCL.
       folder: gets data, compilation cache and runs.
       seed: of the faults.
+      layout: of the data: 'npz', 'folder' or 'csv'.
     """
 
     method: str
     folder: pathlib.Path
     seed: int
+    layout: str = 'npz'
 
     def __post_init__(self) -> None:
         self.random = random.Random(self.seed)
         self.kills: dict[str, int] = {}
         self.damages: dict[str, int] = {}
+        self.changed: dict[str, int] = {}
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.data = tiny.npz(self.folder / 'data.npz')
+        self.data = changes.write(self.folder / 'data', self.layout)
         self.workdir = self.folder / 'disturbed'
         self.run(self.folder / 'undisturbed')
 
@@ -64,6 +68,29 @@ class Driver:
         Raises:
           Lost: it ended in a traceback, or not at all.
         """
+        status, said = self._start(workdir, *fault)
+        if status == 2 and 'disk' not in fault and 'memory' not in fault:
+            raise Lost(f'{self.method} {fault}: {said}')
+        return status
+
+    def change(self) -> str:
+        """Changes the data of the run; the same command must refuse and name that. Returns how, '' if nothing is begun.
+
+        Raises:
+          Lost: it goes on, or says something else, or the run is no longer what it was.
+        """
+        if not any(self.workdir.glob('checkpoints/*/sha256.json')):
+            return ''
+        before = changes.content(self.data)
+        how, name = changes.change(self.data, self.random)
+        status, said = self._start(self.workdir)
+        if status != 2 or name not in said or 'data' not in said:
+            raise Lost(f'{self.method}, {self.layout}, {how}: status {status}; {said}')
+        changes.restore(self.data, before)
+        self.changed[f'{how} ({self.layout})'] = self.changed.get(f'{how} ({self.layout})', 0) + 1
+        return how
+
+    def _start(self, workdir: pathlib.Path, *fault: str) -> tuple[int, str]:
         command = [sys.executable, '-m', 'faults.child', self.method, str(self.data), str(workdir)]
         environment = os.environ | {
             'PYTHONPATH': os.pathsep.join((str(tiny.ROOT), str(tiny.ROOT / 'tests'))),
@@ -81,13 +108,11 @@ class Driver:
             )
         except subprocess.TimeoutExpired:
             if starved:
-                return -9
+                return -9, ''
             raise Lost(f'{self.method} {fault}: it hangs') from None
         if done.returncode not in (0, 2, TRY_AGAIN, -9) and not starved:
             raise Lost(f'{self.method} {fault}: status {done.returncode}\n{done.stderr}')
-        if done.returncode == 2 and 'disk' not in fault and not starved:
-            raise Lost(f'{self.method} {fault}: {done.stderr}')
-        return done.returncode
+        return done.returncode, done.stderr
 
     def kill(self) -> str:
         """Goes on with the run until a random fault; returns it. A run that ends before is compared, and begun anew."""
@@ -177,10 +202,19 @@ def soak(folder: pathlib.Path, *, minutes: float, seed: int) -> dict[str, dict[s
       Lost: at the first loss; `folder` then holds the run.
     """
     end = time.monotonic() + 60 * minutes
-    drivers = [Driver(method, folder / method, seed) for method in LONGER]
+    drivers = [
+        Driver(method, folder / f'{method}-{layout}', seed, layout)
+        for method, layout in zip(LONGER, changes.LAYOUTS, strict=False)
+    ]
+    drivers.append(
+        Driver('iccl', folder / f'iccl-{changes.LAYOUTS[-1]}', seed, changes.LAYOUTS[-1])
+    )
     while time.monotonic() < end:
         for driver in drivers:
-            print(f'{driver.method}: {driver.kill()}; {driver.damage()}', flush=True)
+            print(
+                f'{driver.method}, {driver.layout}: {driver.kill()}; data: {driver.change()}; {driver.damage()}',
+                flush=True,
+            )
     for driver in drivers:
         driver.compare()
-    return {driver.method: driver.kills | driver.damages for driver in drivers}
+    return {d.folder.name: d.kills | d.damages | d.changed for d in drivers}

@@ -1,7 +1,8 @@
-"""Twenty kills and twenty damages: whatever befalls a run, the same command ends it with the same bits."""
+"""Kills, damages and changed data: the same command ends a run with the same bits, or refuses what is not its data."""
 
 import pytest
 
+from faults.changes import LAYOUTS
 from faults.child import LONGER
 from faults.driver import Driver
 
@@ -14,3 +15,12 @@ def test_a_run_killed_and_damaged_at_random_ends_with_the_bits_of_the_undisturbe
     driver.disturb(10)
     assert sum(driver.kills.values()) >= 10
     assert sum(driver.damages.values()) >= 10
+
+
+@pytest.mark.parametrize('layout', LAYOUTS)
+def test_an_interrupted_run_refuses_changed_data_and_names_the_change(tmp_path, layout):
+    driver = Driver('iccl', tmp_path, seed=5, layout=layout)
+    while sum(driver.changed.values()) < 2:
+        driver.kill()
+        driver.change()
+    driver.compare()
