@@ -90,8 +90,8 @@ def load(config: Any) -> DataSet:
     table = reading.survey(config)
     check(table)
     raw = reading.read(config, table)
+    arrangement = arrange(table, raw.rows, raw.digests, config)
     labels = np.asarray(raw.labels)
-    arrangement = arrange(table, labels, raw.groups, raw.splits, raw.digests, config)
     return DataSet(raw.images, labels, raw.ids, raw.class_names, raw, arrangement)
 
 
@@ -114,27 +114,20 @@ def folds(config: Any) -> tuple[int, ...]:
     return tuple(range(config.split.folds))
 
 
-def arrange(
-    table: Table,
-    labels: np.ndarray,
-    groups: np.ndarray | None,
-    sides: Mapping[str, np.ndarray],
-    digests: np.ndarray,
-    config: Any,
-) -> Arrangement:
+def arrange(table: Table, rows: np.ndarray, digests: np.ndarray, config: Any) -> Arrangement:
     """Splits the images that were read.
 
     Args:
       table: of the set; `check` has passed it.
-      labels: int32 [N] of those images.
-      groups: of those images, see `Table`.
-      sides: of those images, by protocol, see `Table`.
+      rows: int64 [N], those of the table that were read.
       digests: str [N], see `images.digest`; '' where it is not known.
       config: the `data` part of a config.
 
     Raises:
       UserError: as `load`.
     """
+    labels = np.asarray(table.labels)[rows]
+    groups = None if table.groups is None else table.groups[rows]
     where, settings = table.where, config.split
     protocol = table.protocol(settings.protocol)
     if protocol and settings.folds:
@@ -145,8 +138,8 @@ def arrange(
     units = Units(labels, groups, np.where(shows_something(digests), digests, ''))
     numbers, leaks = tuple[int, ...](), dict[str, int]()
     if protocol:
-        of, numbers = sides[protocol], _fold_numbers(sides[protocol])
-        leaks = _leaks(table, protocol, of, units, settings)
+        of = table.splits[protocol][rows]
+        numbers, leaks = _fold_numbers(of), _leaks(table, rows, of, units, settings)
         split_from = table.written.split_from
         split_from += f' {protocol}' if table.written.layout == 'prepared' else ''
     elif settings.folds:
@@ -215,7 +208,7 @@ def _held_out(train: np.ndarray, units: Units, settings: Any) -> dict[str, np.nd
 
 
 def _leaks(
-    table: Table, protocol: str, of: np.ndarray, units: Units, settings: Any
+    table: Table, rows: np.ndarray, of: np.ndarray, units: Units, settings: Any
 ) -> dict[str, int]:
     """Returns by what is shared how much of it lies on two sides of a split that the files bring.
 
@@ -227,7 +220,7 @@ def _leaks(
         found[what] = crossing
         if settings.allow_leaks or table.written.layout == 'prepared':
             continue
-        one, other = (f'{table.ids[table.kept[row]]} ({of[row]})' for row in first)
+        one, other = (f'{table.ids[rows[at]]} ({of[at]})' for at in first)
         raise UserError(
             f'{crossing} {what} lie on two sides of the split of {table.where}, as {one} and {other}: the test '
             'would lie. Put each on one side (python -m ltjax.data.audit --write-split FILE.csv draws one so), or '

@@ -73,7 +73,7 @@ class Identity:
             labels=data.labels,
             class_names=np.array(data.class_names),
             sides=sides,
-            given=raw.splits.get(protocol, _nothing(data.ids)),
+            given=data.table.splits[protocol][raw.rows] if protocol else _nothing(data.ids),
             groups=_nothing(data.ids) if raw.groups is None else raw.groups.astype(np.str_),
             contents=raw.contents,
             stamps=raw.stamps,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ltjax.data import audit, datasets, prepare, summary
-from own_data.sets import config, pictures, pixels, refused, table, taken
+from own_data.sets import config, pictures, pixels, refused, save, table, taken
 
 
 def rows(root, count, **columns):
@@ -126,7 +126,13 @@ def test_a_group_on_two_sides_is_refused(tmp_path, kind):
         )
     else:
         path = rows(tmp_path, 60, split=side, group=group)
-    assert '1 groups lie on two sides of the split' in refused(path)
+    said = refused(path)
+    assert '1 groups lie on two sides of the split' in said
+    if kind == 'csv':  # also where an image before it is left out
+        (tmp_path / 'images' / '3.png').write_bytes(b'')
+        said = refused(path, on_damaged='exclude')
+        assert 'as images/0.png (train) and images/50.png (test)' in said
+        save(tmp_path / 'images' / '3.png', 3)
     assert taken(path, split__allow_leaks=True).arrangement.leaks == {'groups': 1}
     drawn = taken(path, split__protocol='none')
     assert drawn.arrangement.leaks == {}

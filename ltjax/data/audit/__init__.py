@@ -128,14 +128,8 @@ def _refusal(source: Source, measured: Sequence[Measured], config: Any) -> str:
             return ''  # which one is meant is not known
         kept = table.kept
         digests = _digests(measured)[kept]
-        datasets.arrange(
-            table,
-            np.asarray(table.labels)[kept],
-            None if table.groups is None else table.groups[kept],
-            {name: of[kept] for name, of in table.splits.items()},
-            np.full(len(kept), '') if source.layout == 'prepared' else digests,
-            config,
-        )
+        unknown = np.full(len(kept), '')
+        datasets.arrange(table, kept, unknown if source.layout == 'prepared' else digests, config)
     except UserError as error:
         return str(error)
     return ''

@@ -35,10 +35,10 @@ class Raw:
 
     Attributes:
       images: uint8 [N, H, W, C], in memory or, for large prepared sets, on disk.
+      rows: int64 [N], of the table.
       ids: str [N], unique.
       labels: int32 [N], -1 where there is none; None if no image has one.
       class_names: the K classes.
-      splits: by protocol, str [N]; see `Table`.
       groups: int or str [N], '' where there is none; None if no image has one.
       digests: str [N], of pixels, see `images.digest`; '' for prepared sets.
       contents: str [N], of files' bytes or of pixels, by which a changed image is known; '' for prepared sets.
@@ -48,10 +48,10 @@ class Raw:
     """
 
     images: Images
+    rows: np.ndarray
     ids: np.ndarray
     labels: np.ndarray | None
     class_names: tuple[str, ...]
-    splits: dict[str, np.ndarray]
     groups: np.ndarray | None
     digests: np.ndarray
     contents: np.ndarray
@@ -140,10 +140,10 @@ def read(config: Any, table: Table | None = None) -> Raw:
         images = stored_images[:] if stored_images.nbytes <= IN_MEMORY_BYTES else stored_images
     return Raw(
         images=images,
+        rows=kept,
         ids=table.ids[kept],
         labels=None if table.labels is None else table.labels[kept],
         class_names=table.class_names,
-        splits={name: of[kept] for name, of in table.splits.items()},
         groups=None if table.groups is None else table.groups[kept],
         digests=digests,
         contents=contents,

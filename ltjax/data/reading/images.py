@@ -103,7 +103,9 @@ def decode(path: pathlib.Path, channels: int = 0) -> np.ndarray:
     except FileNotFoundError:
         remedy = 'correct the path or remove the entry'
         if not path.suffix:
-            remedy += ', or say where ids belong: --config.data.images=FOLDER --config.data.suffix=.jpg'
+            remedy += (
+                ', or say where ids belong: --config.data.images=FOLDER --config.data.suffix=.jpg'
+            )
         raise UserError(f'image {path} does not exist: {remedy}.') from None
     except UnidentifiedImageError:
         empty = ' (it is empty)' if path.stat().st_size == 0 else ''
