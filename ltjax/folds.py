@@ -10,10 +10,11 @@ import numpy as np
 
 from ltjax import resume, train
 from ltjax import workdir as folder
-from ltjax.data import datasets
+from ltjax.data import datasets, summary
 from ltjax.errors import UserError
 from ltjax.evaluation import metrics, report
 from ltjax.evaluation.groups import by_name, head_medium_tail
+from ltjax.files import check_place
 
 ALL = -1  # the value of data.split.fold that asks for every fold
 
@@ -34,17 +35,17 @@ def run(config: Any, workdir: pathlib.Path, *, force: bool = False) -> dict[str,
     Raises:
       UserError: as `train.run`; or the data set has no folds.
     """
-    folder.check_name(workdir)
-    if not force:
-        folder.check(workdir, config)
+    check_place(workdir, config)
     finished = resume.finished_results(workdir)
+    if finished is not None or not force:
+        folder.check(workdir, config)
     one = copy.deepcopy(config)
-    numbers = datasets.folds(config.data)
     if finished is not None:
-        one.data.split.fold = numbers[0]  # each fold knows all images
-        resume.same_data(workdir / f'fold-{numbers[0]}', one, finished['data']['identity'])
+        one.data.split.fold = finished.get('fold_numbers', [0])[0]  # each fold knows all images
+        resume.same_data(workdir / f'fold-{one.data.split.fold}', one, finished)
         return finished
     started = time.monotonic()
+    numbers = datasets.folds(config.data)
     if not numbers:
         raise UserError(
             'this data set has no folds: set --config.data.split.folds=5, say, if it brings no split '
@@ -58,6 +59,8 @@ def run(config: Any, workdir: pathlib.Path, *, force: bool = False) -> dict[str,
             one.data.split.fold = fold
             runs.append(train.run(one, workdir / f'fold-{fold}', force=force))
         results = _pool(config, workdir, numbers, runs)
+        told = [line for run in runs for line in summary.warnings(run['data'])]
+        results['test']['warnings'] += list(dict.fromkeys(told))
         results['seconds'] = time.monotonic() - started
         folder.write_json(workdir / 'results.json', results)
         if folder.is_first_process():
@@ -91,11 +94,12 @@ def _pool(
         'image_shape',
         'num_parameters',
         'versions',
-        'data',
     )
     return {name: first[name] for name in same} | {
         'train_counts': counts,
         'num_folds': len(runs),
+        'fold_numbers': list(numbers),
+        'data': summary.pooled([run['data'] for run in runs]),
         'folds': [
             {
                 name: run['test']['metrics'][name]['value']

@@ -9,6 +9,7 @@ listed in FILE.excluded.csv. From Python: `ltjax.trained.Trained`.
 
 import argparse
 import csv
+import json
 import pathlib
 import sys
 from typing import Any
@@ -21,7 +22,7 @@ from ltjax.data.reading import arguments, decoding, values
 from ltjax.data.reading.archive import made_up_name
 from ltjax.errors import UserError
 from ltjax.evaluation.metrics import softmax
-from ltjax.files import user_path
+from ltjax.files import check_target, user_path
 from ltjax.trained import Trained
 
 # Faults of a table that matter to a prediction: the others are of labels and splits, which it does not need.
@@ -58,6 +59,7 @@ def read(model: Trained, config: Any) -> reading.Raw:
     config.image_size = height if height == width else 0
     config.max_pixels = model.config.data.get('max_pixels', config.max_pixels)
     config.split.protocol = 'none'  # all images, on whichever side
+    config.class_order = json.dumps(model.class_names)  # what the model knows is meant, even 'NA'
     table = reading.survey(config)
     table.refuse(*_FAULTS)
     raw = reading.read(config, table)
@@ -72,7 +74,7 @@ def read(model: Trained, config: Any) -> reading.Raw:
 def apply(model: Trained, raw: reading.Raw) -> tuple[dict[str, np.ndarray], list[str]]:
     """Returns what `predict` does, and lines about what was decided."""
     labels, said = known_labels(raw, model.class_names)
-    known = identity.overlap(raw.contents, model.identity) if model.identity is not None else 0
+    known = identity.overlap(raw.digests, model.identity) if model.identity is not None else 0
     if known:
         said.append(
             f'{known} of {len(raw.ids)} images are among those that the model was trained on'
@@ -100,35 +102,40 @@ def known_labels(raw: reading.Raw, class_names: tuple[str, ...]) -> tuple[np.nda
     where = raw.table.where
     if raw.labels is None:
         return np.full(len(raw.ids), -1, np.int32), []
-    place = {name: k for k, name in enumerate(map(values.name, class_names))}
+    place = {name: k for k, name in enumerate(class_names)}
+    used = {k: raw.class_names[k] for k in np.unique(raw.labels[raw.labels >= 0]).tolist()}
     said = list[str]()
-    names = list(raw.class_names)
-    numbered = {made_up_name(k): k for k in range(max(len(names), len(class_names)))}
-    if raw.table.written.made_up and not set(names) <= set(place):
-        by_number = values.are_numbers(class_names)
-        names = [str(numbered[name]) if by_number else name for name in names]
-        if not by_number:
+    if raw.table.written.made_up and not set(used.values()) <= set(place):
+        number_of = {made_up_name(k): k for k in range(1 + max(used, default=0))}
+        numbers = {k: number_of[name] for k, name in used.items()}
+        if values.are_numbers(class_names):
+            used = {k: str(number) for k, number in numbers.items()}
+            said.append(f'labels of {where} are taken as the names of classes, which are numbers')
+        else:
+            place = {str(k): k for k in range(len(class_names))}
+            used = {k: str(number) for k, number in numbers.items()}
             said.append(
                 f'labels of {where} have no names, and are taken as places in {", ".join(class_names)}'
             )
-            place |= {made_up_name(k): k for k in range(len(class_names))}
-    elif set(class_names) <= set(numbered) and values.are_numbers(names):
-        said.append(f'labels of {where} are taken as the numbers of classes without names')
-        names = [made_up_name(values.whole_number(name) or 0) for name in names]
-    used = {names[k] for k in np.unique(raw.labels[raw.labels >= 0]).tolist()}
-    strange = values.in_natural_order(used - set(place))
+    elif set(class_names) == {made_up_name(k) for k in range(len(class_names))}:
+        whole = {k: values.whole_number(name) for k, name in used.items()}
+        if used and None not in whole.values():
+            said.append(f'labels of {where} are taken as the numbers of classes without names')
+            used = {k: made_up_name(number or 0) for k, number in whole.items()}
+    strange = values.in_natural_order({*used.values()} - set(place))
     if strange and raw.table.written.made_up:
-        number = max(k for k in np.unique(raw.labels).tolist())
         raise UserError(
-            f'label {number} of {where} is out of range: the model knows {", ".join(class_names)}.'
+            f'label {strange[0]} of {where} is out of range: the model knows {", ".join(class_names)}.'
         )
     if strange:
         raise UserError(
             f'{where} has the class {strange[0]!r}, the model knows {", ".join(class_names)}: rename the '
             'class, or put the images into one folder without class folders.'
         )
-    numbers = np.array([*(place.get(name, -1) for name in names), -1], np.int32)
-    return numbers[raw.labels], said
+    numbered = np.full(len(raw.class_names) + 1, -1, np.int32)  # the last is that of no label
+    for k, name in used.items():
+        numbered[k] = place[name]
+    return numbered[raw.labels], said
 
 
 def write_csv(path: pathlib.Path, arrays: dict[str, np.ndarray]) -> None:
@@ -165,6 +172,7 @@ def main(argv: list[str]) -> None:
         raise UserError(f'{given.out} holds no features: end it in .npz, or leave out --features.')
     if not given.out.parent.is_dir():
         raise UserError(f'{given.out.parent} is no folder: make it first.')
+    check_target(given.out, given.data)
     config = arguments.config(given.data, given)
     config.on_damaged = given.on_damaged
     model = Trained.load(given.workdir)

@@ -48,19 +48,19 @@ def finished_results(workdir: pathlib.Path) -> dict[str, Any] | None:
     return results
 
 
-def same_data(workdir: pathlib.Path, config: Any, digests: Mapping[str, str]) -> None:
+def same_data(workdir: pathlib.Path, config: Any, results: Mapping[str, Any]) -> None:
     """Refuses a finished run whose data have changed since; data that are no longer there are not compared.
 
     Args:
       workdir: of the run.
       config: of the run.
-      digests: of the identity of its data, as its results have them.
+      results: of the run.
 
     Raises:
       UserError: something changed, which is named.
     """
     before = Identity.read(workdir)
-    if before is None or before.digests() != digests:
+    if before is None or before.digests() != results.get('data', {}).get('identity'):
         logging.warning('%s lacks %s: its data are not compared', workdir, identity.FILE)
         return
     path = user_path(config.data.path)

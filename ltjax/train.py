@@ -31,7 +31,7 @@ from ltjax.engine.state import TrainState
 from ltjax.errors import UserError
 from ltjax.evaluation import metrics, report
 from ltjax.evaluation.groups import by_name, head_medium_tail
-from ltjax.files import user_path
+from ltjax.files import check_place, user_path
 from ltjax.methods.task import Task
 from ltjax.models import pretrained, published
 
@@ -56,14 +56,14 @@ def run(config: Any, workdir: pathlib.Path, *, force: bool = False) -> dict[str,
       UserError: a mistake in config or data, a workdir that is another's or cannot be written, or training diverged.
       Preempted: SIGTERM or SIGINT ended the run, which can be gone on with.
     """
-    folder.check_name(workdir)
+    check_place(workdir, config)
     method = methods.get(config.method.name)
     config = follow_weights(config)
-    if not force:
-        folder.check(workdir, config)
     finished = resume.finished_results(workdir)
+    if finished is not None or not force:
+        folder.check(workdir, config)
     if finished is not None:
-        resume.same_data(workdir, config, finished['data']['identity'])
+        resume.same_data(workdir, config, finished)
         return finished
     with resume.disk_errors(workdir), Interruption() as interruption:
         started = time.monotonic()

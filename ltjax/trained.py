@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from ltjax import methods, sharding, train
 from ltjax import workdir as folder
 from ltjax.data import augment
-from ltjax.data.identity import Identity
+from ltjax.data.identity import FORCEABLE, Identity
 from ltjax.data.reading import Images
 from ltjax.engine import inference
 from ltjax.engine.checkpoint import Checkpoints
@@ -77,8 +77,10 @@ class Trained:
             number = results['best']['checkpoint']
             state = checkpoints.restore(number, like).model
             theirs = checkpoints.progress(number)['provenance'].get('data')
-        said = results['data']['identity']
-        if theirs is not None and theirs != said:
+        said = results.get('data', {}).get('identity', {})
+        # By force a run may go on with other labels, groups or contents.
+        fixed = [kind for kind in said if kind not in ('sha256', *FORCEABLE)]
+        if theirs is not None and any(theirs.get(kind) != said[kind] for kind in fixed):
             raise UserError(
                 f'checkpoint {number} of {workdir} was trained on other data than its results.json says: '
                 'the files of two runs are mixed; train again.'
@@ -86,7 +88,7 @@ class Trained:
         identity = Identity.read(workdir)
         if identity is not None and identity.digests() != said:
             identity = None
-        return cls(config, names, shape, graphdef, state, said['sha256'], identity)
+        return cls(config, names, shape, graphdef, state, said.get('sha256', ''), identity)
 
     def predict(self, images: Images) -> tuple[np.ndarray, np.ndarray]:
         """Returns features float32 [N, C] and logits float32 [N, K] of images uint8 [N, H, W, C]."""

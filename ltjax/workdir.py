@@ -31,9 +31,6 @@ PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'nump
 # Seconds until a network file system shows on one host what another has written.
 _SEEN_WITHIN = 10.0
 
-# Folders below the root that etils takes for the schemes of URLs.
-_CLOUDS = ('gs', 's3', 'az', 'hf')
-
 # Keys of the config that change no result: when to save, what to watch, how to share the work.
 FREE = (
     'checkpoint',
@@ -43,30 +40,6 @@ FREE = (
     'mesh',
     'accumulate',
 )
-
-
-def check_name(path: pathlib.Path) -> None:
-    """Raises UserError if no checkpoint can be kept in `path`, or below it, because of how it is called.
-
-    The libraries that write checkpoints would put them elsewhere: TensorStore takes a backslash for a slash and names
-    for UTF-8; Orbax and etils take what begins like the address of a cloud's storage for one.
-    """
-    name = str(path.absolute())
-    root, reason = name.split('/')[1], ''
-    if '\\' in name:
-        reason = 'a backslash'
-    elif any('\ud800' <= letter <= '\udfff' for letter in name):
-        reason = 'a byte that is not UTF-8'
-    elif 'gs:/' in f'{name}/':
-        reason = "'gs:/', which is taken for the address of a cloud's storage"
-    elif root in _CLOUDS:
-        reason = f"the beginning '/{root}', which is taken for the address of a cloud's storage"
-    if reason:
-        shown = name.encode('utf-8', 'backslashreplace').decode('utf-8')
-        raise UserError(
-            f'no checkpoint can be kept in {shown}: its name has {reason}. Rename it, give another --workdir, or go '
-            'through a symbolic link with another name.'
-        )
 
 
 def check(workdir: pathlib.Path, config: Any) -> None:

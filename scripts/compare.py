@@ -154,8 +154,11 @@ def compare(
     }
     first = next(iter(runs))
     with np.load(runs[first][0] / 'predictions.npz') as archive:
-        like = {name: archive[name] for name in ('ids', 'labels', 'class_names', 'data_sha256')}
+        like = {name: archive[name] for name in ('ids', 'labels', 'class_names')}
     labels = like['labels']
+    for name, made in results.items():
+        for run, result in zip(runs[name], made, strict=True):
+            check_data(run, result, results[first][0])
     predictions = {
         name: [read_predictions(run / 'predictions.npz', like) for run in runs[name]]
         for name in runs
@@ -180,20 +183,32 @@ def compare(
             'versions': sample['versions'], 'experiments': table}  # fmt: skip
 
 
+def check_data(run: pathlib.Path, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> None:
+    """Refuses a run on other images, or on another split of them; labels and classes are compared by name later.
+
+    Raises:
+      UserError: something differs.
+    """
+    identities = [result['data']['identity'] for result in (ours, theirs)]
+    for kind in ('images', 'split', 'contents'):
+        if identities[0][kind] != identities[1][kind]:
+            raise UserError(
+                f'{run} is of other data than the runs beside it (its {kind} differ): remove it.'
+            )
+
+
 def read_predictions(path: pathlib.Path, like: Mapping[str, np.ndarray]) -> np.ndarray:
     """Returns the predicted classes of the images and in the numbering of another run, matched by ids and names.
 
     Args:
       path: of a predictions.npz.
-      like: 'ids', 'labels', 'class_names' and 'data_sha256' of the other run.
+      like: 'ids', 'labels' and 'class_names' of the other run.
 
     Raises:
-      UserError: it is of other data, images, labels or classes.
+      UserError: it is of other images, labels or classes.
     """
     with np.load(path) as archive:
         theirs = {name: archive[name] for name in (*like, 'logits')}
-    if theirs['data_sha256'].tolist() != like['data_sha256'].tolist():
-        raise UserError(f'{path} is of other data than the runs beside it: remove its run.')
     names = theirs['class_names'].tolist()
     if sorted(names) != sorted(like['class_names'].tolist()):
         raise UserError(f'{path} has the classes {", ".join(names)}, unlike the runs beside it.')

@@ -96,7 +96,7 @@ def test_folders_have_a_name_of_their_own():
     assert len(names) == 3 * len(EXPERIMENTS)
 
 
-def fabricate(folder, correct, **changes):
+def fabricate(folder, correct, content='c', **changes):
     """Writes a run of 30 test images in three classes of which the first `correct` are right in each class."""
     labels = np.repeat(np.arange(3), 10)
     right = np.arange(30) % 10 < correct
@@ -109,13 +109,13 @@ def fabricate(folder, correct, **changes):
             'labels': labels,
             'logits': logits,
             'class_names': np.array(['a', 'b', 'c']),
-            'data_sha256': np.array('beef'),
             **changes,
         },
     )
     results = {
         'class_names': ['a', 'b', 'c'], 'train_counts': [30, 20, 10], 'split_sha256': 'f00d',
         'versions': {'ltjax': '0'}, 'seconds': 1.5,
+        'data': {'identity': {'images': 'i', 'split': 's', 'contents': content, 'classes': 'c'}},
         'test': {
             'metrics': {'macro_auc': {'value': 0.75}},
             'groups': {'head': {'classes': ['a']}, 'tail': {'classes': ['b', 'c']}},
@@ -150,7 +150,10 @@ def test_the_table_holds_means_and_paired_differences(tmp_path):
 
 REFUSED = {
     'other images': ({'ids': np.arange(1, 31).astype(str)}, 'was tested on other images'),
-    'other data': ({'data_sha256': np.array('f00d')}, 'is of other data'),
+    'other data': (
+        {'content': 'other'},
+        'is of other data than the runs beside it .its contents differ',
+    ),
     'other classes': ({'class_names': np.array(['a', 'b', 'd'])}, 'has the classes a, b, d'),
     'other labels': ({'labels': np.repeat([1, 0, 2], 10)}, 'has other labels'),
 }

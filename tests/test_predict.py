@@ -167,7 +167,9 @@ def test_damaged_images_stop_it_or_are_listed(workdir, tmp_path, capsys):
     assert not out.exists()
     call(workdir, root, out, '--on-damaged=exclude')
     listed = tmp_path / 'out.csv.excluded.csv'
-    assert capsys.readouterr().out == (f'{out}: 2 images\n{listed}: 1 images that cannot be read\n')
+    known = 'note: 2 of 2 images are among those that the model was trained on'
+    told = f'{out}: 2 images\n{known}\n{listed}: 1 images that cannot be read\n'
+    assert capsys.readouterr().out == told
     with out.open(newline='', encoding='utf-8') as file:
         assert [row['id'] for row in csv.DictReader(file)] == ['a.png', 'c.png']
     with listed.open(newline='', encoding='utf-8') as file:

@@ -24,7 +24,7 @@ _DEFAULT = {
     'columns': {'path': 'path', 'label': 'label', 'split': 'split', 'group': 'group'},
     'images': '',
     'suffix': '',
-    'subfolders': 'refuse',  # inside class folders; or they are 'group', 'class', or nothing: 'ignore'
+    'subfolders': 'refuse',  # inside class folders; or they are 'group', 'class', or of no meaning: 'flatten'
     'class_order': '',  # the classes with commas between them; or natural
     'on_damaged': 'stop',  # at images that cannot be read; or 'exclude' them, in excluded.csv
     'on_unlabelled': 'stop',  # at images without a label; or 'exclude'

@@ -1,5 +1,6 @@
 """A data set: what its files hold, checked, split and, if asked for, made long-tailed."""
 
+import copy
 import dataclasses
 from collections.abc import Mapping
 from typing import Any
@@ -24,6 +25,7 @@ class Arrangement:
       split_from: where the split comes from, in words.
       leaks: by what is shared ('groups', 'sets of equal images'), how many lie on two sides, where that was allowed.
       thinned: training images that were left out to make a long tail.
+      conflicts: sets of equal images that have several labels.
     """
 
     parts: dict[str, np.ndarray]
@@ -31,6 +33,7 @@ class Arrangement:
     split_from: str = ''
     leaks: Mapping[str, int] = dataclasses.field(default_factory=dict)
     thinned: int = 0
+    conflicts: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,13 +108,21 @@ def check(table: Table) -> None:
 
 
 def folds(config: Any) -> tuple[int, ...]:
-    """Returns the numbers of the folds that the `data` part of a config describes, () if it describes none."""
+    """Returns the numbers of the folds that the `data` part of a config describes, () if it describes none.
+
+    Raises:
+      UserError: as `load`, as far as that is known before the images are read.
+    """
     table = reading.survey(config)
     check(table)
     protocol = table.protocol(config.split.protocol)
-    if protocol:
-        return _fold_numbers(table.splits[protocol])
-    return tuple(range(config.split.folds))
+    numbers = _fold_numbers(table.splits[protocol]) if protocol else range(config.split.folds)
+    rows = table.used(protocol)
+    for number in numbers:  # a fold that cannot be trained stops the first one already
+        one = copy.deepcopy(config)
+        one.split.fold = number
+        arrange(table, rows, np.full(len(rows), ''), one)
+    return tuple(numbers)
 
 
 def arrange(table: Table, rows: np.ndarray, digests: np.ndarray, config: Any) -> Arrangement:
@@ -173,7 +184,8 @@ def arrange(table: Table, rows: np.ndarray, digests: np.ndarray, config: Any) ->
         raise UserError(
             f'class {absent!r} of {where} has no training image: add one or drop the class.'
         )
-    return Arrangement(parts, numbers, split_from, leaks, before - len(parts['train']))
+    thinned, conflicts = before - len(parts['train']), units.conflicts()
+    return Arrangement(parts, numbers, split_from, leaks, thinned, conflicts)
 
 
 def _fold_numbers(of: np.ndarray) -> tuple[int, ...]:

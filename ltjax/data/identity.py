@@ -17,7 +17,8 @@ from ltjax.data import reading
 from ltjax.data.datasets import DataSet
 from ltjax.data.reading import images, values
 from ltjax.data.reading.decoding import stamp
-from ltjax.data.reading.table import Files, Table
+from ltjax.data.reading.table import Excluded, Files, Table
+from ltjax.errors import UserError
 
 FILE = 'data_identity.npz'
 
@@ -47,7 +48,10 @@ class Identity:
       contents: str [N], digests of files or pixels; '' for a prepared set.
       stamps: int64 [N, 2], size and time of change of the files; 0 without.
       source: str [], what stands for the contents of a prepared set.
+      pixels: str [N], digests of pixels; '' for a set that stays on disk.
       excluded: str [E], ids that were left out.
+      excluded_kinds: str [E], why, see `Excluded`.
+      excluded_contents: str [E], digests of their files; '' where there is none.
     """
 
     ids: np.ndarray
@@ -59,7 +63,10 @@ class Identity:
     contents: np.ndarray
     stamps: np.ndarray
     source: np.ndarray
+    pixels: np.ndarray
     excluded: np.ndarray
+    excluded_kinds: np.ndarray
+    excluded_contents: np.ndarray
 
     @classmethod
     def of(cls, data: DataSet, protocol: str) -> Self:
@@ -78,7 +85,12 @@ class Identity:
             contents=raw.contents,
             stamps=raw.stamps,
             source=np.array(data.table.written.source),
+            pixels=raw.digests,
             excluded=np.array([each.path for each in raw.excluded], dtype=np.str_),
+            excluded_kinds=np.array([each.kind for each in raw.excluded], dtype=np.str_),
+            excluded_contents=np.array(
+                [_excluded_content(data.table, each) for each in raw.excluded], dtype=np.str_
+            ),
         )
 
     @classmethod
@@ -98,7 +110,7 @@ class Identity:
     def digests(self) -> dict[str, str]:
         """Returns the sha256 of each aspect by kind of `Change`, and of all as 'sha256'; files' times do not count."""
         whole = {
-            'images': self.ids.tolist(),
+            'images': [self.ids.tolist(), sorted(self.excluded.tolist())],
             'classes': self.class_names.tolist(),
             'labels': self.labels.tolist(),
             'split': self.sides.tolist(),
@@ -143,6 +155,9 @@ class Identity:
             found.append(Change(kind, f'{what} changed: {_listed(cases)}'))
         if before.source != self.source:
             found.append(Change('contents', 'the images of the prepared set changed'))
+        left_out = set(self.excluded.tolist()) ^ set(before.excluded.tolist())
+        if left_out and not added and not removed:
+            found.append(Change('images', f'images left out changed: {_listed(sorted(left_out))}'))
         if not found and before.ids.tolist() != self.ids.tolist():
             found.append(Change('order', 'the order of the images changed'))
         return found
@@ -161,9 +176,13 @@ def since(config: Any, before: Identity) -> list[Change]:
       UserError: the files are not there, or no table can be made of them.
     """
     table = reading.survey(config)
-    rows = _rows(table, config, set(before.excluded.tolist()))
     protocol = table.protocol(config.split.protocol)
-    ids = table.ids[rows]
+    still_out = _still_excluded(table, before)
+    ids = table.ids
+    rows = np.array(
+        [row for row in table.used(protocol).tolist() if ids[row] not in still_out], np.int64
+    )
+    ids = ids[rows]
     was = _by_id(before.ids)
     at = np.array([was.get(id_, -1) for id_ in ids.tolist()], np.int64)
     sides = np.where(at >= 0, before.sides[at], '') if len(was) else _nothing(ids)
@@ -178,19 +197,43 @@ def since(config: Any, before: Identity) -> list[Change]:
         contents=_contents(table, rows, at, before, config),
         stamps=before.stamps,
         source=np.array(table.written.source),
-        excluded=before.excluded,
+        pixels=before.pixels,
+        excluded=np.array(
+            sorted({*still_out, *(each.path for each in table.excluded)}), dtype=np.str_
+        ),
+        excluded_kinds=before.excluded_kinds,
+        excluded_contents=before.excluded_contents,
     )
     return now.changes(before)
 
 
-def _rows(table: Table, config: Any, excluded: set[str]) -> np.ndarray:
-    """Returns the rows of a table that a run reads, if nothing changed."""
-    rows = table.kept
-    protocol = table.protocol(config.split.protocol)
-    if protocol:
-        rows = rows[table.splits[protocol][rows] != '']
-    ids = table.ids
-    return np.array([row for row in rows.tolist() if str(ids[row]) not in excluded], np.int64)
+def _excluded_content(table: Table, excluded: Excluded) -> str:
+    """Returns the digest of the file of an image that could not be read; '' if there is none."""
+    pixels, row = table.written.pixels, table.row_of.get(excluded.path)
+    if excluded.kind != 'unreadable' or row is None or not isinstance(pixels, Files):
+        return ''
+    try:
+        file = images.inside(pixels.root, pixels.names[row], allow_outside=True)
+        return images.file_digest(file) if file.is_file() else ''
+    except (OSError, UserError):
+        return ''
+
+
+def _still_excluded(table: Table, before: Identity) -> set[str]:
+    """Returns the images that could not be read, and whose files are what they were: neither can they now."""
+    known = zip(
+        before.excluded.tolist(),
+        before.excluded_kinds.tolist(),
+        before.excluded_contents.tolist(),
+        strict=True,
+    )
+    return {
+        id_
+        for id_, kind, content in known
+        if kind == 'unreadable'
+        and id_ in table.row_of
+        and _excluded_content(table, Excluded(id_, '')) == content
+    }
 
 
 def _contents(
@@ -213,10 +256,11 @@ def _contents(
     return np.array(found, dtype=np.str_)
 
 
-def overlap(contents: np.ndarray, known: Identity) -> int:
-    """Returns how many images, by the digests of their contents, are among those that a run has trained on."""
-    trained = set(known.contents[known.sides == 'train'].tolist()) - {''}
-    return sum(each in trained for each in contents.tolist())
+def overlap(pixels: np.ndarray, known: Identity) -> int:
+    """Returns how many images, by the digests of their pixels, are among those that a run has trained on."""
+    trained = set(known.pixels[known.sides == 'train'].tolist())
+    shown = images.shows_something(pixels)
+    return sum(each in trained for each in pixels[shown].tolist())
 
 
 def _nothing(like: Sequence[Any] | np.ndarray) -> np.ndarray:

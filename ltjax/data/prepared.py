@@ -183,6 +183,17 @@ class StoredImages:
         return StoredImages(self._encoded, self._rows[index], self._channels, self._conform)
 
 
+def is_one(root: pathlib.Path) -> bool:
+    """Tells whether a folder holds a prepared set, whole or not; a manifest.json of others is none of ours."""
+    if (root / 'unfinished.json').exists():
+        return True
+    try:
+        manifest = json.loads((root / 'manifest.json').read_text('utf-8'))
+    except (OSError, ValueError):
+        return (root / 'records.csv').exists() and (root / 'manifest.json').exists()
+    return isinstance(manifest, dict) and 'shards' in manifest
+
+
 def read(root: pathlib.Path) -> Prepared:
     """Opens the prepared set in `root`.
 

@@ -18,7 +18,7 @@ import numpy as np
 from ltjax.data import augment, catalog, reading
 from ltjax.data.reading import arguments
 from ltjax.errors import UserError
-from ltjax.files import user_path
+from ltjax.files import check_target, user_path
 
 _INCHES = 0.9  # a picture
 
@@ -89,6 +89,7 @@ def main(argv: Sequence[str]) -> None:
     given = parser.parse_args(argv)
     config = catalog.get('fashion_mnist_lt_mini')
     if given.data:
+        check_target(given.out, given.data)
         config = arguments.config(given.data, given)
         config.split.protocol = 'none'
     config.image_size = given.image_size

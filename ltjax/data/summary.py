@@ -23,7 +23,8 @@ def describe(data: DataSet, digests: Mapping[str, str]) -> dict[str, Any]:
 
     Returns:
       'where' and 'layout' of the files; 'images'; 'class_order': {'names', 'from', 'ordered'}; 'counts': by part of
-      the split a number a class; 'split': {'from', 'sha256', 'thinned', 'leaks'}; 'groups': {'number', 'without'} or
+      the split a number a class; 'split': {'from', 'sha256', 'thinned', 'leaks',
+      'conflicts', 'compared'}; 'groups': {'number', 'without'} or
       None; 'excluded' and 'passed_over', by kind; 'notes'; 'identity';
       and 'said', the lines of `text`.
     """
@@ -47,6 +48,8 @@ def describe(data: DataSet, digests: Mapping[str, str]) -> dict[str, Any]:
             'sha256': splits.fingerprint(data.parts, data.ids),
             'thinned': arrangement.thinned,
             'leaks': dict(arrangement.leaks),
+            'conflicts': arrangement.conflicts,
+            'compared': bool((raw.digests != '').any()),
         },
         'groups': _groups(raw.groups),
         'excluded': dict(Counter(each.kind for each in raw.excluded)),
@@ -79,6 +82,23 @@ def lines(said: Mapping[str, Any]) -> list[str]:
     return [*_counts(said), *_classes(said), *_split(said), *_files(said)]
 
 
+def pooled(folds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Returns what folds of one set, of which each is the test once, have in common."""
+    first = folds[0]
+    tested = np.sum([fold['counts']['test'] for fold in folds], axis=0).tolist()
+    number = f'{len(folds)} folds, of which each is the test once'
+    said = dict(first) | {
+        'counts': {'test': tested},
+        'split': dict(first['split'])
+        | {
+            'from': number,
+            'sha256': '',
+            'thinned': max(fold['split']['thinned'] for fold in folds),
+        },
+    }
+    return said | {'said': lines(said)}
+
+
 def warnings(said: Mapping[str, Any]) -> list[str]:
     """Says what a reader of the results has to know of the data."""
     told = []
@@ -92,6 +112,11 @@ def warnings(said: Mapping[str, Any]) -> list[str]:
     for what, number in said['split']['leaks'].items():
         told.append(
             f'{number} {what} lie on two sides of the split, so that the figures are too good.'
+        )
+    if said['split']['conflicts']:
+        told.append(
+            f'{said["split"]["conflicts"]} sets of equal images have several labels: python -m ltjax.data.audit names '
+            'them.'
         )
     return told
 
@@ -109,7 +134,7 @@ def _classes(said: Mapping[str, Any]) -> Iterator[str]:
     yield f'{len(names)} classes, {order["from"]}{scale}'
     rows = list(range(len(names)))
     if len(rows) > MAX_CLASSES:
-        rows.sort(key=lambda k: -counts['train'][k])
+        rows.sort(key=lambda k: -next(iter(counts.values()))[k])
         half = MAX_CLASSES // 4
         rows = [*rows[:half], *rows[-half:]]
     shown = [f'{names[k]} {"/".join(str(counts[part][k]) for part in counts)}' for k in rows]
@@ -120,11 +145,16 @@ def _classes(said: Mapping[str, Any]) -> Iterator[str]:
 
 def _split(said: Mapping[str, Any]) -> Iterator[str]:
     split, groups = said['split'], said['groups']
-    yield f'split: {split["from"]}; sha256 {split["sha256"][:12]}'
+    sha256 = f'; sha256 {split["sha256"][:12]}' if split['sha256'] else ''
+    yield f'split: {split["from"]}{sha256}'
     if split['thinned']:
         yield f'{split["thinned"]:,} training images are left out to make a long tail'
     for what, number in split['leaks'].items():
         yield f'NOTE: {number} {what} lie on two sides of this split'
+    if split['conflicts']:
+        yield f'NOTE: {split["conflicts"]} sets of equal images have several labels'
+    if not split['compared']:
+        yield 'equal images were not looked for, since the set stays on disk; the audit does'
     if groups is None:
         yield 'groups: none are known; every image is taken as its own'
     else:

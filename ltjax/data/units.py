@@ -67,6 +67,14 @@ class Units:
                 found[what] = (len(crossing), next(iter(crossing.values())))
         return found
 
+    def conflicts(self) -> int:
+        """Returns how many sets of equal images have several labels."""
+        labels_of: dict[str, set[int]] = {}
+        for key, label in zip(self._alike.tolist(), self._labels.tolist(), strict=True):
+            if key:
+                labels_of.setdefault(key, set()).add(label)
+        return sum(len(labels) > 1 for labels in labels_of.values())
+
     def _names(self) -> np.ndarray:
         if self._groups is None:
             return np.full(len(self._labels), '')

@@ -17,11 +17,11 @@ from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers as policies
 
 from ltjax import sharding
-from ltjax import workdir as folder
 from ltjax.engine import sums
 from ltjax.engine.stage import Recipe
 from ltjax.engine.state import TrainState, flatten, unflatten
 from ltjax.errors import UserError
+from ltjax.files import check_name
 
 # Where Orbax moves what is kept no longer, so that a folder with a number is whole or gone.
 _REMOVED = 'removed'
@@ -80,7 +80,7 @@ class Checkpoints:
     def __init__(self, directory: pathlib.Path, *, read_only: bool = False) -> None:
         # Orbax leaves out 'link/..', which is another folder if the link leads elsewhere.
         self._directory = directory.resolve() if '..' in directory.parts else directory.absolute()
-        folder.check_name(self._directory)
+        check_name(self._directory)
         self.set_aside: list[str] = []
         if not read_only and jax.process_index() == 0:
             self.set_aside = sums.settle(self._directory)

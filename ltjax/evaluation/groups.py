@@ -1,6 +1,7 @@
 """Head, medium and tail: the groups of classes that long-tailed results are read by."""
 
 import collections
+import unicodedata
 from collections.abc import Mapping, Sequence
 
 from ltjax.errors import UserError, unknown
@@ -67,12 +68,13 @@ def by_name(
     >>> by_name({'tail': (2, 3)}, ('1', '2', '3'))
     {'tail': [1, 2]}
     """
-    place = {name: k for k, name in enumerate(class_names)}
+    place = {unicodedata.normalize('NFC', name): k for k, name in enumerate(class_names)}
     numbers = all(name.isdecimal() for name in class_names)
 
     def index(given: int | str) -> int:
-        if str(given) in place:
-            return place[str(given)]
+        name = unicodedata.normalize('NFC', str(given))
+        if name in place:
+            return place[name]
         if isinstance(given, int) and not numbers:
             return given
         raise unknown('class', str(given), class_names)

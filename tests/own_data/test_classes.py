@@ -181,3 +181,40 @@ def test_class_groups_reach_the_run(tmp_path):
 
     Whole.data.groups = {'head': (1, 4, 5, 6, 7, 8, 9), 'medium': (10, 11, 12), 'tail': (2, 3)}
     assert train.class_groups(Whole, data)['tail'] == (1, 2)
+
+
+def test_numbers_that_are_declared_out_of_order_are_no_scale(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (48, 6, 6), np.uint8)
+    for names, scale in ((['0', '1', '10', '2'], False), (['0', '1', '2', '10'], True)):
+        np.savez(tmp_path / 'a.npz', images=images, labels=np.arange(48) % 4, class_names=names)
+        data = taken(tmp_path / 'a.npz')
+        assert data.class_names == tuple(names)
+        assert data.table.ordered == scale
+
+
+@pytest.mark.parametrize(
+    ('one', 'other'),
+    [
+        ('0.5', '0.50'),
+        ('1', '1e0'),
+        ('mel', 'mel\u200b'),
+        ('T-cell', 'T\u2011cell'),
+        ('A1', '\uff211'),
+    ],
+)
+def test_names_that_look_alike_are_refused(tmp_path, one, other):
+    assert 'make them one' in refused(labelled(tmp_path, [one, other, 'nv'] * 4))
+
+
+@pytest.mark.parametrize('value', ['\u2014', '#REF!', 'NONE'])
+def test_what_people_and_spreadsheets_write_for_nothing_is_missing(tmp_path, value):
+    assert 'has no label in line 14' in refused(labelled(tmp_path, ['a', 'b'] * 6 + [value]))
+
+
+def test_equal_images_of_several_labels_are_said(tmp_path):
+    root = folder(tmp_path, {'a': 10, 'b': 10})
+    for i in range(3):
+        (root / 'b' / f'copy{i}.png').write_bytes((root / 'a' / f'{i}.png').read_bytes())
+    told = summary.describe(taken(root), {})
+    assert 'NOTE: 3 sets of equal images have several labels' in summary.text(told)
+    assert summary.warnings(told)[0].startswith('3 sets of equal images have several labels')

@@ -106,7 +106,7 @@ def test_a_hierarchy_is_refused_unless_it_is_said_what_it_means(tmp_path):
     assert by_class(taken(tmp_path, subfolders='class')) == {
         'benign/keratosis': 8, 'benign/nevus': 8, 'malignant/melanoma': 8,
     }  # fmt: skip
-    assert by_class(taken(tmp_path, subfolders='ignore')) == {'benign': 16, 'malignant': 8}
+    assert by_class(taken(tmp_path, subfolders='flatten')) == {'benign': 16, 'malignant': 8}
 
 
 def test_subfolders_may_be_patients(tmp_path):
@@ -190,3 +190,49 @@ def test_equal_images_on_two_sides_of_a_split_are_refused(tmp_path, sides):
     assert 'NOTE: 1 sets of equal images lie on two sides of this split' in summary.text(told)
     assert 'so that the figures are too good' in summary.warnings(told)[0]
     assert config(tmp_path).split.allow_leaks is False
+
+
+@pytest.mark.parametrize('inner', ['masks', 'train', 'old/x'])
+def test_folders_of_images_beside_images_of_a_class_are_refused(tmp_path, inner):
+    folder(tmp_path, {'a': 8, 'b': 8, f'a/{inner}': 4})
+    said = refused(tmp_path)
+    assert f'a holds images and also folders of images ({inner.split("/")[0]})' in said
+    assert by_class(taken(tmp_path, subfolders='flatten')) == {'a': 12, 'b': 8}
+
+
+@pytest.mark.parametrize('name', ['c', 'test'])
+def test_a_link_in_the_place_of_a_class_is_refused_whatever_may_be_left_out(tmp_path, name):
+    root = folder(tmp_path / 'set', {'a': 8, 'b': 8})
+    folder(tmp_path / 'elsewhere', {'x': 8}, start=50)
+    (root / name).symlink_to(tmp_path / 'elsewhere')
+    for on_damaged in ('stop', 'exclude'):
+        assert 'is a link to a folder in the place of a class' in refused(
+            root, on_damaged=on_damaged
+        )
+
+
+def test_a_folder_of_an_impossible_name_is_refused_whatever_may_be_left_out(tmp_path):
+    folder(tmp_path, {'a': 8, 'b': 8, 'c\nd': 8})
+    assert 'which no table can hold' in refused(tmp_path, on_damaged='exclude')
+
+
+def test_a_manifest_of_others_makes_no_prepared_set(tmp_path):
+    root = folder(tmp_path, {'a': 8, 'b': 8})
+    for content in ('{"name": "x"}', '[1]', 'text'):
+        (root / 'manifest.json').write_text(content, 'utf-8')
+        assert by_class(taken(root)) == {'a': 8, 'b': 8}
+
+
+def test_a_text_is_no_image_whatever_it_begins_with(tmp_path):
+    root = folder(tmp_path, {'a': 8, 'b': 8})
+    (root / 'a' / 'notes.txt').write_text('P1 was treated with 3 doses', 'utf-8')
+    assert taken(root).table.written.passed_over == {'.txt': 1}
+
+
+@pytest.mark.parametrize('names', [('training_set', 'test_set'), ('images_train', 'images-test')])
+def test_sets_and_images_around_the_name_of_a_split_are_understood(tmp_path, names):
+    for i, name in enumerate(names):
+        folder(tmp_path / name, {'mel': 10, 'nv': 10}, start=30 * i)
+    data = taken(tmp_path)
+    assert data.class_names == ('mel', 'nv')
+    assert len(data.parts['test']) == 20

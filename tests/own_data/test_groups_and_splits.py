@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from ltjax.data import audit, datasets, prepare, summary
+from ltjax.data import audit, datasets, prepare, reading, summary
+from ltjax.errors import UserError
 from own_data.sets import config, pictures, pixels, refused, save, table, taken
 
 
@@ -148,3 +149,97 @@ def test_a_published_protocol_that_leaks_is_taken_and_said(tmp_path):
     data = taken(tmp_path)
     assert data.arrangement.leaks == {'groups': 20}
     assert 'NOTE: 20 groups lie on two sides' in summary.text(summary.describe(data, {}))
+
+
+def forms(names):
+    """Groups as they come in npz files; -1 is pandas' number of a missing one."""
+    numbers = np.array([-1 if name == '' else int(name[1:]) for name in names])
+    return {
+        'bytes': np.array([name.encode() for name in names]),
+        'column': np.array(names)[:, None],
+        'numbers': numbers,
+        'column of numbers': numbers[:, None],
+        'floats': np.where(numbers < 0, np.nan, numbers),
+    }
+
+
+@pytest.mark.parametrize('form', ['bytes', 'column', 'numbers', 'column of numbers', 'floats'])
+def test_groups_of_an_npz_may_have_any_form(tmp_path, form):
+    names = ['' if i % 12 < 5 else f'p{i // 4}' for i in range(96)]
+    arrays = {'images': np.stack([pixels(i) for i in range(96)]), 'labels': np.arange(96) % 2}
+    np.savez(tmp_path / 'a.npz', group=forms(names)[form], **arrays)
+    data = taken(tmp_path / 'a.npz')
+    assert summary.describe(data, {})['groups'] == {'number': len(set(names)) - 1, 'without': 40}
+    side = {row: name for name, part in data.parts.items() for row in part.tolist()}
+    for name in set(names) - {''}:
+        assert len({side[row] for row, each in enumerate(names) if each == name}) == 1
+    assert 0.1 < len(data.parts['test']) / 96 < 0.3
+
+
+def test_arrays_of_an_npz_may_be_bytes_and_columns(tmp_path):
+    arrays = {'images': np.stack([pixels(i) for i in range(30)]), 'labels': np.arange(30) % 2}
+    split = np.array(['train', 'val', 'test'])[np.arange(30) // 2 % 3]
+    np.savez(
+        tmp_path / 'a.npz', class_names=np.array([b'mel', b'nv'])[:, None],
+        split=split.astype(bytes)[:, None], ids=np.arange(30)[:, None], **arrays,
+    )  # fmt: skip
+    data = taken(tmp_path / 'a.npz')
+    assert data.class_names == ('mel', 'nv')
+    assert data.ids[:2].tolist() == ['0', '1']
+    assert data.parts['test'].tolist() == np.flatnonzero(split == 'test').tolist()
+    for name, value in {'group': np.zeros((30, 2)), 'ids': np.array('x')}.items():
+        np.savez(tmp_path / 'a.npz', **arrays | {name: value})
+        assert f'`{name}` of' in refused(tmp_path / 'a.npz')
+    np.savez(tmp_path / 'a.npz', **arrays | {'labels': arrays['labels'] + 30_000_000})
+    assert 'give class_names too' in refused(tmp_path / 'a.npz')
+
+
+def test_groups_that_look_alike_are_one(tmp_path):
+    names = ('P1', 'p1', 'p_1 ', 'P-1')
+    path = rows(tmp_path, 80, group=lambda i: names[i // 20] if i % 20 == 0 else f'x{i // 2}')
+    data = taken(path)
+    side = {row: name for name, part in data.parts.items() for row in part.tolist()}
+    assert side[0] == side[20]
+    assert side[40] == side[60]
+    assert "'P1', 'p1' are one group, P1" in ' '.join(data.table.notes)
+
+
+def prepared_set(root, numbers, splits):
+    items = [
+        prepare.Item(f'{i:02d}', i % 2, lambda n=n: pixels(n), '') for i, n in enumerate(numbers)
+    ]
+    plan = prepare.Plan('set', ('a', 'b'), items, 8, 3, '', '', splits)
+    prepare.write(root, plan, report=lambda line: None)
+    return root
+
+
+def test_equal_images_of_prepared_sets_are_kept_together_or_said(tmp_path, monkeypatch):
+    numbers = [i % 30 if i < 60 else i for i in range(90)]
+    path = prepared_set(tmp_path / 'drawn', numbers, {})
+    data = taken(path)
+    side = {row: name for name, part in data.parts.items() for row in part.tolist()}
+    assert all(side[i] == side[i + 30] for i in range(30))
+    sides = {f'{i:02d}': ('train', 'test', 'val')[i // 30] for i in range(90)}
+    data = taken(prepared_set(tmp_path / 'published', numbers, {'one': sides}))
+    assert data.arrangement.leaks == {'sets of equal images': 30}
+    monkeypatch.setattr(reading, 'IN_MEMORY_BYTES', 0)
+    told = summary.text(summary.describe(datasets.load(config(path)), {}))
+    assert 'equal images were not looked for' in told
+
+
+def test_every_fold_is_looked_at_before_the_first_is_trained(tmp_path):
+    paths = pictures(tmp_path, 31)
+    labels = ['ab'[i % 2] for i in range(30)] + ['rare']
+    path = table(tmp_path / 'set.csv', ['path', 'label'], zip(paths, labels, strict=True))
+    with pytest.raises(UserError, match="class 'rare' of .* has no training image"):
+        datasets.folds(config(path, split__folds=3))
+
+
+def test_rows_that_are_left_out_need_no_side(tmp_path):
+    path = rows(
+        tmp_path, 60, split=lambda i: '' if i == 7 else ('train', 'val', 'test')[i // 2 % 3]
+    )
+    text = path.read_text('utf-8')
+    path.write_text(text.replace('images/7.png,b', 'images/7.png,NA'), 'utf-8')
+    assert 'has no label' in refused(path)
+    assert len(taken(path, on_unlabelled='exclude').ids) == 59

@@ -279,7 +279,7 @@ def test_checkpoints_of_another_run_are_refused(trained, tmp_path):
     _, workdir, _ = trained
     shutil.copytree(workdir, tmp_path / 'run')
     results = json.loads((tmp_path / 'run' / 'results.json').read_text('utf-8'))
-    results['data']['identity']['labels'] = 'other'
+    results['data']['identity']['classes'] = 'other'
     (tmp_path / 'run' / 'results.json').write_text(json.dumps(results), 'utf-8')
     with pytest.raises(UserError, match='was trained on other data than its results.json says'):
         predict.Trained.load(tmp_path / 'run')
@@ -307,3 +307,106 @@ def test_the_exported_weights_say_their_classes(trained, tmp_path):
     header = json.loads((tmp_path / 'a.safetensors').read_bytes()[8 : 8 + size])
     assert json.loads(header['__metadata__']['class_names']) == ['mel', 'nv']
     assert header['__metadata__']['data_sha256'] == results['data']['identity']['sha256']
+
+
+def excluding(path, **changes):
+    return config(path, **{'data.on_damaged': 'exclude', 'data.on_unlabelled': 'exclude'} | changes)
+
+
+def test_an_image_that_was_left_out_and_can_be_used_now_is_a_change(tmp_path):
+    path, workdir = as_folder(tmp_path), tmp_path / 'run'
+    (path / 'mel' / '3.png').write_bytes(b'')
+    made = excluding(path)
+    whole = train.run(made, workdir)
+    assert train.run(made, workdir) == whole
+    assert whole['data']['excluded'] == {'unreadable': 1}
+    save(path / 'mel' / '3.png', 3)
+    assert 'images added: mel/3.png' in refused(made, workdir)
+
+
+def test_a_label_that_was_missing_and_is_there_now_is_a_change(tmp_path):
+    path, workdir = as_csv(tmp_path), tmp_path / 'run'
+    edit(path, '3.png,mel', '3.png,NA')
+    made = excluding(path)
+    whole = train.run(made, workdir)
+    assert train.run(made, workdir) == whole
+    edit(path, '3.png,NA', '3.png,mel')
+    assert 'images added: images/3.png' in refused(made, workdir)
+
+
+def test_an_excluded_image_of_a_table_of_ids_is_no_change(tmp_path):
+    for number in range(40):
+        save(tmp_path / 'in' / f'x{number}.png', number)
+    (tmp_path / 'in' / 'x3.png').write_bytes(b'')
+    rows = [[f'x{number}', 'ab'[number % 2]] for number in range(40)]
+    path = table(tmp_path / 'set.csv', ['path', 'label'], rows)
+    made = excluding(path, **{'data.images': 'in', 'data.suffix': '.png'})
+    whole = train.run(made, tmp_path / 'run')
+    assert train.run(made, tmp_path / 'run') == whole
+
+
+def test_force_does_not_take_a_finished_run_for_another(tmp_path):
+    path, workdir = as_folder(tmp_path), tmp_path / 'run'
+    train.run(config(path), workdir)
+    other = config(path, **{'data.split.seed': 9})
+    assert 'holds a run of another config' in refused(other, workdir, force=True)
+    fold = config(path, **FOLDS)
+    folds.run(fold, tmp_path / 'folds')
+    other = config(path, **FOLDS | {'data.split.folds': 2})
+    assert 'holds a run of another config' in refused(
+        other, tmp_path / 'folds', folds.run, force=True
+    )
+
+
+def test_finished_folds_know_their_numbers(tmp_path):
+    paths = pictures(tmp_path / 'set', 40)
+
+    def write(of):
+        rows = [[path, 'ab'[i % 2], of(i)] for i, path in enumerate(paths)]
+        return table(tmp_path / 'set' / 'set.csv', ['path', 'label', 'split'], rows)
+
+    path = write(lambda i: 1 + i // 2 % 2)
+    made = config(path, **{'data.split.fold': folds.ALL, 'method.train.epochs': 1})
+    whole = folds.run(made, tmp_path / 'run')
+    assert 'fold' not in whole['data']['split']['from'].split('folds')[1]
+    assert sum(whole['data']['counts']['test']) == 40
+    for other in (lambda i: 3 + i // 2 % 3, lambda i: ('train', 'test')[i // 2 % 2]):
+        write(other)
+        assert 'holds a finished run on other data' in refused(made, tmp_path / 'run', folds.run)
+    path.unlink()
+    assert folds.run(made, tmp_path / 'run') == whole
+
+
+def test_what_was_left_out_of_folds_is_told_of_all_of_them(tmp_path):
+    path = as_folder(tmp_path)
+    (path / 'mel' / '3.png').write_bytes(b'')
+    (path / 'mel' / 'scan').write_bytes(bytes(128) + b'DICM')
+    results = folds.run(excluding(path, **FOLDS), tmp_path / 'run')
+    told = ' '.join(results['test']['warnings'])
+    assert '1 images were left out (1 unreadable)' in told
+    assert 'Files that were passed over: 1 DICOM.' in told
+
+
+def test_a_run_that_was_forced_on_can_be_used(tmp_path):
+    path, workdir = as_folder(tmp_path), tmp_path / 'run'
+    begin(config(path), workdir)
+    save(path / 'mel' / '3.png', 99)
+    train.run(config(path), workdir, force=True)
+    assert predict.Trained.load(workdir).class_names == ('mel', 'nv')
+
+
+def test_a_workdir_among_the_images_is_refused(tmp_path):
+    path = as_folder(tmp_path)
+    for run in (train.run, folds.run):
+        assert 'lies in the data' in refused(config(path, **FOLDS), path / 'run', run)
+    assert not (path / 'run').exists()
+
+
+def test_a_run_of_an_older_version_is_still_read(tmp_path):
+    path, workdir = as_folder(tmp_path), tmp_path / 'run'
+    train.run(config(path), workdir)
+    results = json.loads((workdir / 'results.json').read_text('utf-8'))
+    del results['data']
+    (workdir / 'results.json').write_text(json.dumps(results), 'utf-8')
+    assert train.run(config(path), workdir) == results
+    assert predict.Trained.load(workdir).data_sha256 == ''

@@ -10,6 +10,7 @@ from PIL import Image
 import tiny
 from ltjax import predict, train
 from ltjax.data import show
+from ltjax.data.audit import __main__ as audit
 from ltjax.data.reading import arguments
 from ltjax.errors import UserError
 from own_data.sets import config as data_config
@@ -57,7 +58,8 @@ def test_numbers_of_an_npz_are_names_where_the_classes_are_numbers(numbered, tmp
     assert model.class_names == tuple(str(k) for k in range(12))
     found, said = labels(model, npz(tmp_path / 'a.npz', [10, 2, 0, 11]))
     assert list(found.values()) == [10, 2, 0, 11]
-    assert said == []
+    (line,) = said
+    assert 'are taken as the names of classes, which are numbers' in line
     with pytest.raises(UserError, match='label 12 of .* is out of range'):
         labels(model, npz(tmp_path / 'b.npz', [12, 0]))
 
@@ -151,3 +153,51 @@ def test_a_table_of_ids_is_predicted(named, tmp_path):
         assert archive['labels'].tolist() == [1, 1, 1]
     show.main([f'--out={tmp_path / "v.png"}', f'--data={path}', '--images=2', '--draws=1', *flags])
     assert (tmp_path / 'v.png').exists()
+
+
+def test_numbers_from_1_are_not_taken_as_places(tmp_path):
+    rows = [[path, str(1 + i % 4)] for i, path in enumerate(pictures(tmp_path, 48))]
+    model = trained_on(tmp_path, table(tmp_path / 'set.csv', ['path', 'label'], rows))
+    found, _ = labels(model, npz(tmp_path / 'a.npz', [1, 4]))
+    assert list(found.values()) == [0, 3]
+    with pytest.raises(
+        UserError, match='label 0 of .* is out of range: the model knows 1, 2, 3, 4'
+    ):
+        labels(model, npz(tmp_path / 'b.npz', [0, 3]))
+
+
+def test_what_the_model_knows_is_meant(tmp_path):
+    path = folder(tmp_path / 'set', {'NA': 8, '1': 8, '1.0': 8})
+    model = trained_on(tmp_path, path, class_order='NA,1,1.0')
+    found, _ = labels(model, path)
+    for id_, label in found.items():
+        assert model.class_names[label] == id_.split('/')[0]
+
+
+def test_a_model_without_names_takes_whole_numbers_alone(tmp_path):
+    model = trained_on(tmp_path, npz(tmp_path / 'set.npz', np.arange(24) % 2))
+    strange = folder(tmp_path / 'f', {'0.5': 1, '1': 1})
+    with pytest.raises(UserError, match="has the class '0.5'"):
+        labels(model, strange)
+
+
+def test_images_of_the_training_are_known_in_another_form(named, tmp_path, capsys):
+    root, _ = named
+    images = [np.array(Image.open(path)) for path in sorted((root / 'set').rglob('*.png'))]
+    np.savez(tmp_path / 'a.npz', images=np.stack(images))
+    predict.main(
+        [f'--workdir={root / "run"}', f'--data={tmp_path / "a.npz"}', f'--out={tmp_path / "o.npz"}']
+    )
+    assert 'of 24 images are among those that the model was trained on' in capsys.readouterr().out
+
+
+def test_nothing_is_written_over_what_is_read(named, tmp_path):
+    root, _ = named
+    path = npz(tmp_path / 'a.npz', [0])
+    (tmp_path / 'link.npz').symlink_to(path)
+    before = path.read_bytes()
+    for out in (path, tmp_path / 'link.npz'):
+        with pytest.raises(UserError, match='is what is read: write to another file'):
+            predict.main([f'--workdir={root / "run"}', f'--data={path}', f'--out={out}'])
+    assert audit.main([str(path), f'--json={path}']) == 2
+    assert path.read_bytes() == before

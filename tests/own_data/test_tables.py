@@ -107,3 +107,52 @@ def test_a_table_of_other_numbers_has_no_classes_in_columns(tmp_path):
     path = table(tmp_path / 'set.csv', ['path', 'smoker', 'sex'], rows)
     assert 'has no labels: training needs them' in refused(path)
     assert audit.examine(path).counts == {}
+
+
+def lines_of(root, count=20):
+    return [f'{path},{"ab"[i % 2]},note {i}' for i, path in enumerate(pictures(root, count))]
+
+
+@pytest.mark.parametrize(
+    ('at', 'message'),
+    [
+        ({7: '"5mm lesion'}, 'from line 9: unexpected end of data'),
+        ({7: '"5mm', 12: 'found"'}, 'a quoted cell that begins in line 9 of'),
+        ({7: '"a"b'}, 'from line 9: '),
+    ],
+)
+def test_a_quote_that_does_not_end_is_refused(tmp_path, at, message):
+    lines = lines_of(tmp_path)
+    for row, note in at.items():
+        lines[row] = lines[row].rsplit(',', 1)[0] + ',' + note
+    path = tmp_path / 'set.csv'
+    path.write_text('\n'.join(['path,label,note', *lines]), 'utf-8')
+    assert message in refused(path)
+
+
+def test_a_label_of_several_lines_is_refused(tmp_path):
+    lines = lines_of(tmp_path)
+    lines[3] = lines[3].replace(',b,', ',"b\nc",')
+    path = tmp_path / 'set.csv'
+    path.write_text('\n'.join(['path,label,note', *lines]), 'utf-8')
+    assert 'a quoted cell that begins in line 5 of' in refused(path)
+
+
+def test_columns_that_are_not_used_are_said(tmp_path):
+    rows = [[path, 'ab'[i % 2], f'p{i // 2}'] for i, path in enumerate(pictures(tmp_path, 20))]
+    data = taken(table(tmp_path / 'set.csv', ['path', 'label', 'patient_id'], rows))
+    assert 'columns that are not used: patient_id' in data.table.notes
+
+
+@pytest.mark.parametrize('cell', ['', '0.5', 'x'])
+def test_one_strange_cell_makes_no_column_vanish(tmp_path, cell):
+    path = isic(tmp_path, row7=['0.0', cell, '0.0'])
+    said = refused(path, columns__label='one_hot', **ISIC)
+    assert 'line 9 of' in said
+    assert 'holds what is neither 0 nor 1' in said
+
+
+def test_marks_may_be_words(tmp_path):
+    rows = {f'row{i}': ['True' if i % 3 == k else 'FALSE' for k in range(3)] for i in range(24)}
+    data = taken(isic(tmp_path, **rows), columns__label='one_hot', **ISIC)
+    assert data.labels.tolist() == [i % 3 for i in range(24)]

@@ -126,10 +126,8 @@ def _refusal(source: Source, measured: Sequence[Measured], config: Any) -> str:
             return unfit
         if len(table.splits) > 1:
             return ''  # which one is meant is not known
-        kept = table.kept
-        digests = _digests(measured)[kept]
-        unknown = np.full(len(kept), '')
-        datasets.arrange(table, kept, unknown if source.layout == 'prepared' else digests, config)
+        rows = table.used(table.protocol(config.split.protocol))
+        datasets.arrange(table, rows, _digests(measured)[rows], config)
     except UserError as error:
         return str(error)
     return ''

@@ -9,7 +9,7 @@ from ltjax.data import audit, catalog, near_duplicates
 from ltjax.data.audit import report, sources, split
 from ltjax.data.reading import arguments
 from ltjax.errors import UserError
-from ltjax.files import user_path
+from ltjax.files import check_target, user_path
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -37,6 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = parser.parse_args(argv)
     try:
         config = arguments.config(given.path, given)
+        if given.json:
+            check_target(given.json, given.path)
         config.allow_outside, config.max_pixels = given.allow_outside, given.max_pixels
         config.image_size = given.image_size
         if given.write_split:

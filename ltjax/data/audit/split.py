@@ -112,7 +112,7 @@ def write(target: pathlib.Path, path: pathlib.Path, source: Source, suggestion: 
         row |= {'path': pathlib.Path(os.path.relpath(place, start)).as_posix()}
         row |= {'label': str(source.labels[i]), 'split': side}
         rows.append(row | ({'group': str(source.groups[i])} if has_groups else {}))
-    partial = target.with_suffix('.partial')
+    partial = target.with_name(f'{target.name}.partial')
     with partial.open('w', newline='', encoding='utf-8') as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator='\n')
         writer.writeheader()

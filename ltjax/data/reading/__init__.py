@@ -40,7 +40,7 @@ class Raw:
       labels: int32 [N], -1 where there is none; None if no image has one.
       class_names: the K classes.
       groups: int or str [N], '' where there is none; None if no image has one.
-      digests: str [N], of pixels, see `images.digest`; '' for prepared sets.
+      digests: str [N], of pixels, see `images.digest`; '' for sets that stay on disk.
       contents: str [N], of files' bytes or of pixels, by which a changed image is known; '' for prepared sets.
       stamps: int64 [N, 2], size and time of change of the images' files; 0 where they have none of their own.
       excluded: what was left out.
@@ -81,7 +81,7 @@ def format_of(path: pathlib.Path) -> str:
     if not path.exists():
         raise UserError(f'{path} does not exist: correct the path.')
     if path.is_dir():
-        return 'prepared' if any((path / name).exists() for name in prepared.FILES) else 'folder'
+        return 'prepared' if prepared.is_one(path) else 'folder'
     if path.suffix.lower() not in FORMAT_OF_SUFFIX:
         raise UserError(f'{path} is no folder, .csv or .npz: give one of these.')
     return FORMAT_OF_SUFFIX[path.suffix.lower()]
@@ -99,7 +99,7 @@ def _written(config: Any) -> Written:
     path = files.user_path(config.path)
     if not path.exists():
         raise UserError(f'{path} does not exist: correct --config.data.path.')
-    if config.format == 'prepared' or any((path / name).exists() for name in prepared.FILES):
+    if config.format == 'prepared' or prepared.is_one(path):
         return stored.read(path, lambda images: conform(images, config))
     readers = {'folder': folder.read, 'csv': sheet.read}
     if config.format in readers:
@@ -118,18 +118,19 @@ def read(config: Any, table: Table | None = None) -> Raw:
       UserError: images that cannot be read and may not be left out, or of several sizes or channels.
     """
     table = table or survey(config)
-    pixels, kept, excluded = table.written.pixels, table.kept, table.excluded
-    protocol = table.protocol(config.split.protocol)
-    if protocol:
-        kept = kept[table.splits[protocol][kept] != '']
+    pixels, excluded = table.written.pixels, table.excluded
+    kept = table.used(table.protocol(config.split.protocol))
     if len(kept) == 0:
         raise UserError(f'{table.where} has no image that is not left out.')
     stamps = np.zeros((len(kept), 2), np.int64)
     digests = contents = np.full(len(kept), '')
     images: Images
     if isinstance(pixels, Files):
-        loaded = decoding.load(pixels.root, [pixels.names[row] for row in kept], config, excluded)
-        images, kept, excluded = loaded.images, kept[loaded.rows], loaded.excluded
+        names = [pixels.names[row] for row in kept]
+        loaded = decoding.load(pixels.root, names, config, excluded)
+        id_of = dict(zip(names, table.ids[kept].tolist(), strict=True))
+        excluded = tuple(e._replace(path=id_of.get(e.path, e.path)) for e in loaded.excluded)
+        images, kept = loaded.images, kept[loaded.rows]
         digests, contents, stamps = loaded.digests, loaded.contents, loaded.stamps
     elif isinstance(pixels, np.ndarray):
         images = pixels if len(kept) == len(pixels) else pixels[kept]
@@ -137,7 +138,10 @@ def read(config: Any, table: Table | None = None) -> Raw:
         images = conform(images, config)
     else:
         stored_images = pixels.select(kept)
-        images = stored_images[:] if stored_images.nbytes <= IN_MEMORY_BYTES else stored_images
+        images = stored_images
+        if stored_images.nbytes <= IN_MEMORY_BYTES:
+            images = stored_images[:]
+            digests = np.array([image_files.digest(image) for image in images])
     return Raw(
         images=images,
         rows=kept,

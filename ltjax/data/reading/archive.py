@@ -9,6 +9,9 @@ import numpy as np
 from ltjax.data.reading.table import Written
 from ltjax.errors import UserError
 
+# Without names, a label from here on is no number of a class but a sign for something else.
+_MAX_CLASSES = 1_000_000
+
 
 def read(path: pathlib.Path) -> Written:
     """Reads images uint8 [N, H, W] or [N, H, W, C] and what else there is.
@@ -39,9 +42,14 @@ def read(path: pathlib.Path) -> Written:
     images = images if images.ndim == 4 else images[..., np.newaxis]
     if len(images) == 0:
         raise UserError(f'{path} holds no images.')
+    for name in ('ids', 'split', 'group', 'class_names'):
+        if name in arrays:
+            arrays[name] = _flat(arrays[name], name, path)
     for name in ('labels', 'ids', 'split', 'group'):
-        if name in arrays and len(arrays[name]) != len(images):
-            raise UserError(f'{path} has {len(images)} images but {len(arrays[name])} {name}.')
+        if name in arrays and len(np.atleast_1d(arrays[name])) != len(images):
+            raise UserError(
+                f'{path} has {len(images)} images but {len(np.atleast_1d(arrays[name]))} {name}.'
+            )
     ids = arrays.get('ids', np.char.mod('%06d', np.arange(len(images))))
     labels, names = None, list[str]()
     made_up = 'class_names' not in arrays
@@ -49,7 +57,12 @@ def read(path: pathlib.Path) -> Written:
         numbers = _checked(arrays['labels'], path)
         names = [str(name) for name in arrays.get('class_names', ())]
         if made_up:
-            names = [made_up_name(k) for k in range(int(numbers.max()) + 1)]
+            largest = int(numbers.max())
+            if largest >= _MAX_CLASSES:
+                raise UserError(
+                    f'label {largest} of {path} is out of range: labels are classes from 0; give class_names too.'
+                )
+            names = [made_up_name(k) for k in range(largest + 1)]
         if numbers.min() < 0 or numbers.max() >= len(names):
             bad = int(numbers.min()) if numbers.min() < 0 else int(numbers.max())
             raise UserError(
@@ -76,6 +89,17 @@ def read(path: pathlib.Path) -> Written:
 def made_up_name(label: int) -> str:
     """Returns the name of a class that has a number only."""
     return f'class {label}'
+
+
+def _flat(values: np.ndarray, name: str, path: pathlib.Path) -> np.ndarray:
+    """Returns an array of one dimension, which may come with a second of length 1; bytes become text."""
+    if values.ndim == 2 and values.shape[1] == 1:
+        values = values[:, 0]
+    if values.ndim != 1:
+        raise UserError(
+            f'`{name}` of {path} is of shape {values.shape}: it should have one value an image.'
+        )
+    return np.char.decode(values, 'utf-8') if values.dtype.kind == 'S' else values
 
 
 def _checked(labels: np.ndarray, path: pathlib.Path) -> np.ndarray:

@@ -12,8 +12,8 @@ from ltjax.data.reading.rules import class_order
 from ltjax.data.reading.table import Excluded, Fault, Files, Written
 from ltjax.errors import UserError, unknown
 
-# What folders inside the class folders mean: they are refused; passed over; classes of their own; or groups.
-SUBFOLDERS = ('refuse', 'ignore', 'class', 'group')
+# What folders inside the class folders mean: they are refused; of no meaning; classes of their own; or groups.
+SUBFOLDERS = ('refuse', 'flatten', 'class', 'group')
 
 _UNWRITABLE = re.compile('[\x00-\x1f\ud800-\udfff]')  # control characters; bytes that are not UTF-8
 _ARCHIVER = '__MACOSX'  # what macOS adds to a zip file: a shadow of every file
@@ -25,7 +25,8 @@ class _Content(NamedTuple):
     images: list[str]  # also links that lead nowhere
     folders: list[str]  # at any depth
     linked: list[str]  # links to folders, which are not followed: they may lead in a circle
-    unwritable: list[str]  # names that no table can hold, as ASCII
+    unwritable: list[str]  # names of files that no table can hold, as ASCII
+    unwritable_folders: list[str]
     other: Counter[str]  # other files and folders, by kind
 
 
@@ -69,6 +70,7 @@ def read(root: pathlib.Path, config: Any) -> Written:
                 tuple(stray),
             )
         )
+    faults += _lost_folders(root, content, has_splits)
     unfit = [
         *(Excluded(name, f'{root / name} is a link to a folder, which is not followed: put the folder there.', 'link')
           for name in content.linked),
@@ -76,11 +78,11 @@ def read(root: pathlib.Path, config: Any) -> Written:
           for name in content.unwritable),
     ]  # fmt: skip
     found = [name for name in content.images if name not in set(stray)]
-    if not (found or stray or unfit):
+    if not (found or stray or unfit or faults):
         message = f'{root} holds no images ({", ".join(images.SUFFIXES)}).'
         faults.append(Fault('layout', message, message))
     if config.subfolders == 'refuse' and not faults:
-        faults += _nested(root, found, has_splits, top)
+        faults += _nested(root, found, has_splits, holding)
     labels, groups = list[str](), list[str]()
     for name in found:
         _, *below = name.split('/') if has_splits else ['', *name.split('/')]
@@ -111,11 +113,12 @@ def _walk(root: pathlib.Path) -> _Content:
         other.update(f'{name}/' for name in hidden)  # .git, .ipynb_checkpoints
         below[:] = [name for name in below if name not in hidden]
         found += [pathlib.Path(parent, name) for name in (*below, *files)]
-    content = _Content([], [], [], [], other)
+    content = _Content([], [], [], [], [], other)
     for path in sorted(found):
         name = path.relative_to(root).as_posix()
         if _UNWRITABLE.search(name):
-            content.unwritable.append(ascii(name))
+            names = content.unwritable_folders if path.is_dir() else content.unwritable
+            names.append(ascii(name))
         elif path.is_dir():
             (content.linked if path.is_symlink() else content.folders).append(name)
         elif kind := images.other_kind(path):
@@ -155,10 +158,30 @@ def _wrong_splits(
     return found
 
 
+def _lost_folders(root: pathlib.Path, content: _Content, has_splits: bool) -> list[Fault]:
+    """Finds folders with whose images a class or a side of a split would be lost, whatever may be left out."""
+    found = [
+        Fault(
+            'layout',
+            f'{root / name} is a link to a folder in the place of a class or a split, and is not followed: put the '
+            'folder there.',
+            f'links in the place of classes or splits: {name}',
+            (name,),
+        )
+        for name in content.linked
+        if name.count('/') <= has_splits
+    ]
+    if content.unwritable_folders:
+        names = content.unwritable_folders
+        message = f'{root} has a folder of the name {names[0]}, which no table can hold: rename it.'
+        found.append(Fault('layout', message, f'folders of such names: {len(names)}', tuple(names)))
+    return found
+
+
 def _nested(
-    root: pathlib.Path, found: Sequence[str], has_splits: bool, top: Sequence[str]
+    root: pathlib.Path, found: Sequence[str], has_splits: bool, holding: Sequence[str]
 ) -> list[Fault]:
-    """Finds class folders that hold only folders of images: wrappers, hierarchies, patients."""
+    """Finds folders of images inside class folders: wrappers, hierarchies, patients, masks."""
     direct: dict[str, bool] = {}
     below: dict[str, set[str]] = {}
     for name in found:
@@ -168,24 +191,32 @@ def _nested(
         direct[folder] = direct.get(folder, False) or not inside
         if inside:
             below.setdefault(folder, set()).add(parts[1 + has_splits])
-    hollow = [folder for folder, has in direct.items() if not has]
-    if not hollow:
+    if not below:
         return []
-    first, names = root / hollow[0], sorted(below[hollow[0]])
-    if len(top) == 1 and not has_splits:
-        what = 'splits' if all(map(values.split_name, names)) else 'classes'
-        remedy = f'if they are the {what}, give --config.data.path={first}'
-    elif all(map(values.split_name, names)):
-        remedy = f'put the splits above the classes, as {root / names[0] / first.name}'
+    hollow = [folder for folder in below if not direct[folder]]
+    first, names = root / (hollow or list(below))[0], sorted(below[(hollow or list(below))[0]])
+    inner = values.listed(names)
+    sides = all(map(values.split_name, names))
+    if not hollow:
+        what = f'{first} holds images and also folders of images ({inner})'
+        remedy = 'move those elsewhere'
+    elif len(holding) == 1 and not has_splits:
+        what = f'{first} holds only folders ({inner}), so it is no class'
+        remedy = (
+            f'if they are the {"splits" if sides else "classes"}, give --config.data.path={first}'
+        )
     else:
+        what = f'{first} holds only folders ({inner}), so it is no class'
         remedy = 'move the images up, or list them in a CSV'
+        if sides:
+            remedy = f'put the splits above the classes, as {root / names[0] / first.name}'
     return [
         Fault(
             'layout',
-            f'{first} holds only folders ({values.listed(names)}), so it is no class: {remedy}; or say what the inner '
-            'folders are: --config.data.subfolders=group (patients or lesions), class, or ignore.',
-            f'class folders that hold only folders of images: {len(hollow)}',
-            tuple(hollow),
+            f'{what}: {remedy}; or say what the inner folders are: --config.data.subfolders=group (patients or '
+            'lesions), class, or flatten (nothing).',
+            f'class folders that hold {"only " if hollow else ""}folders of images: {len(hollow or below)}',
+            tuple(hollow or below),
         )
     ]
 

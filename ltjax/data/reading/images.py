@@ -20,8 +20,8 @@ SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
 
 # How the files begin that are images whatever their suffix, if they have one: .jfif, .pgm, none.
 _BEGINNINGS = re.compile(
-    rb'\xff\xd8\xff|\x89PNG\r\n\x1a\n|GIF8[79]a|II\*\0|MM\0\*|RIFF....WEBP|P[1-6]\s|\0\0\0\x0cjP  |'
-    rb'\xff\x4f\xff\x51|BM.{4}\0\0\0\0',
+    rb'\xff\xd8\xff|\x89PNG\r\n\x1a\n|GIF8[79]a|II\*\0|MM\0\*|RIFF....WEBP|'
+    rb'P[1-6]\s+(?:#[^\n]*\n\s*)*\d+\s+\d|\0\0\0\x0cjP  |\xff\x4f\xff\x51|BM.{4}\0\0\0\0',
     re.DOTALL,
 )
 

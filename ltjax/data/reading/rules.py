@@ -57,9 +57,10 @@ def make(written: Written, config: Any) -> Table:
     if groups is not None and written.groups is not None:
         names = groups.astype(np.str_).tolist()
         notes += _merged('group', zip(map(str, written.groups), names, strict=True))
+    left_out = set(range(len(written.ids))) - set(kept.tolist())
     splits = {}
     for protocol, sides in written.splits.items():
-        splits[protocol], wrong, said = _split(written, protocol, sides)
+        splits[protocol], wrong, said = _split(written, sides, left_out)
         faults += wrong
         notes += said
     faults += _doubled(written, splits)
@@ -143,6 +144,7 @@ def _classes(
         message = f'{where} has two classes {double!r}: give each class its own name.'
         wrong.append(Fault('labels', message, message))
     if order:
+        order = tuple(name if name in known else values.name(name) or name for name in order)
         strange, left_out = set(order) - set(known), set(known) - set(order)
         if strange or left_out:
             fault = 'names what is no class' if strange else 'leaves out'
@@ -162,7 +164,8 @@ def _classes(
         wrong.append(Fault('labels', message, message))
     numbers = values.are_numbers(known)
     if written.declared and order is None:
-        return _Classes(tuple(known), DECLARED, numbers or written.ordered), wrong
+        ascending = numbers and known == values.in_natural_order(known)
+        return _Classes(tuple(known), DECLARED, ascending or written.ordered), wrong
     alike = values.spelled_alike(known)
     if alike:
         first, second = alike[0][:2]
@@ -201,16 +204,24 @@ def _groups(written: Written) -> np.ndarray | None:
     if written.groups is None or len(written.groups) == 0:
         return None
     given = np.asarray(written.groups)
-    if np.issubdtype(given.dtype, np.integer):
+    if np.issubdtype(given.dtype, np.integer) and given.min() >= 0:
         return given
-    names = np.array([values.name(group) for group in given.tolist()], dtype=np.str_)
-    return names if (names != '').any() else None
+    names, one_of = [], dict[str, str]()
+    for name in map(values.name, given.tolist()):
+        number = values.whole_number(name)
+        missing = not name or (number is not None and number < 0)  # as pandas.factorize has it
+        # Names that look alike are one group: that parts nobody.
+        names.append('' if missing else one_of.setdefault(values.spelling(name), name))
+    return np.array(names, dtype=np.str_) if any(names) else None
 
 
 def _split(
-    written: Written, protocol: str, sides: Sequence[str]
+    written: Written, sides: Sequence[str], left_out: set[int]
 ) -> tuple[np.ndarray, list[Fault], list[str]]:
-    """Returns the sides of a protocol by their usual names, or its folds as whole numbers; faults; and notes."""
+    """Returns the sides of a protocol by their usual names, or its folds as whole numbers; faults; and notes.
+
+    Rows that are left out for other reasons need no side.
+    """
     spelled = sorted({str(side) for side in sides})
     names = {side: values.split_name(side) for side in spelled}
     folds = {side: values.whole_number(side) for side in spelled}
@@ -229,7 +240,9 @@ def _split(
         faults.append(Fault('splits', message, f'{text}: {len(rows)}', cases))
 
     where = written.where
-    lacking = [row for row, side in enumerate(sides) if str(side) in blank - unused]
+    lacking = [
+        row for row, side in enumerate(sides) if str(side) in blank - unused and row not in left_out
+    ]
     if lacking:
         places = [written.place(row) for row in lacking]
         fault(

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from ltjax.data.reading import values
 from ltjax.data.reading.table import Fault, Files, Written
 from ltjax.errors import UserError
+from ltjax.files import user_path
 
 COLUMNS = ('path', 'label', 'split', 'group')
 
@@ -35,7 +36,8 @@ def rows(path: pathlib.Path, delimiter: str = ',') -> tuple[list[str], list[Row]
         # Without a byte order mark, UTF-16 of plain letters is valid UTF-8: every second byte is zero.
         if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b'\0' in data[:4]:
             raise UserError(f'{path} is in UTF-16: save it as UTF-8.')
-        reader = csv.reader(io.StringIO(data.decode('utf-8-sig'), newline=''), delimiter=delimiter)
+        text = io.StringIO(data.decode('utf-8-sig'), newline='')
+        reader = csv.reader(text, delimiter=delimiter, strict=True)  # a quote has to end
         found, line = list[tuple[int, list[str]]](), 1
         for cells in reader:
             if any(cells):
@@ -47,9 +49,12 @@ def rows(path: pathlib.Path, delimiter: str = ',') -> tuple[list[str], list[Row]
             f'{path} is not in UTF-8 (line {line}, byte {error.object[error.start]:#04x}; perhaps in '
             'latin-1 or cp1252): save it as UTF-8.'
         ) from None
-    except (OSError, csv.Error) as error:
-        reason = getattr(error, 'strerror', None) or error
-        raise UserError(f'{path} is not a readable CSV ({reason}): write it again.') from None
+    except OSError as error:
+        raise UserError(f'{path} cannot be read ({error.strerror}): allow it.') from None
+    except csv.Error as error:
+        raise UserError(
+            f'{path} is not a readable CSV (from line {line}: {error}): mend a quote there, or write it again.'
+        ) from None
     (_, columns), *body = found or [(1, [])]
     double = next((column for column in columns if columns.count(column) > 1), None)
     if double is not None:
@@ -80,10 +85,15 @@ def read(path: pathlib.Path, config: Any) -> Written:
     _check_columns(path, columns, names)
     classes, faults = _one_hot_columns(path, columns, found, names)
     kept = list[Row]()
-    broken = list[str]()
+    broken, running = list[str](), list[str]()
     for row in found:
         if row.cells is None or not row.cells[names['path']].strip():
             broken.append(f'line {row.line}')
+        elif any(
+            _runs_on(cell, column in names.values(), len(columns))
+            for column, cell in row.cells.items()
+        ):
+            running.append(f'line {row.line}')
         else:
             kept.append(row)
     if broken:
@@ -91,7 +101,11 @@ def read(path: pathlib.Path, config: Any) -> Written:
         message = f'{broken[0]} of {path} has not {len(columns)} columns, or no path'
         more = f' ({len(broken)} such rows)' if len(broken) > 1 else ''
         faults.append(Fault('rows', f'{message}{more}: mend or remove it.', text, tuple(broken)))
-    if not kept and not broken:
+    if running:
+        message = f'a quoted cell that begins in {running[0]} of {path} runs over further rows: end the quote there.'
+        text = f'rows with a quoted cell that runs over further rows: {len(running)}'
+        faults.append(Fault('rows', message, text, tuple(running)))
+    if not kept and not faults:
         faults.append(Fault('rows', f'{path} lists no images.', 'it lists no images'))
     cells = [row.cells or {} for row in kept]
     ids = [row[names['path']] for row in cells]
@@ -99,7 +113,8 @@ def read(path: pathlib.Path, config: Any) -> Written:
     if classes:
         column['label'], wrong = _one_hot_labels(path, kept, classes)
         faults += wrong
-    files = [f'{config.images}/{id_}' if config.images else id_ for id_ in ids]
+    files = [f'{user_path(config.images)}/{id_}' if config.images else id_ for id_ in ids]
+    unused = [column for column in columns if column not in {*names.values(), *classes}]
     return Written(
         'csv',
         str(path),
@@ -112,9 +127,16 @@ def read(path: pathlib.Path, config: Any) -> Written:
         splits={'split': column['split']} if 'split' in column else {},
         groups=column.get('group'),
         faults=faults,
+        notes=[f'columns that are not used: {values.listed(unused, 12)}'] if unused else [],
         split_from=f'the column {names["split"]!r}' if 'split' in column else '',
         rows=cells,
     )
+
+
+def _runs_on(cell: str, used: bool, columns: int) -> bool:
+    """Tells whether a cell holds line breaks that it should not, or what looks like further rows."""
+    lines = cell.splitlines()
+    return len(lines) > 1 and (used or any(line.count(',') >= columns - 1 for line in lines))
 
 
 def _check_columns(path: pathlib.Path, columns: Sequence[str], names: Mapping[str, str]) -> None:
@@ -147,16 +169,18 @@ def _one_hot_columns(
     if ',' in label:
         return label.split(','), []
     whole = [row.cells for row in found if row.cells is not None]
-    marks = [
-        column
+    share = {
+        column: sum(_mark(row[column]) is not None for row in whole) / max(len(whole), 1)
         for column in columns
-        if column not in names.values() and all(row[column].strip() in _MARKS for row in whole)
-    ]
+        if column not in names.values()
+    }
+    # A cell may be wrong, and is told then; but most of a column that is a class are 0 and 1.
+    marks = [column for column, marked in share.items() if marked >= _MOSTLY]
     if label == ONE_HOT:
         if len(marks) < 2:
             raise UserError(f'{path} has no columns of 0 and 1: correct data.columns.label.')
         return marks, []
-    one_each = all(sum(_MARKS[row[column].strip()] for column in marks) == 1 for row in whole)
+    one_each = all(sum(bool(_mark(row[column])) for column in marks) == 1 for row in whole)
     if len(marks) < 2 or not whole or not one_each:
         return [], []
     message = (
@@ -166,7 +190,14 @@ def _one_hot_columns(
     return [], [Fault('labels', message, message)]
 
 
-_MARKS = {'0': False, '0.0': False, '1': True, '1.0': True}
+_MOSTLY = 0.9
+
+
+def _mark(cell: str) -> bool | None:
+    """Returns what a cell marks: 1, 1.0 or True; 0, 0.0 or False; None for all else."""
+    text = {'true': '1', 'false': '0'}.get(cell.strip().casefold(), cell)
+    number = values.whole_number(text)
+    return bool(number) if number in (0, 1) else None
 
 
 def _one_hot_labels(
@@ -175,9 +206,9 @@ def _one_hot_labels(
     """Returns the class that each row marks, '' for none, and faults: several marks, or other values."""
     labels, wrong = list[str](), list[str]()
     for row in found:
-        cells = [(row.cells or {})[name].strip() for name in classes]
-        marked = [name for name, cell in zip(classes, cells, strict=True) if _MARKS.get(cell)]
-        if len(marked) > 1 or not all(cell in _MARKS for cell in cells):
+        marks = {name: _mark((row.cells or {})[name]) for name in classes}
+        marked = [name for name, mark in marks.items() if mark]
+        if len(marked) > 1 or None in marks.values():
             wrong.append(f'line {row.line}')
         labels.append(marked[0] if marked else '')
     if not wrong:

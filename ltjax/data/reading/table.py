@@ -5,6 +5,7 @@ makes the table of it and finds the faults. Training stops at the first fault; t
 """
 
 import dataclasses
+import functools
 import pathlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -134,9 +135,14 @@ class Table:
     def where(self) -> str:
         return self.written.where
 
-    @property
+    @functools.cached_property
     def ids(self) -> np.ndarray:
         return np.array(list(self.written.ids), dtype=np.str_)
+
+    @functools.cached_property
+    def row_of(self) -> Mapping[str, int]:
+        """The row of every id."""
+        return {id_: row for row, id_ in enumerate(self.ids.tolist())}
 
     def protocol(self, name: str) -> str:
         """Returns the split that `data.split.protocol` means, '' if one is to be drawn.
@@ -160,6 +166,12 @@ class Table:
         if name not in self.splits:
             raise unknown(f'split of {self.where}', name, self.splits)
         return name
+
+    def used(self, protocol: str) -> np.ndarray:
+        """Returns the rows that are not left out, as far as a protocol uses them ('': all), int64."""
+        if not protocol:
+            return self.kept
+        return self.kept[self.splits[protocol][self.kept] != '']
 
     def refuse(self, *kinds: str) -> None:
         """Raises UserError for the first fault, or the first of these kinds."""

@@ -11,10 +11,13 @@ from collections.abc import Iterable, Sequence
 # What pandas reads as missing, in any case, and what people type: beside the empty text and blanks.
 _MISSING = {
     '', '#n/a', '#n/a n/a', '#na', '-1.#ind', '-1.#qnan', '-nan', '1.#ind', '1.#qnan', '<na>', 'n/a', 'na',
-    'null', 'nan', '-', '--', '?',
+    'null', 'nan', '-', '--', '?', '\u2013', '\u2014', '#ref!', '#value!', '#div/0!', '#name?', '#num!', '#null!',
 }  # fmt: skip
 
 SPLITS = ('train', 'val', 'test')
+
+# Around the name of a split: test_set, images-train.
+_AROUND = re.compile(r'(?:(?:images?|data|set)[ _-])?(\w+?)(?:[ _-]?(?:set|split|images?|data))?')
 
 _SPLIT_NAMES = {
     'train': 'train', 'training': 'train', 'tr': 'train',
@@ -45,7 +48,7 @@ def is_missing(value: object) -> bool:
     [True, True, True, False, False]
     """
     name = text(value)
-    return name == 'None' or name.casefold() in _MISSING
+    return name in ('None', 'NONE') or name.casefold() in _MISSING
 
 
 def name(value: object) -> str:
@@ -63,10 +66,11 @@ def name(value: object) -> str:
 def split_name(value: object) -> str | None:
     """Returns 'train', 'val' or 'test' for the usual names of splits in any case, None for other values.
 
-    >>> [split_name(value) for value in ('Training', 'valid', 'TEST', 'results')]
-    ['train', 'val', 'test', None]
+    >>> [split_name(value) for value in ('Training', 'valid', 'TEST', 'test_set', 'results')]
+    ['train', 'val', 'test', 'test', None]
     """
-    return _SPLIT_NAMES.get(text(value).casefold())
+    inner = _AROUND.fullmatch(text(value).casefold())
+    return _SPLIT_NAMES.get(inner[1]) if inner else None
 
 
 def whole_number(value: object) -> int | None:
@@ -102,17 +106,29 @@ def _parts(value: str) -> list[tuple[int, int, str]]:
 
 
 def spelled_alike(names: Iterable[str]) -> list[tuple[str, ...]]:
-    """Returns the names that differ in capitals, blanks, underscores, hyphens or leading zeros only, in groups.
+    """Returns names that look or count alike: they differ in capitals, blanks, dashes, zeros or what is not seen.
 
     >>> spelled_alike(['mel', 'MEL', 'basal cell', 'basal_cell', 'nv', '01', '1'])
     [('mel', 'MEL'), ('basal cell', 'basal_cell'), ('01', '1')]
     """
     spellings: dict[str, list[str]] = {}
     for each in names:
-        number = whole_number(each)
-        key = str(number) if number is not None else re.sub(r'[\s_-]+', '-', each.casefold())
-        spellings.setdefault(key, []).append(each)
+        spellings.setdefault(spelling(each), []).append(each)
     return [tuple(group) for group in spellings.values() if len(group) > 1]
+
+
+def spelling(value: str) -> str:
+    """Returns what names that look or count alike have in common.
+
+    >>> spelling('0.50') == spelling('.5'), spelling('T\u2011cell') == spelling('t_cell\u200b')
+    (True, True)
+    """
+    if _NUMBER.fullmatch(value):
+        return str(float(value))
+    letters = unicodedata.normalize('NFKC', value).replace('\u2019', "'")
+    kinds = ((letter, unicodedata.category(letter)) for letter in letters)
+    seen = ''.join('-' if kind == 'Pd' else letter for letter, kind in kinds if kind != 'Cf')
+    return re.sub(r'[\s_-]+', '-', seen.casefold())
 
 
 def listed(values: Sequence[object], at_most: int = 5) -> str:
