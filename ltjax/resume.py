@@ -11,8 +11,8 @@ import jax
 from absl import logging
 
 from ltjax import workdir as folder
-from ltjax.data import identity
-from ltjax.data.identity import Change, Identity
+from ltjax.data import datasets, identity
+from ltjax.data.identity import Identity
 from ltjax.engine.checkpoint import Checkpoints
 from ltjax.engine.interrupt import Interruption
 from ltjax.engine.safeguards import Safeguards
@@ -59,15 +59,22 @@ def same_data(workdir: pathlib.Path, config: Any, results: Mapping[str, Any]) ->
     Raises:
       UserError: something changed, which is named.
     """
-    before = Identity.read(workdir)
-    if before is None or before.digests() != results.get('data', {}).get('identity'):
-        logging.warning('%s lacks %s: its data are not compared', workdir, identity.FILE)
+    said = results.get('data', {}).get('identity')
+    if said is None:
+        logging.warning('%s does not say what its data were: they are not compared', workdir)
         return
     path = user_path(config.data.path)
     if config.data.path and not path.exists():
         logging.warning('%s is not there any more: the data of %s are not compared', path, workdir)
         return
-    if changes := identity.since(config.data, before):
+    before = Identity.read(workdir)
+    if before is not None and before.digests() == said:
+        changes = identity.since(config.data, before)
+    else:  # it is lost or damaged: all is read
+        data = datasets.load(config.data)
+        now = Identity.of(data, data.table.protocol(config.data.split.protocol))
+        changes = identity.kinds_changed(said, now.digests())
+    if changes:
         raise UserError(
             f'{workdir} holds a finished run on other data: {"; ".join(change.text for change in changes)}. Give '
             'another --workdir to train on what is there now.'
@@ -108,8 +115,7 @@ def compare_data(
     if before is not None and before.digests() == said:
         changes = now.changes(before)
     else:  # what the checkpoint says names the kind at least
-        kinds = [kind for kind in ours if kind != 'sha256' and (said or {}).get(kind) != ours[kind]]
-        changes = [Change(kind, f'{kind} changed') for kind in kinds]
+        changes = identity.kinds_changed(said or {}, ours)
     told = '; '.join(change.text for change in changes)
     if not force or any(change.kind not in identity.FORCEABLE for change in changes):
         remedy = 'Go back to the data it began with, or give another --workdir'

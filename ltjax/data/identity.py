@@ -8,7 +8,7 @@ import hashlib
 import json
 import pathlib
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -161,6 +161,12 @@ class Identity:
         if not found and before.ids.tolist() != self.ids.tolist():
             found.append(Change('order', 'the order of the images changed'))
         return found
+
+
+def kinds_changed(before: Mapping[str, str], now: Mapping[str, str]) -> list[Change]:
+    """Names the kinds of what differs between two `Identity.digests`, where no more is known."""
+    kinds = [kind for kind in now if kind != 'sha256' and before.get(kind) != now[kind]]
+    return [Change(kind, f'{kind} changed') for kind in kinds]
 
 
 def since(config: Any, before: Identity) -> list[Change]:

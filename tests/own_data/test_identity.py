@@ -410,3 +410,19 @@ def test_a_run_of_an_older_version_is_still_read(tmp_path):
     (workdir / 'results.json').write_text(json.dumps(results), 'utf-8')
     assert train.run(config(path), workdir) == results
     assert predict.Trained.load(workdir).data_sha256 == ''
+
+
+@pytest.mark.parametrize('lost', [True, False])
+def test_changed_data_are_refused_without_their_identity_too(tmp_path, lost):
+    path, workdir = as_csv(tmp_path), tmp_path / 'run'
+    whole = train.run(config(path), workdir)
+    file = workdir / identity.FILE
+    if lost:
+        file.unlink()
+    else:
+        content = bytearray(file.read_bytes())
+        content[len(content) // 2] ^= 1
+        file.write_bytes(content)
+    assert train.run(config(path), workdir) == whole
+    edit(path, '3.png,mel', '3.png,nv')
+    assert 'labels changed' in refused(config(path), workdir)
