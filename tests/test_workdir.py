@@ -6,6 +6,7 @@ import pathlib
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 import tiny
@@ -158,3 +159,18 @@ def test_a_clock_that_goes_back_changes_nothing(data, tmp_path, monkeypatch):
     begun(data, tmp_path / 'run')
     monkeypatch.setattr('time.time', lambda: 1e6)
     assert train.run(config(data), tmp_path / 'run') | {'seconds': 0} == whole | {'seconds': 0}
+
+
+def test_processes_that_read_other_data_are_told(monkeypatch):
+    digest = 'ab' * 32
+    folder.require_equal('the data', digest)  # one process has nothing to compare with
+    monkeypatch.setattr(folder.jax.distributed, 'is_initialized', lambda: True)
+    gathered = []
+    monkeypatch.setattr(
+        folder.multihost_utils, 'process_allgather', lambda own: np.stack([own, *gathered])
+    )
+    gathered[:] = [np.full(32, 0xAB, np.uint8)]
+    folder.require_equal('the data', digest)
+    gathered.append(np.full(32, 0xAC, np.uint8))
+    with pytest.raises(UserError, match='the data of process 2 differ from those of process 0'):
+        folder.require_equal('the data', digest)
