@@ -4,22 +4,15 @@
 From that alone follows whether training may take it, and what must come out if it does.
 """
 
-import csv
 import dataclasses
 import pathlib
 import random
 import unicodedata
 from typing import Any
 
-import numpy as np
-from PIL import Image
+from own_data import writing
+from own_data.writing import MISSING, Image_
 
-MISSING = ('', 'NA', 'nan', 'NULL', '-', '?', ' ')
-SIDES = {
-    'train': ('train', 'Training', 'TRAIN', 'tr'),
-    'val': ('val', 'valid', 'Validation', 'dev'),
-    'test': ('test', 'Testing', 'TEST'),
-}
 NAMES = (
     ('melanoma', 'nevus', 'bcc'),
     ('0', '1', '2', '10', '9'),
@@ -27,18 +20,6 @@ NAMES = (
     ('kératose', 'naevus', 'Läsion'),
     ('_background', 'a$b', 'x y'),
 )
-
-
-@dataclasses.dataclass
-class Image_:
-    """What an image is: its id, class, group ('' none) and side ('' none), its picture, and what is wrong with it."""
-
-    id: str
-    label: str
-    group: str
-    side: str
-    picture: int
-    fault: str = ''
 
 
 @dataclasses.dataclass
@@ -51,6 +32,7 @@ class Drawn:
       settings: of the `data` part of a config.
       order: the classes in the order that is right.
       refuse: why training must refuse it; empty if it must take it.
+      passed_over: files that are no images, by kind.
     """
 
     path: pathlib.Path
@@ -59,11 +41,6 @@ class Drawn:
     order: list[str]
     refuse: list[str]
     passed_over: dict[str, int]
-
-
-def pixels(number: int) -> np.ndarray:
-    """Returns a picture that is like no other."""
-    return np.random.default_rng(number).integers(0, 256, (4, 4, 3), np.uint8)
 
 
 def draw(root: pathlib.Path, seed: int) -> Drawn:
@@ -85,11 +62,11 @@ def draw(root: pathlib.Path, seed: int) -> Drawn:
         settings['on_unlabelled'] = 'exclude'
     passed_over: dict[str, int] = {}
     if layout == 'folder':
-        path = _write_folder(root, rng, images, passed_over)
+        path = writing.write_folder(root, rng, images, passed_over)
     elif layout == 'csv':
-        path = _write_csv(root, rng, images)
+        path = writing.write_csv(root, rng, images)
     else:
-        path = _write_npz(root, rng, images, names)
+        path = writing.write_npz(root, rng, images, names)
     refuse += _verdict(images, settings)
     return Drawn(path, images, settings, _order(names, layout), refuse, passed_over)
 
@@ -236,7 +213,7 @@ def canonical(label: str) -> str:
     return '' if text in MISSING else text
 
 
-def kept(images: list[Image_], settings: dict[str, Any]) -> list[Image_]:
+def kept(images: list[Image_]) -> list[Image_]:
     """Returns the images that a run may see."""
     return [image for image in images if not image.fault and canonical(image.label)]
 
@@ -265,7 +242,7 @@ def _verdict(images: list[Image_], settings: dict[str, Any]) -> list[str]:
     ):
         refuse.append('damaged')
     sides: dict[str, set[str]] = {}
-    for image in kept(images, settings):
+    for image in kept(images):
         if image.side:
             if image.group:
                 sides.setdefault(f'group {image.group}', set()).add(image.side)
@@ -278,80 +255,3 @@ def _verdict(images: list[Image_], settings: dict[str, Any]) -> list[str]:
 def kept_but_damaged(images: list[Image_]) -> list[Image_]:
     """Returns the images that would be read: those that have a label."""
     return [image for image in images if canonical(image.label)]
-
-
-# How it is written.
-
-
-def _save(path: pathlib.Path, image: Image_, rng: random.Random) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if image.fault == 'absent':
-        return
-    if image.fault == 'text':
-        path.write_text('no image', 'utf-8')
-        return
-    Image.fromarray(pixels(image.picture)).save(path, rng.choice(('PNG', 'BMP')))
-    if image.fault in ('empty', 'cut'):
-        content = path.read_bytes()
-        path.write_bytes(b'' if image.fault == 'empty' else content[: len(content) // 2])
-
-
-def _write_folder(
-    root: pathlib.Path, rng: random.Random, images: list[Image_], passed_over: dict[str, int]
-) -> pathlib.Path:
-    folders = {side: rng.choice(ways) for side, ways in SIDES.items()}
-    for number, image in enumerate(images):
-        above = f'{folders[image.side]}/' if image.side else ''
-        if image.fault != 'elsewhere':
-            image.id = f'{above}{image.label}/{image.id}{number:03d}.png'
-        _save(root / 'set' / image.id, image, rng)
-    strays = {'.DS_Store': '.DS_Store', 'a.txt': '.txt', '._0.png': '._*', 'Thumbs.db': '.db'}
-    for stray in rng.sample(sorted(strays), 2):
-        (root / 'set' / stray).write_bytes(b'x')
-        passed_over[strays[stray]] = 1
-    return root / 'set'
-
-
-def _write_csv(root: pathlib.Path, rng: random.Random, images: list[Image_]) -> pathlib.Path:
-    ways = {side: rng.choice(of) for side, of in SIDES.items()}
-    floats = rng.random() < 0.3
-    rows = []
-    for number, image in enumerate(images):
-        again = image.id == 'again'
-        image.id = rows[-1][0] if again else f'images/{number:03d}.png'
-        if not again:
-            _save(root / image.id, image, rng)
-        label = f'{image.label}.0' if floats and image.label.isdigit() else image.label
-        side = f'{image.side}.0' if floats and image.side.isdigit() else image.side
-        rows.append([image.id, label, ways.get(side, side), image.group or rng.choice(MISSING)])
-    columns = ['path', 'label', 'split', 'group']
-    keep = [0, 1]
-    keep += [2] if any(image.side for image in images) else []
-    keep += [3] if any(image.group for image in images) else []
-    with (root / 'set.csv').open(
-        'w', newline='', encoding=rng.choice(('utf-8', 'utf-8-sig'))
-    ) as file:
-        writer = csv.writer(file)
-        for row in [columns, *rows]:
-            if rng.random() < 0.05:
-                file.write('\r\n')
-            writer.writerow([row[at] for at in keep])
-    return root / 'set.csv'
-
-
-def _write_npz(
-    root: pathlib.Path, rng: random.Random, images: list[Image_], names: list[str]
-) -> pathlib.Path:
-    for number, image in enumerate(images):
-        image.id = f'{number:06d}'
-    arrays: dict[str, Any] = {
-        'images': np.stack([pixels(image.picture) for image in images]),
-        'labels': np.array([names.index(image.label) for image in images]),
-        'class_names': np.array(names),
-    }
-    if any(image.side for image in images):
-        arrays['split'] = np.array([image.side for image in images])
-    if any(image.group for image in images):
-        arrays['group'] = np.array([image.group for image in images])
-    np.savez(root / 'set.npz', **arrays)
-    return root / 'set.npz'

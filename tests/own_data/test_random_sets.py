@@ -5,7 +5,7 @@ import pytest
 
 from ltjax.data import datasets
 from ltjax.errors import UserError
-from own_data import oracle
+from own_data import oracle, writing
 from own_data.sets import audited, config
 
 SETS, PARTS = 300, 10
@@ -35,7 +35,7 @@ def agrees(drawn, seed):
     if said:
         assert '\n' not in said, about
         return False
-    images = {image.id: image for image in oracle.kept(drawn.images, drawn.settings)}
+    images = {image.id: image for image in oracle.kept(drawn.images)}
     assert sorted(data.ids.tolist()) == sorted(images), about
     assert list(data.class_names) == drawn.order, about
     assert dict(data.table.written.passed_over) == drawn.passed_over, about
@@ -46,7 +46,7 @@ def agrees(drawn, seed):
     for row, id_ in enumerate(data.ids.tolist()):
         image = images[id_]
         assert data.class_names[data.labels[row]] == oracle.canonical(image.label), about
-        assert np.array_equal(data.images[row], oracle.pixels(image.picture)), about
+        assert np.array_equal(data.images[row], writing.pixels(image.picture)), about
         if image.side and fold:
             assert (side[id_] == 'test') == (image.side == fold), about
         elif image.side in ('val', 'test') or (
