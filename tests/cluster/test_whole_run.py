@@ -43,15 +43,12 @@ def rows(folder):
 @pytest.fixture
 def folder(tmp_path):
     rng = np.random.default_rng(0)
-    labels = np.repeat(np.arange(2), (500, 300))
-    images = (rng.integers(0, 150, (800, 6, 6, 1)) + 60 * labels[:, None, None, None]).astype('u1')
-    held = {'images': images[::10], 'labels': labels[::10]}
-    np.savez(
-        tmp_path / 'data.npz',
-        images=np.concatenate([images, held['images'], held['images']]),
-        labels=np.concatenate([labels, held['labels'], held['labels']]),
-        split=np.array(['train'] * 800 + ['val'] * 80 + ['test'] * 80),
-    )
+    labels = np.tile(
+        np.repeat(np.arange(2), (50, 30)), 12
+    )  # 10 parts to train on, one each to hold out
+    images = rng.integers(0, 150, (960, 6, 6, 1)) + 60 * labels[:, None, None, None]
+    split = np.array(['train'] * 800 + ['val'] * 80 + ['test'] * 80)
+    np.savez(tmp_path / 'data.npz', images=images.astype('u1'), labels=labels, split=split)
     return tmp_path
 
 
