@@ -84,8 +84,8 @@ def run(config: Any, workdir: pathlib.Path, *, force: bool = False) -> dict[str,
                 contextlib.closing(Checkpoints(workdir / 'checkpoints'))
             )
             guards.provenance['data'] = said['identity']
-            if config.start_from:
-                resume.same_start(user_path(config.start_from), known)
+            if (start := _checked_start(config)) is not None:
+                resume.same_start(start, known)
             resume.compare_data(workdir, checkpoints, known, force=force)
             resume.compare(checkpoints, guards.provenance, force=force)
             folder.claim(workdir, config)

@@ -26,7 +26,7 @@ def test_a_run_leaves_all_its_files(finished):
     names = {path.name for path in workdir.iterdir()}
     assert names == {
         'config.json', 'metrics.jsonl', 'results.json', 'predictions.npz', 'report.html',
-        'checkpoints', 'tensorboard',
+        'checkpoints', 'tensorboard', 'data_identity.npz',
     }  # fmt: skip
     assert list((workdir / 'tensorboard').glob('events.*'))
     assert json.loads((workdir / 'results.json').read_text('utf-8')) == json.loads(
@@ -40,7 +40,8 @@ def test_a_run_leaves_all_its_files(finished):
 def test_predictions_hold_the_test_split(finished):
     _, workdir, _ = finished
     with np.load(workdir / 'predictions.npz', allow_pickle=False) as archive:
-        assert set(archive.files) == {'ids', 'labels', 'logits', 'features'}
+        named = {'class_names', 'data_sha256'}
+        assert set(archive.files) == {'ids', 'labels', 'logits', 'features'} | named
         expected = np.flatnonzero(tiny.arrays()['split'] == 'test')
         assert archive['ids'].tolist() == [f'{i:06d}' for i in expected]
         assert archive['labels'].tolist() == tiny.arrays()['labels'][expected].tolist()

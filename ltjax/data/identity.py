@@ -8,6 +8,7 @@ import hashlib
 import json
 import pathlib
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
@@ -100,7 +101,7 @@ class Identity:
         try:
             with (workdir / FILE).open('rb') as file, np.load(file, allow_pickle=False) as arrays:
                 return cls(**{name: arrays[name] for name in names})
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
             return None
 
     def arrays(self) -> dict[str, np.ndarray]:
