@@ -14,8 +14,8 @@ Wall time: 150 s and 240 s on one CPU core; two views of each image go through t
 
 from ml_collections import ConfigDict
 
-from ltjax import defaults
 from ltjax.data import catalog
+from ltjax.run import defaults
 
 # View, epochs, and decay of alpha: 1000 of 400 epochs in the paper, shortened so that alpha falls over the same share.
 PAPER_STAGE = ('lmd_strong', 400, 1000)

@@ -14,8 +14,8 @@ Wall time: 160 s and 240 s on one CPU core; two passes through the network a ste
 
 from ml_collections import ConfigDict
 
-from ltjax import defaults
 from ltjax.data import catalog
+from ltjax.run import defaults
 
 # View, epochs of stage 1 and warm-up: stage 1 makes as many encoder steps as configs/cross_entropy.py, each with
 # two passes, one a branch; stage 2 leaves the encoder as it is.

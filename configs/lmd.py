@@ -16,8 +16,8 @@ Wall time: 90 s and 150 s on one CPU core.
 
 from ml_collections import ConfigDict
 
-from ltjax import defaults
 from ltjax.data import catalog
+from ltjax.run import defaults
 
 # Stage 1: student's view, teacher's view, epochs, first epoch and weight of the consistency terms; stage 2: rounds,
 # learning rate of the E-step and its schedule.

@@ -9,8 +9,8 @@ Wall time: 70 s and 120 s on one CPU core.
 
 from ml_collections import ConfigDict
 
-from ltjax import defaults
 from ltjax.data import catalog
+from ltjax.run import defaults
 
 # View and epochs: as many as both stages of configs/lmd.py together.
 SMALL_STAGES = {'fashion_mnist_lt_mini': ('upright_weak', 40), 'chula_rbc12': ('cell_moderate', 25)}

@@ -15,8 +15,8 @@ Wall time: 100 s and 160 s on one CPU core.
 
 from ml_collections import ConfigDict
 
-from ltjax import defaults
 from ltjax.data import catalog
+from ltjax.run import defaults
 
 # View of the query, view of the key, epochs.
 SMALL_STAGES = {

@@ -20,7 +20,7 @@ import argparse
 import pathlib
 
 from data_prep.tools import groups, tool
-from ltjax.data.prepare import Item
+from ltjax.data.prepared.writing import Item
 from ltjax.errors import UserError
 
 COUNTS = {'no DR': 1805, 'mild': 370, 'moderate': 999, 'severe': 193, 'proliferative DR': 295}

@@ -19,7 +19,7 @@ import argparse
 import pathlib
 
 from data_prep.tools import tool
-from ltjax.data.prepare import Item
+from ltjax.data.prepared.writing import Item
 from ltjax.errors import UserError
 
 COUNTS = {

@@ -26,7 +26,7 @@ import numpy as np
 from PIL import Image
 
 from data_prep.tools import groups, tool
-from ltjax.data.prepare import Item
+from ltjax.data.prepared.writing import Item
 from ltjax.data.reading import images as image_files
 from ltjax.errors import UserError
 

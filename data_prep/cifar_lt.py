@@ -30,7 +30,7 @@ import numpy as np
 
 from data_prep.tools import family, parts, tool
 from ltjax.data import long_tail
-from ltjax.data.prepare import Item
+from ltjax.data.prepared.writing import Item
 from ltjax.errors import UserError
 
 ORIGIN = 'Get the binary version at https://www.cs.toronto.edu/~kriz/cifar.html and unpack it.'

@@ -21,7 +21,7 @@ import numpy as np
 from data_prep import fashion_mnist_lt_mini as mini
 from data_prep.tools import parts, tool
 from ltjax.data import long_tail
-from ltjax.data.prepare import Item
+from ltjax.data.prepared.writing import Item
 
 RATIO = 100
 FILES = {'train': 'train', 'test': 't10k'}  # by part, how its files' names begin

@@ -27,7 +27,7 @@ import numpy as np
 from sklearn.model_selection import train_test_split
 
 from data_prep.tools import groups, tool
-from ltjax.data.prepare import Item
+from ltjax.data.prepared.writing import Item
 from ltjax.errors import UserError
 
 COUNTS = {

@@ -20,7 +20,7 @@ import pathlib
 from typing import Any
 
 from data_prep.tools import parts, tool
-from ltjax.data.prepare import Item
+from ltjax.data.prepared.writing import Item
 from ltjax.errors import UserError
 
 CLASSES = 8142

@@ -22,7 +22,7 @@ import pathlib
 from typing import NamedTuple
 
 from data_prep.tools import one_hot, tool
-from ltjax.data.prepare import Item
+from ltjax.data.prepared.writing import Item
 from ltjax.data.reading import values
 from ltjax.errors import UserError
 

@@ -27,7 +27,7 @@ from sklearn.model_selection import train_test_split
 
 from data_prep.tools import one_hot, tool
 from ltjax.data import long_tail
-from ltjax.data.prepare import Item
+from ltjax.data.prepared.writing import Item
 from ltjax.data.reading import values
 
 COUNTS = {

@@ -23,7 +23,7 @@ import numpy as np
 
 from data_prep.tools import one_hot, tool
 from ltjax.data import long_tail, near_duplicates
-from ltjax.data.prepare import Item
+from ltjax.data.prepared.writing import Item
 from ltjax.data.reading import values
 from ltjax.errors import UserError
 

@@ -24,7 +24,7 @@ from typing import NamedTuple
 import numpy as np
 
 from data_prep.tools import family, tool
-from ltjax.data.prepare import Item
+from ltjax.data.prepared.writing import Item
 from ltjax.errors import UserError
 
 ORIGIN = 'Get the npz at https://medmnist.com.'

@@ -26,7 +26,7 @@ import tensorflow_datasets as tfds
 from google.protobuf.json_format import ParseError
 
 from data_prep.tools import parts, tool
-from ltjax.data.prepare import Item
+from ltjax.data.prepared.writing import Item
 from ltjax.errors import UserError
 
 ORIGIN = 'Prepare the set with `tfds build NAME --file_format=array_record --data_dir=DIR`.'

@@ -14,7 +14,7 @@ from flax import nnx
 from ltjax.errors import UserError
 from ltjax.files import user_path
 from ltjax.models import pretrained
-from ltjax.trained import Trained
+from ltjax.run.trained import Trained
 
 
 def main(argv: list[str]) -> None:

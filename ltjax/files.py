@@ -1,7 +1,12 @@
-"""Paths as users write them, and those that a run can be kept in."""
+"""Files written whole or not at all; paths as users write them, and those that checkpoints can be kept in."""
 
+import json
+import os
 import pathlib
+from collections.abc import Mapping
 from typing import Any
+
+import numpy as np
 
 from ltjax.errors import UserError
 
@@ -55,12 +60,21 @@ def check_name(path: pathlib.Path) -> None:
         )
 
 
-def check_place(workdir: pathlib.Path, config: Any) -> None:
-    """Raises UserError if no run can be kept in `workdir`: see `check_name`, or it would be read as data.
+def write_json(path: pathlib.Path, values: Any) -> None:
+    """Writes JSON whole or not at all."""
+    write_text(path, json.dumps(values, indent=1) + '\n')
 
-    Between folders of images it would be a class when the run is gone on with.
-    """
-    check_name(workdir)
-    data = user_path(config.data.path) if config.data.path else None
-    if data is not None and data.is_dir() and workdir.resolve().is_relative_to(data.resolve()):
-        raise UserError(f'{workdir} lies in the data, {data}: give a --workdir elsewhere.')
+
+def write_text(path: pathlib.Path, text: str) -> None:
+    """Writes a text whole or not at all."""
+    temporary = path.with_suffix('.tmp')
+    temporary.write_text(text, 'utf-8')
+    os.replace(temporary, path)
+
+
+def write_npz(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes a compressed npz whole or not at all."""
+    temporary = path.with_suffix('.tmp')
+    with temporary.open('wb') as file:
+        np.savez_compressed(file, allow_pickle=False, **arrays)
+    os.replace(temporary, path)

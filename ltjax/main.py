@@ -76,16 +76,16 @@ def run(config: Any, workdir: pathlib.Path) -> None:
     # Imported here, so that --help and a mistyped flag answer at once.
     import jax
 
-    from ltjax import folds, train
     from ltjax.evaluation import table
+    from ltjax.run import cross_validation, train
 
     if _CACHE.value:
         jax.config.update('jax_compilation_cache_dir', str(pathlib.Path(_CACHE.value).expanduser()))
         jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.2)
     started = time.monotonic()
     finished = (workdir / 'results.json').exists()
-    every_fold = config.data.split.fold == folds.ALL
-    results = (folds if every_fold else train).run(config, workdir, force=_FORCE.value)
+    every_fold = config.data.split.fold == cross_validation.ALL
+    results = (cross_validation if every_fold else train).run(config, workdir, force=_FORCE.value)
     if finished:
         print(f'{workdir} already holds this run, finished; remove it to run again.')
     print(table.format_metrics(results))
@@ -96,9 +96,9 @@ def run(config: Any, workdir: pathlib.Path) -> None:
 
 def default_workdir(config: Any, argv: list[str]) -> str:
     """Returns a folder for this config: what is overridden has its own, unless it is the seed or changes no result."""
-    from ltjax import workdir
+    from ltjax.run import ownership
 
-    free = '|'.join(('seed', *workdir.FREE))
+    free = '|'.join(('seed', *ownership.FREE))
     name = f'runs/{config.method.name}-{config.data.name}-seed{config.seed}'
     overridden = {word for word in argv if re.match(rf'--?(no)?config\.(?!({free})\b)', word)}
     digest = hashlib.sha256('\n'.join(sorted(overridden)).encode()).hexdigest()

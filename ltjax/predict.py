@@ -4,7 +4,7 @@ The images come as a folder, an npz or a CSV, with or without labels, in the lay
 are brought to the size and channels that the model was trained on. Written are ids, labels (-1 where there
 are none), logits and, with --features, features; as .npz, or as .csv with the predicted class and the
 probability of every class. Files that cannot be read stop it, or with --on-damaged=exclude are left out and
-listed in FILE.excluded.csv. From Python: `ltjax.trained.Trained`.
+listed in FILE.excluded.csv. From Python: `ltjax.run.trained.Trained`.
 """
 
 import argparse
@@ -16,14 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from ltjax import workdir as folder
 from ltjax.data import identity, reading, summary
 from ltjax.data.reading import arguments, decoding, values
 from ltjax.data.reading.archive import made_up_name
 from ltjax.errors import UserError
 from ltjax.evaluation.metrics import softmax
-from ltjax.files import check_target, user_path
-from ltjax.trained import Trained
+from ltjax.files import check_target, user_path, write_json, write_npz
+from ltjax.run.trained import Trained
 
 # Faults of a table that matter to a prediction: the others are of labels and splits, which it does not need.
 _FAULTS = ('layout', 'rows', 'ids')
@@ -182,11 +181,9 @@ def main(argv: list[str]) -> None:
         del arrays['features']
     if given.out.suffix == '.csv':
         write_csv(given.out, arrays)
-        folder.write_json(
-            given.out.with_name(f'{given.out.name}.json'), _about(given.workdir, arrays)
-        )
+        write_json(given.out.with_name(f'{given.out.name}.json'), _about(given.workdir, arrays))
     else:
-        folder.write_npz(given.out, arrays)
+        write_npz(given.out, arrays)
     labels = arrays['labels']
     print(f'{given.out}: {len(labels)} images')
     for line in said:

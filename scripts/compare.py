@@ -25,12 +25,11 @@ import jax
 import numpy as np
 from absl import logging
 
-from ltjax import huge_pages, train
-from ltjax import workdir as folder
+from ltjax import files, huge_pages
 from ltjax.engine.safeguards import NonFiniteLossError
 from ltjax.errors import UserError, unknown
 from ltjax.evaluation.bootstrap import paired_bootstrap
-from ltjax.files import user_path
+from ltjax.run import train
 
 CONFIGS = pathlib.Path(__file__).resolve().parent.parent / 'configs'
 
@@ -97,7 +96,7 @@ def make_config(experiment: Experiment, arguments: argparse.Namespace, seed: int
         config.lock().update_from_flattened_dict(changes)
     except (KeyError, TypeError) as error:
         raise UserError(f'overrides of configs/{experiment.config}.py: {error.args[0]}') from None
-    config.data.path = str(user_path(arguments.path)) if arguments.path else ''
+    config.data.path = str(files.user_path(arguments.path)) if arguments.path else ''
     config.seed = seed
     config.save_features = False
     return config
@@ -257,8 +256,10 @@ def main() -> None:
     parser.add_argument('--seeds', default='0,1,2', help='comma-separated')
     parser.add_argument('--table', default='methods', help='a table of the experiments file')
     parser.add_argument('--only', default='', help='rows of the table, separated by semicolons')
-    parser.add_argument('--experiments', default=EXPERIMENTS_FILE, type=user_path, metavar='FILE')
-    parser.add_argument('--out', default='runs/compare', type=user_path)
+    parser.add_argument(
+        '--experiments', default=EXPERIMENTS_FILE, type=files.user_path, metavar='FILE'
+    )
+    parser.add_argument('--out', default='runs/compare', type=files.user_path)
     arguments = parser.parse_args()
     if not re.fullmatch(r'\d+(,\d+)*', arguments.seeds):
         raise UserError(f'--seeds={arguments.seeds}: give numbers separated by commas.')
@@ -281,7 +282,7 @@ def main() -> None:
     text = markdown(arguments.dataset, arguments.seeds, comparison)
     stem = f'{arguments.dataset}-{arguments.table}'
     (arguments.out / f'{stem}.md').write_text(text, 'utf-8')
-    folder.write_json(arguments.out / f'{stem}.json', comparison)
+    files.write_json(arguments.out / f'{stem}.json', comparison)
     print('\n' + text)
 
 

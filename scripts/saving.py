@@ -16,11 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from ltjax import huge_pages, train
+from ltjax import huge_pages
 from ltjax.engine.checkpoint import Checkpoints
 from ltjax.engine.loop import Training
 from ltjax.engine.safeguards import Safeguards
 from ltjax.errors import Preempted
+from ltjax.run import train
 
 CONFIGS = pathlib.Path(__file__).resolve().parent.parent / 'configs'
 ENDS_AFTER = 500  # steps; inside a round

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from data_prep.tools import tool
-from ltjax.data import prepared
+from ltjax.data.prepared import records
 
 
 def picture(path: pathlib.Path, *, size: tuple[int, int] = (12, 10)) -> pathlib.Path:
@@ -63,14 +63,14 @@ def names(counts: Mapping[str, int], form: str = 'ISIC_{:07d}') -> dict[str, str
     return {form.format(at): classes[which] for at, which in enumerate(mixed)}
 
 
-def run(module: Any, source: pathlib.Path, out: pathlib.Path, *flags: str) -> prepared.Prepared:
+def run(module: Any, source: pathlib.Path, out: pathlib.Path, *flags: str) -> records.Prepared:
     """Runs a program of data_prep on `source`, whatever numbers of images were published, and opens what it wrote."""
     argv = [f'--source={source}', f'--out={out}', '--size=8', '--threads=1', *flags]
     tool.run(module.SOURCE, module.__doc__, [*argv, '--partial'])
-    return prepared.read(out)
+    return records.read(out)
 
 
-def labels_of(found: prepared.Prepared) -> dict[str, str]:
+def labels_of(found: records.Prepared) -> dict[str, str]:
     """Returns class names by id."""
     return {
         id_: found.class_names[label]
@@ -78,7 +78,7 @@ def labels_of(found: prepared.Prepared) -> dict[str, str]:
     }
 
 
-def sides(found: prepared.Prepared, protocol: str) -> dict[str, str]:
+def sides(found: records.Prepared, protocol: str) -> dict[str, str]:
     """Returns the part of every image that the protocol uses."""
     parts = found.split(protocol).tolist()
     return {id_: part for id_, part in zip(found.ids.tolist(), parts, strict=True) if part}

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import tiny
-from ltjax import workdir
+from ltjax import files
 from ltjax.data import catalog, datasets
 from ltjax.errors import UserError
 from scripts import compare
@@ -102,7 +102,7 @@ def fabricate(folder, correct, content='c', **changes):
     right = np.arange(30) % 10 < correct
     logits = np.eye(3, dtype=np.float32)[np.where(right, labels, (labels + 1) % 3)]
     folder.mkdir(parents=True)
-    workdir.write_npz(
+    files.write_npz(
         folder / 'predictions.npz',
         {
             'ids': np.arange(30).astype(str),
@@ -121,7 +121,7 @@ def fabricate(folder, correct, content='c', **changes):
             'groups': {'head': {'classes': ['a']}, 'tail': {'classes': ['b', 'c']}},
         },
     }  # fmt: skip
-    workdir.write_json(folder / 'results.json', results)
+    files.write_json(folder / 'results.json', results)
     return folder
 
 

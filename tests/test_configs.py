@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 import tiny
-from ltjax import methods, train
+from ltjax import methods
 from ltjax.data import catalog
 from ltjax.data.augment import VIEWS
 from ltjax.errors import UserError
+from ltjax.run import train
 
 
 @pytest.fixture(scope='module', params=tiny.CONFIGS)

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 import tiny
-from ltjax import train
 from ltjax.errors import UserError
+from ltjax.run import train
 
 SHORT = {'method.train.epochs': 1, 'num_bootstrap': 2}
 

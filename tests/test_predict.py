@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 
 import tiny
-from ltjax import predict, train
+from ltjax import predict
 from ltjax.errors import UserError
+from ltjax.run import train
 
 NAMES = ('mel', 'bkl', 'nv')
 

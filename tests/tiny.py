@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from ltjax import methods, train
+from ltjax import methods
 from ltjax.data import datasets
 from ltjax.engine import loop
 from ltjax.engine.checkpoint import Checkpoints
@@ -21,6 +21,7 @@ from ltjax.engine.loop import Training
 from ltjax.engine.state import flatten, parameter_filter
 from ltjax.engine.step import make_step
 from ltjax.methods.task import Task
+from ltjax.run import build
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 CONFIGS = sorted(path.stem for path in (ROOT / 'configs').glob('*.py'))
@@ -102,8 +103,8 @@ def training(
     """Returns the training that `made` describes, with its checkpoints in `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     data = datasets.load(made.data)
-    recipe = methods.get(made.method.name).recipe(made.method, train.make_task(made, data))
-    result = train.build(
+    recipe = methods.get(made.method.name).recipe(made.method, build.make_task(made, data))
+    result = build.training(
         made, data, recipe, Checkpoints(folder / 'checkpoints'), logbook or Recorder()
     )
     if mesh is not None:

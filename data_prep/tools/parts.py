@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from ltjax.data import splits as splitting
-from ltjax.data.prepare import Item
+from ltjax.data.prepared.writing import Item
 
 Select = Callable[[np.ndarray, Sequence[int], int], np.ndarray]
 

@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ltjax.data import prepare, prepared
 from ltjax.data import splits as splitting
-from ltjax.data.prepare import Item
+from ltjax.data.prepared import records, writing
+from ltjax.data.prepared.writing import Item
 from ltjax.data.reading import images as image_files
 from ltjax.data.reading import sheet
 from ltjax.errors import UserError
@@ -33,7 +33,7 @@ PROTOCOLS: dict[str, tuple[float, float, float] | int] = {
 
 
 class Content(NamedTuple):
-    """What a program found: class names, images, and splits by protocol (see `prepare.Plan`)."""
+    """What a program found: class names, images, and splits by protocol (see `writing.Plan`)."""
 
     class_names: tuple[str, ...]
     items: Sequence[Item]
@@ -78,8 +78,8 @@ def run(source: Source, description: str, argv: Sequence[str] | None = None) -> 
     parser.add_argument('--source', type=user_path, required=True, help='the official files')
     parser.add_argument('--out', type=user_path, required=True, help='folder of the prepared set')
     parser.add_argument('--size', type=int, default=source.image_size, help='pixels a side')
-    parser.add_argument('--encoding', choices=prepared.ENCODINGS, default=source.encoding)
-    parser.add_argument('--on-damaged', choices=prepare.ON_DAMAGED, default='stop')
+    parser.add_argument('--encoding', choices=records.ENCODINGS, default=source.encoding)
+    parser.add_argument('--on-damaged', choices=writing.ON_DAMAGED, default='stop')
     parser.add_argument('--seed', type=int, default=0, help='chooses splits that are drawn')
     parser.add_argument('--partial', action='store_true', help='take fewer images than published')
     parser.add_argument('--threads', type=int, default=4)
@@ -90,7 +90,7 @@ def run(source: Source, description: str, argv: Sequence[str] | None = None) -> 
         if not arguments.source.exists():
             raise UserError(f'{arguments.source} does not exist. {source.origin}')
         content = source.read(arguments.source, arguments)
-        plan = prepare.Plan(
+        plan = writing.Plan(
             name=source.name,
             class_names=content.class_names,
             items=content.items,
@@ -103,7 +103,7 @@ def run(source: Source, description: str, argv: Sequence[str] | None = None) -> 
             on_damaged=arguments.on_damaged,
             ordered=source.ordered,
         )
-        manifest = prepare.write(arguments.out, plan, threads=arguments.threads)
+        manifest = writing.write(arguments.out, plan, threads=arguments.threads)
     except UserError as error:
         print(f'error: {error}', file=sys.stderr)
         sys.exit(2)

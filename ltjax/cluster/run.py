@@ -21,14 +21,14 @@ from ltjax.errors import UserError
 def facts(config: Any, folder: pathlib.Path) -> dict[str, str]:
     """Returns what must be equal on all processes of a run, by the name that a complaint gives it."""
     # Here, so that the command's --help does not wait for numpy.
-    from ltjax import workdir
+    from ltjax import provenance
 
     return {
         **_flat(json.loads(config.to_json()), 'config'),
         '--workdir': str(folder),
         'whether the run in the workdir is finished': str((folder / 'results.json').exists()),
-        'the source of ltjax (sha256)': workdir.source_digest(),
-        **{f'the version of {name}': version for name, version in workdir.versions().items()},
+        'the source of ltjax (sha256)': provenance.source_digest(),
+        **{f'the version of {name}': version for name, version in provenance.versions().items()},
     }
 
 

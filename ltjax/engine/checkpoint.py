@@ -17,7 +17,7 @@ from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers as policies
 
 from ltjax import sharding
-from ltjax.engine import sums
+from ltjax.engine import checksums
 from ltjax.engine.stage import Recipe
 from ltjax.engine.state import TrainState, flatten, unflatten
 from ltjax.errors import UserError
@@ -68,7 +68,7 @@ class Checkpoints:
     Args:
       directory: `checkpoints/` of a workdir.
       read_only: of a run that is another's or finished: nothing there is changed. Else what cannot be gone on from is
-        set aside first, see `sums.settle`.
+        set aside first, see `checksums.settle`.
 
     Attributes:
       set_aside: a line for each checkpoint that was set aside.
@@ -83,7 +83,7 @@ class Checkpoints:
         check_name(self._directory)
         self.set_aside: list[str] = []
         if not read_only and jax.process_index() == 0:
-            self.set_aside = sums.settle(self._directory)
+            self.set_aside = checksums.settle(self._directory)
         _agreed(0)  # the others wait for it
         before = logging.get_verbosity()
         if read_only:
@@ -145,7 +145,7 @@ class Checkpoints:
     def _seal(self, number: int, best: int | None) -> None:
         self._manager.wait_until_finished()
         if jax.process_index() == 0:
-            sums.seal(self._directory / str(number), best)
+            checksums.seal(self._directory / str(number), best)
             shutil.rmtree(self._directory / _REMOVED, ignore_errors=True)
 
     def _prove(self, number: int, trees: Mapping[str, Mapping[str, jax.Array]]) -> None:
@@ -242,7 +242,7 @@ class Checkpoints:
     def _stored(self, number: int, item: str) -> Mapping[str, Any]:
         damage = ''
         if jax.process_index() == 0:
-            damage, _ = sums.examine(self._directory / str(number))
+            damage, _ = checksums.examine(self._directory / str(number))
         if _agreed(bool(damage)):
             raise UserError(
                 f'checkpoint {number} of {self._directory} cannot be used: {damage}. An unfinished run that is started '

@@ -14,7 +14,7 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.summary import scalar
 
-from ltjax import workdir as folder
+from ltjax import files
 
 
 class Logbook:
@@ -45,7 +45,7 @@ class Logbook:
         if not self._writes:
             return
         path = self._workdir / 'metrics.jsonl'
-        folder.write_text(path, ''.join(json.dumps(row) + '\n' for row in rows))
+        files.write_text(path, ''.join(json.dumps(row) + '\n' for row in rows))
         self._file = path.open('a', encoding='utf-8')
         # Absolute: tensorboardX takes what is before a colon for the protocol of a cloud's storage.
         events = self._workdir.absolute() / 'tensorboard'
@@ -78,7 +78,7 @@ class Logbook:
     def incident(self, values: Mapping[str, Any]) -> None:
         """Writes nonfinite.json: the newest batch whose loss, gradient or state was not finite."""
         if self._writes:
-            folder.write_json(self._workdir / 'nonfinite.json', dict(values))
+            files.write_json(self._workdir / 'nonfinite.json', dict(values))
 
     def progress(self, stage: str, step: int, steps: int, loss: float, images: int) -> None:
         """Shows where the run stands, a few times a second at most; nothing when not on a terminal.

@@ -20,11 +20,11 @@ from ltjax.engine import inference
 from ltjax.engine.checkpoint import Checkpoints, borrow
 from ltjax.engine.checks import check_recipe
 from ltjax.engine.logbook import Logbook
-from ltjax.engine.meter import Inside, Meter
 from ltjax.engine.safeguards import Safeguards, require_finite
 from ltjax.engine.stage import Recipe, Stage, Update
 from ltjax.engine.state import TrainState, parameter_filter
 from ltjax.engine.step import Step, key_for, make_forward, make_step
+from ltjax.engine.step_metrics import RoundProgress, StepMetrics
 from ltjax.engine.streams import Streams, batches, make_streams
 from ltjax.errors import Preempted, unknown
 
@@ -149,7 +149,7 @@ class Training:
             if reached['inside'] is None:
                 first_round += 1
             else:
-                inside = Inside(**reached['inside'])
+                inside = RoundProgress(**reached['inside'])
         elif self.start_from is not None:
             whole = self._enter(self.recipe.stages[0], state)._replace(optimizers={})
             first_stage, state = 1, borrow(self.start_from, self.recipe, whole, state)
@@ -175,7 +175,12 @@ class Training:
         return _lasting(state)
 
     def _save(
-        self, state: TrainState, at: int, round_: int, score: float, inside: Inside | None = None
+        self,
+        state: TrainState,
+        at: int,
+        round_: int,
+        score: float,
+        inside: RoundProgress | None = None,
     ) -> None:
         """Saves the state after a round of the stage in place `at`, or inside it; ends the run if it was asked to."""
         self.safeguards.check_present()
@@ -232,7 +237,7 @@ class Training:
         round_: int,
         state: TrainState,
         steps: Mapping[str, tuple],
-        inside: Inside | None,
+        inside: RoundProgress | None,
     ) -> TrainState:
         """Runs one round of every update of a stage, or what is left of it; validates, logs and saves."""
         stage = self.recipe.stages[at]
@@ -240,7 +245,7 @@ class Training:
         watchdog.alive(f'the pass before round {round_} of {stage.name}')
         self._round_started = time.monotonic() - (inside.seconds if inside else 0.0)
         if inside is None:
-            inside = Inside(row={'stage': stage.name, 'round': round_})
+            inside = RoundProgress(row={'stage': stage.name, 'round': round_})
             if stage.before_round is not None:
                 state = sharding.place_state(stage.before_round(state, self, round_), self.mesh)
                 require_finite(state.extra, f'before round {round_} of stage {stage.name!r}')
@@ -275,7 +280,7 @@ class Training:
         update: Update,
         round_: int,
         state: TrainState,
-        inside: Inside,
+        inside: RoundProgress,
         step_fn: Step,
         streams: Streams,
         key: jax.Array,
@@ -283,7 +288,7 @@ class Training:
         """Runs the steps of one update that this round still has; `inside` then has the means of its logged values."""
         stage, safeguards = self.recipe.stages[at], self.safeguards
         name = f'{stage.name}/{update.name}'
-        meter = Meter(
+        meter = StepMetrics(
             inside, stage.name, update.name, streams, self._train_ids, safeguards, self.logbook
         )
         first, end = round_ * update.steps + inside.step, (round_ + 1) * update.steps

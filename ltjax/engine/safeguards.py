@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
-from ltjax.engine.interrupt import Interruption
+from ltjax.engine.preemption import Interruption
 from ltjax.engine.state import flatten
 from ltjax.engine.watchdog import Watchdog
 from ltjax.errors import UserError, unknown

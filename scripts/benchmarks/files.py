@@ -18,8 +18,9 @@ import jax
 import numpy as np
 from flax import nnx
 
-from ltjax.data import catalog, pipeline, prepare
+from ltjax.data import catalog, pipeline
 from ltjax.data import reading as data_sets
+from ltjax.data.prepared import writing
 from ltjax.engine import streams
 from ltjax.engine.step import make_step
 from ltjax.models.weights import to_torch
@@ -63,10 +64,10 @@ def picture(number: int, pixels: int) -> np.ndarray:
 def written(folder: pathlib.Path, labels: np.ndarray, pixels: int, encoding: str) -> Any:
     """Writes pictures as a prepared set; returns the part of a config that reads it."""
     items = [
-        prepare.Item(f'{k:06d}', int(label), functools.partial(picture, k, pixels))
+        writing.Item(f'{k:06d}', int(label), functools.partial(picture, k, pixels))
         for k, label in enumerate(labels)
     ]
-    plan = prepare.Plan(
+    plan = writing.Plan(
         'smooth noise',
         tuple(f'class {k}' for k in range(NUM_CLASSES)),
         items,
@@ -77,7 +78,7 @@ def written(folder: pathlib.Path, labels: np.ndarray, pixels: int, encoding: str
         splits={},
         encoding=encoding,
     )
-    prepare.write(folder, plan, threads=os.cpu_count() or 1, report=lambda line: None)
+    writing.write(folder, plan, threads=os.cpu_count() or 1, report=lambda line: None)
     config = catalog.get('folder')
     config.path, config.image_size = str(folder), pixels
     return config

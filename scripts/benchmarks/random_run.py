@@ -9,12 +9,13 @@ import jax
 import numpy as np
 from flax import nnx
 
-from ltjax import methods, sharding, train
+from ltjax import methods, sharding
 from ltjax.engine.loop import STEPS_PER_CALL
 from ltjax.engine.stage import Stage, Update
 from ltjax.engine.state import TrainState, parameter_filter
 from ltjax.engine.step import key_for, make_step
 from ltjax.methods.task import Task
+from ltjax.run import build
 
 CONFIGS = pathlib.Path(__file__).resolve().parents[2] / 'configs'
 
@@ -56,7 +57,7 @@ class RandomRun:
         self._features: jax.Array | None = None
         self.task = Task(counts, (0.5,), (0.25,))
         recipe = methods.get(config.method.name).recipe(config.method, self.task)
-        self._create = lambda key: train.create_model(
+        self._create = lambda key: build.create_model(
             config, recipe, num_classes, channels, nnx.Rngs(key)
         )
         self.graphdef = nnx.graphdef(nnx.eval_shape(lambda: self._create(self._root)))

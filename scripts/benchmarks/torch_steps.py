@@ -15,7 +15,7 @@ from torch.nn import functional
 from torch.optim import swa_utils
 from torch.utils import data
 
-from ltjax.data import prepared
+from ltjax.data.prepared import records
 from ltjax.errors import UserError
 
 
@@ -213,7 +213,7 @@ class PreparedImages(data.Dataset):
     """A prepared set, decoded image by image in the workers of a DataLoader."""
 
     def __init__(self, root: pathlib.Path) -> None:
-        made = prepared.read(root)
+        made = records.read(root)
         shards = [str(root / shard['file']) for shard in made.manifest['shards']]
         self._source, self._labels = ArrayRecordDataSource(shards), made.labels
 
@@ -221,7 +221,7 @@ class PreparedImages(data.Dataset):
         return len(self._labels)
 
     def __getitem__(self, row: int) -> tuple[torch.Tensor, int]:
-        image = prepared.decode(self._source[row], 3)
+        image = records.decode(self._source[row], 3)
         return torch.from_numpy(image).permute(2, 0, 1), int(self._labels[row])
 
 

@@ -10,9 +10,10 @@ import pytest
 from PIL import Image
 
 from audited import class_folders, examine, found, kinds, picture, save, table
-from ltjax.data import audit, near_duplicates, prepare, prepared
+from ltjax.data import audit, near_duplicates
 from ltjax.data.audit import __main__ as command
 from ltjax.data.audit import checks, report
+from ltjax.data.prepared import records, writing
 from ltjax.errors import UserError
 
 # What is counted
@@ -177,15 +178,15 @@ def test_an_npz_is_audited(tmp_path):
 
 def test_a_prepared_set_is_audited_by_protocol(tmp_path):
     items = [
-        prepare.Item(f'i{i:02d}', i % 2, lambda i=i: picture(max(i, 1), 24), f'p{i // 2}')
+        writing.Item(f'i{i:02d}', i % 2, lambda i=i: picture(max(i, 1), 24), f'p{i // 2}')
         for i in range(16)
     ]
     sides = {item.id: ('train', 'train', 'test', 'val')[i // 2 % 4] for i, item in enumerate(items)}
-    plan = prepare.Plan(
+    plan = writing.Plan(
         name='set', class_names=('a', 'b'), items=items, image_size=24, channels=3, licence='',
         origin='', splits={'clean': sides, '2_fold': {item.id: str(i % 2) for i, item in enumerate(items)}},
     )  # fmt: skip
-    prepare.write(tmp_path, plan, images_per_shard=5, report=lambda line: None)
+    writing.write(tmp_path, plan, images_per_shard=5, report=lambda line: None)
     result = audit.examine(tmp_path)
     assert result.layout == 'prepared'
     assert result.counts == {'a': 8, 'b': 8}
@@ -196,7 +197,7 @@ def test_a_prepared_set_is_audited_by_protocol(tmp_path):
         "clusters of exact duplicates on several sides of the split '2_fold': 1"
     )
     assert 'split clean: train 8, val 4, test 4' in report.text(result)
-    shard = tmp_path / prepared.read(tmp_path).manifest['shards'][0]['file']
+    shard = tmp_path / records.read(tmp_path).manifest['shards'][0]['file']
     shard.write_bytes(shard.read_bytes()[:-1])
     with pytest.raises(UserError, match='was changed'):
         audit.examine(tmp_path)

@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from ltjax.data import prepare, prepared
-from ltjax.data.prepare import Item, Plan
+from ltjax.data.prepared import records, writing
+from ltjax.data.prepared.writing import Item, Plan
 from ltjax.errors import UserError
 
 NUMBER, SIZE = 20, 8
@@ -36,7 +36,7 @@ def plan(**changes):
 
 
 def write(out, the_plan, **options):
-    return prepare.write(out, the_plan, images_per_shard=8, report=lambda line: None, **options)
+    return writing.write(out, the_plan, images_per_shard=8, report=lambda line: None, **options)
 
 
 def files(folder):
@@ -47,7 +47,7 @@ def test_what_was_written_is_read(tmp_path):
     manifest = write(tmp_path, plan())
     assert manifest['counts'] == [7, 7, 6]
     assert [shard['records'] for shard in manifest['shards']] == [8, 8, 4]
-    read = prepared.read(tmp_path)
+    read = records.read(tmp_path)
     read.verify()
     assert read.class_names == ('a', 'b', 'c')
     assert read.ids.tolist() == [item.id for item in items()]
@@ -63,7 +63,7 @@ def test_what_was_written_is_read(tmp_path):
 def test_images_come_in_the_order_asked_for(tmp_path):
     write(tmp_path, plan())
     wanted = np.array([19, 0, 8, 7, 0])
-    images = prepared.read(tmp_path).images(wanted)
+    images = records.read(tmp_path).images(wanted)
     assert np.array_equal(images, np.stack([image(i) for i in wanted]))
 
 
@@ -71,7 +71,7 @@ def test_images_come_in_the_order_asked_for(tmp_path):
 def test_jpeg_is_nearly_what_it_was(tmp_path, channels):
     given = [Item(f'{i}', 0, lambda i=i: image(i)[..., :channels]) for i in range(3)]
     write(tmp_path, plan(items=given, channels=channels, encoding='jpeg', splits={}))
-    images = prepared.read(tmp_path).images()
+    images = records.read(tmp_path).images()
     assert images.shape == (3, SIZE, SIZE, channels)
     want = np.stack([image(i)[..., :channels] for i in range(3)]).astype(int)
     assert 0 < np.abs(images - want).max() <= 4
@@ -83,16 +83,16 @@ def test_colours_keep_their_places(tmp_path):
     red = np.zeros((SIZE, SIZE, 3), np.uint8)
     red[..., 0] = 250
     cv2.imwrite(str(tmp_path / 'red.png'), red[..., ::-1])
-    for encoding in prepared.ENCODINGS:
+    for encoding in records.ENCODINGS:
         given = [Item('red', 0, tmp_path / 'red.png')]
         write(tmp_path / encoding, plan(items=given, encoding=encoding, splits={}))
-        (pixels,) = prepared.read(tmp_path / encoding).images()
+        (pixels,) = records.read(tmp_path / encoding).images()
         assert np.abs(pixels.astype(int) - red).max() <= 6
 
 
 def test_images_are_resized(tmp_path):
     write(tmp_path, plan(image_size=4))
-    assert prepared.read(tmp_path).images().shape == (NUMBER, 4, 4, 3)
+    assert records.read(tmp_path).images().shape == (NUMBER, 4, 4, 3)
 
 
 def test_threads_change_nothing(tmp_path):
@@ -122,10 +122,10 @@ def test_an_interrupted_writing_goes_on(tmp_path, stops_at):
         write(out, plan(items=given(True)), threads=1)
     if stops_at >= 8:
         with pytest.raises(UserError, match='is not finished: run its data_prep command again'):
-            prepared.read(out)
+            records.read(out)
     else:
         with pytest.raises(UserError, match='holds no prepared set'):
-            prepared.read(out)
+            records.read(out)
     decoded.clear()
     write(out, plan(items=given(False)))
     assert sorted(decoded) == list(range(stops_at // 8 * 8, NUMBER))
@@ -148,7 +148,7 @@ def test_a_second_writing_decodes_nothing_and_mends_a_changed_shard(tmp_path):
 )
 def test_a_changed_byte_is_found(tmp_path, name):
     write(tmp_path, plan())
-    read = prepared.read(tmp_path)
+    read = records.read(tmp_path)
     path = tmp_path / name
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
@@ -157,7 +157,7 @@ def test_a_changed_byte_is_found(tmp_path, name):
         read.verify()
     if name == 'records.csv':
         with pytest.raises(UserError, match='records.csv is missing or was changed'):
-            prepared.read(tmp_path)
+            records.read(tmp_path)
     if name.startswith('splits'):
         with pytest.raises(UserError, match='official.csv is missing or was changed'):
             read.split('official')
@@ -185,7 +185,7 @@ def test_a_damaged_image_is_excluded_if_asked(tmp_path, damaged):
     assert list(manifest['excluded']) == ['image-3']
     assert 'is not an image' in manifest['excluded']['image-3']
     assert manifest['counts'] == [6, 7, 6]
-    read = prepared.read(tmp_path / 'out')
+    read = records.read(tmp_path / 'out')
     kept = [i for i in range(NUMBER) if i != 3]
     assert read.ids.tolist() == [f'image-{i}' for i in kept]
     assert np.array_equal(read.images(), np.stack([image(i) for i in kept]))
@@ -202,7 +202,7 @@ def test_another_plan_is_refused(tmp_path):
     ):  # fmt: skip
         with pytest.raises(UserError, match='holds another set or other settings'):
             write(tmp_path, plan(**changes))
-    prepared.read(tmp_path).verify()
+    records.read(tmp_path).verify()
 
 
 @pytest.mark.parametrize(
@@ -228,21 +228,21 @@ def test_wrong_plans_are_refused(tmp_path, changes, message):
 
 def test_what_is_no_prepared_set_is_refused(tmp_path):
     with pytest.raises(UserError, match='holds no prepared set: make one with'):
-        prepared.read(tmp_path)
+        records.read(tmp_path)
     (tmp_path / 'manifest.json').write_text('{')
     with pytest.raises(UserError, match='manifest.json cannot be read'):
-        prepared.read(tmp_path)
+        records.read(tmp_path)
     (tmp_path / 'manifest.json').write_text('{"format": 0}')
     with pytest.raises(UserError, match='is of format 0, not 1: prepare it again'):
-        prepared.read(tmp_path)
+        records.read(tmp_path)
 
 
 def test_an_unknown_protocol_is_named(tmp_path):
     write(tmp_path, plan())
     with pytest.raises(UserError, match=r"'oficial': did you mean official"):
-        prepared.read(tmp_path).split('oficial')
+        records.read(tmp_path).split('oficial')
 
 
 def test_a_record_that_is_no_image_is_refused():
     with pytest.raises(UserError, match='a record is no image'):
-        prepared.decode(b'no image', 3)
+        records.decode(b'no image', 3)

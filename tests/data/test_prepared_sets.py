@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 import tiny
-from ltjax.data import catalog, datasets, pipeline, prepare, reading
+from ltjax.data import catalog, datasets, pipeline, reading
+from ltjax.data.prepared import writing
 from ltjax.errors import UserError
 
 CLASSES = ('a', 'b', 'c')
@@ -19,13 +20,13 @@ def source(number):
 
 def items(groups=False):
     return [
-        prepare.Item(id_, int(label), source(number), f'patient {number // 3}' if groups else '')
+        writing.Item(id_, int(label), source(number), f'patient {number // 3}' if groups else '')
         for number, (id_, label) in enumerate(zip(IDS, LABELS, strict=True))
     ]
 
 
 def written(folder, splits, **options):
-    plan = prepare.Plan(
+    plan = writing.Plan(
         name='ours',
         class_names=CLASSES,
         items=items(**options),
@@ -35,7 +36,7 @@ def written(folder, splits, **options):
         origin='this test',
         splits=splits,
     )
-    prepare.write(folder, plan, images_per_shard=10, report=lambda line: None)
+    writing.write(folder, plan, images_per_shard=10, report=lambda line: None)
     config = catalog.get('folder')
     config.path = str(folder)
     return config
@@ -170,11 +171,11 @@ def test_a_set_too_large_for_memory_is_read_batch_by_batch(tmp_path, monkeypatch
 def test_training_from_disk_gives_the_bits_of_training_from_memory(tmp_path, monkeypatch):
     arrays = tiny.arrays()
     ids = [f'{number:06d}' for number in range(len(arrays['labels']))]
-    plan = prepare.Plan(
+    plan = writing.Plan(
         name='tiny',
         class_names=CLASSES,
         items=[
-            prepare.Item(id_, int(label), lambda image=image: image)
+            writing.Item(id_, int(label), lambda image=image: image)
             for id_, label, image in zip(ids, arrays['labels'], arrays['images'], strict=True)
         ],
         image_size=arrays['images'].shape[1],
@@ -183,7 +184,7 @@ def test_training_from_disk_gives_the_bits_of_training_from_memory(tmp_path, mon
         origin='this test',
         splits={'official': dict(zip(ids, arrays['split'].tolist(), strict=True))},
     )
-    prepare.write(tmp_path / 'set', plan, report=lambda line: None)
+    writing.write(tmp_path / 'set', plan, report=lambda line: None)
     made = tiny.config('cross_entropy', tiny.npz(tmp_path / 'data.npz'))
     from_memory = tiny.run(made, tmp_path / 'memory')
     made.data.path = str(tmp_path / 'set')

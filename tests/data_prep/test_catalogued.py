@@ -14,7 +14,7 @@ from tensorflow_datasets.proto import tf_example_pb2
 import fabricated
 from data_prep import imagenet_lt, inaturalist2018, tfds_set
 from data_prep.tools import tool
-from ltjax.data import prepared
+from ltjax.data.prepared import records
 
 
 def refused(capsys, module, source, out, *flags):
@@ -188,7 +188,7 @@ def catalogued(root, name, sizes, shape, classes):
 
 def tfds_run(name, source, out):
     tfds_set.run([name, f'--source={source}', f'--out={out}', '--size=32', '--threads=2'])
-    return prepared.read(out)
+    return records.read(out)
 
 
 def test_a_set_of_the_catalogue_is_read(tmp_path):

@@ -11,15 +11,15 @@ import fabricated
 from data_prep import cifar_lt, fashion_mnist_lt, medmnist
 from data_prep import fashion_mnist_lt_mini as mini
 from data_prep.tools import family, parts
-from ltjax.data import prepared
-from ltjax.data.prepare import Item
+from ltjax.data.prepared import records
+from ltjax.data.prepared.writing import Item
 
 
 def run(module, name, source, out, *flags):
     """Runs the program of one of several sets."""
     argv = [name, f'--source={source}', f'--out={out}', '--threads=1', *flags]
     family.run(module.SOURCES, module.__name__.rpartition('.')[2], module.__doc__, argv)
-    return prepared.read(out)
+    return records.read(out)
 
 
 def refused(capsys, module, name, source, out, *flags):
@@ -151,7 +151,7 @@ def fashion(tmp_path, monkeypatch):
 def fashion_run(source, out):
     argv = [f'--source={source}', f'--out={out}', '--threads=1']
     fashion_mnist_lt.tool.run(fashion_mnist_lt.SOURCE, fashion_mnist_lt.__doc__, argv)
-    return prepared.read(out)
+    return records.read(out)
 
 
 def test_fashion_mnist_is_read_and_thinned(tmp_path, fashion):

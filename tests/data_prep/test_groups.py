@@ -6,7 +6,7 @@ from PIL import Image
 
 import fabricated
 from data_prep.tools import groups, tool
-from ltjax.data.prepare import Item
+from ltjax.data.prepared.writing import Item
 from ltjax.errors import UserError
 
 

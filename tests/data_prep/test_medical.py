@@ -11,7 +11,7 @@ import pytest
 import fabricated
 from data_prep import aptos2019, bone_marrow, hyper_kvasir
 from data_prep.tools import tool
-from ltjax.data import prepare
+from ltjax.data.prepared import writing
 from ltjax.data.reading import images as image_files
 
 # Counts and parts of the lists that LMD published.
@@ -248,7 +248,7 @@ def test_an_interrupted_run_is_taken_up(tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return decode(path, channels)
 
-    monkeypatch.setattr(prepare, 'write', functools.partial(prepare.write, images_per_shard=20))
+    monkeypatch.setattr(writing, 'write', functools.partial(writing.write, images_per_shard=20))
     undisturbed = fabricated.run(bone_marrow, root, tmp_path / 'other')
     monkeypatch.setattr(image_files, 'decode', counted)
     stop = 50

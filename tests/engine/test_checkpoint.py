@@ -7,7 +7,7 @@ import pytest
 
 import tiny
 from ltjax import sharding
-from ltjax.engine import sums
+from ltjax.engine import checksums
 from ltjax.engine.checkpoint import Checkpoints
 from ltjax.engine.state import TrainState
 from ltjax.errors import UserError
@@ -151,16 +151,16 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_is_used(tmp_path, 
 def test_any_flipped_byte_is_found(tmp_path):
     saved(tmp_path, (0.1,))
     folder = tmp_path / 'checkpoints' / '0'
-    assert sums.examine(folder) == ('', None)
+    assert checksums.examine(folder) == ('', None)
     for path in files(folder):
         content = path.read_bytes()
         for at in {0, len(content) // 2, len(content) - 1} - {-1}:
             path.write_bytes(content[:at] + bytes([content[at] ^ 64]) + content[at + 1 :])
-            assert sums.examine(folder)[0], (path, at)
+            assert checksums.examine(folder)[0], (path, at)
         path.write_bytes(content)
-    assert sums.examine(folder) == ('', None)
+    assert checksums.examine(folder) == ('', None)
     (folder / 'state' / 'more').write_bytes(b'')
-    assert sums.examine(folder)[0] == 'it is damaged (state/more)'
+    assert checksums.examine(folder)[0] == 'it is damaged (state/more)'
 
 
 def test_a_checkpoint_whose_best_is_damaged_is_not_gone_on_from(tmp_path):
@@ -212,7 +212,7 @@ def test_what_cannot_be_written_is_one_line_and_the_checkpoint_before_stays(tmp_
     def full(*_):
         raise OSError(28, 'No space left on device')
 
-    monkeypatch.setattr(sums, 'seal', full)
+    monkeypatch.setattr(checksums, 'seal', full)
     checkpoints.save(state(1), {'number': 1, 'stage_end': False}, 0.0)
     with pytest.raises(UserError, match='no checkpoint can be written to .*No space left') as error:
         checkpoints.wait()

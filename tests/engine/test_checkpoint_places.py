@@ -8,13 +8,14 @@ import jax.numpy as jnp
 import pytest
 
 import tiny
-from ltjax import folds, sharding, train
-from ltjax.engine import sums
+from ltjax import sharding
+from ltjax.engine import checksums
 from ltjax.engine.checkpoint import Checkpoints
 from ltjax.engine.safeguards import Safeguards
 from ltjax.engine.state import TrainState
 from ltjax.errors import Preempted, UserError
-from ltjax.trained import Trained
+from ltjax.run import cross_validation, train
+from ltjax.run.trained import Trained
 
 
 def state(value):
@@ -71,7 +72,7 @@ def test_a_name_that_the_libraries_take_for_another_place_is_refused(tmp_path, n
     (tmp_path / name).mkdir(parents=True)
     (tmp_path / 'link').symlink_to(name)
     saved(tmp_path / 'link')
-    assert (tmp_path / name / 'checkpoints' / '2' / sums.SUMS).exists()
+    assert (tmp_path / name / 'checkpoints' / '2' / checksums.SUMS).exists()
 
 
 @pytest.mark.parametrize('root', ['gs', 's3', 'az', 'hf'])
@@ -165,13 +166,13 @@ def test_a_run_among_brackets_is_gone_on_with_borrowed_from_and_read(data, tmp_p
 
 def test_folds_are_kept_among_brackets(tmp_path):
     data = tiny.npz(tmp_path / 'data.npz', split=None)
-    changes = {'data.split.folds': 2, 'data.split.fold': folds.ALL, 'num_bootstrap': 2}
+    changes = {'data.split.folds': 2, 'data.split.fold': cross_validation.ALL, 'num_bootstrap': 2}
     made = tiny.config('cross_entropy', data, changes | {'method.train.epochs': 1})
-    assert folds.run(made, tmp_path / '[5] folds')['num_folds'] == 2
+    assert cross_validation.run(made, tmp_path / '[5] folds')['num_folds'] == 2
     assert Trained.load(tmp_path / '[5] folds' / 'fold-1').config.data.split.fold == 1
 
 
-@pytest.mark.parametrize('run', [train.run, folds.run], ids=['train', 'folds'])
+@pytest.mark.parametrize('run', [train.run, cross_validation.run], ids=['train', 'folds'])
 def test_a_name_is_refused_before_anything_is_read_or_written(data, tmp_path, monkeypatch, run):
     def load(*_):
         raise AssertionError('the data was read')

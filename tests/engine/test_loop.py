@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 
 import tiny
-from ltjax import sharding, train
+from ltjax import sharding
 from ltjax.data import datasets, splits
 from ltjax.engine import loop
 from ltjax.engine.checkpoint import Checkpoints
 from ltjax.engine.safeguards import NonFiniteLossError
 from ltjax.engine.state import TrainState
 from ltjax.errors import UserError
+from ltjax.run import train
 
 
 @pytest.fixture(scope='module')

@@ -6,7 +6,7 @@ import pytest
 
 import tiny
 from ltjax.engine import loop
-from ltjax.engine.interrupt import Interruption
+from ltjax.engine.preemption import Interruption
 from ltjax.errors import Preempted
 
 METHODS = ('lmd', 'aduni', 'alpa', 'iccl', 'proco')

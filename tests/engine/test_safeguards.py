@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 import tiny
-from ltjax import train
 from ltjax.engine import safeguards
 from ltjax.engine.safeguards import NonFiniteLossError, Safeguards, require_finite
 from ltjax.engine.watchdog import Watchdog
 from ltjax.errors import UserError
 from ltjax.losses import classification
 from ltjax.methods import cross_entropy
+from ltjax.run import train
 
 
 @pytest.fixture(scope='module')

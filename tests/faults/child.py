@@ -18,12 +18,12 @@ from typing import Any
 import jax
 
 import tiny
-from ltjax import train
-from ltjax.engine import sums
+from ltjax.engine import checksums
 from ltjax.engine.checkpoint import Checkpoints
 from ltjax.engine.logbook import Logbook
 from ltjax.engine.safeguards import Safeguards
 from ltjax.errors import Preempted, UserError
+from ltjax.run import train
 
 # Long enough that a dozen faults meet it in every stage and update; saves inside its rounds.
 CHANGES: dict[str, Any] = {'checkpoint.every_steps': 2, 'num_bootstrap': 2}
@@ -36,7 +36,7 @@ LONGER = {
 POINTS: dict[str, tuple[Any, str]] = {
     'step': (Safeguards, 'stop'),
     'save': (Checkpoints, 'save'),
-    'sums': (sums, 'seal'),
+    'sums': (checksums, 'seal'),
     'row': (Logbook, 'row'),
     'rename': (os, 'replace'),
 }

@@ -9,10 +9,11 @@ import pytest
 from flax import nnx
 
 import tiny
-from ltjax import losses, methods, models, sharding, train, trained
+from ltjax import losses, methods, models, sharding
 from ltjax.engine.state import flatten
 from ltjax.errors import UserError
 from ltjax.methods.task import Task
+from ltjax.run import train, trained
 
 COUNTS = np.array(tiny.COUNTS)
 PRINTED = {'coefficients': 'printed', 'classifier': 'linear'}

@@ -6,11 +6,12 @@ import pytest
 from flax import nnx
 
 import tiny
-from ltjax import sharding, train
+from ltjax import sharding
 from ltjax.engine.state import flatten
 from ltjax.errors import UserError
 from ltjax.losses import class_probabilities
 from ltjax.methods import iccl
+from ltjax.run import train
 
 STEPS = 3  # a round: 56 images in batches of 16
 

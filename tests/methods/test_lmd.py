@@ -5,9 +5,9 @@ import pytest
 from flax import nnx
 
 import tiny
-from ltjax import train
 from ltjax.engine.state import flatten
 from ltjax.methods import lmd
+from ltjax.run import train
 
 
 @pytest.fixture(scope='module')

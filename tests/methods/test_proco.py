@@ -9,11 +9,12 @@ import pytest
 from flax import nnx
 
 import tiny
-from ltjax import losses, methods, models, sharding, train, trained
+from ltjax import losses, methods, models, sharding
 from ltjax.engine.state import flatten
 from ltjax.errors import UserError
 from ltjax.losses import heads, proto_instances, prototypes, queues
 from ltjax.methods.task import Task
+from ltjax.run import train, trained
 
 LAST = {'select': 'last'}
 SMALL = {'queue': 32, 'num_negatives': 4, 'width': 8, 'hidden': 16, 'prototype_weight': 1.0}

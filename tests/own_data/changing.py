@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import tiny
-from ltjax import folds, train
 from ltjax.errors import Preempted, UserError
+from ltjax.run import cross_validation, train
 from own_data.sets import config as data_config
 from own_data.sets import folder, pictures, pixels, save, table
 
@@ -111,4 +111,4 @@ def refused(made, workdir, run=train.run, **options):
     return str(error.value)
 
 
-FOLDS = {'data.split.folds': 3, 'data.split.fold': folds.ALL, 'method.train.epochs': 1}
+FOLDS = {'data.split.folds': 3, 'data.split.fold': cross_validation.ALL, 'method.train.epochs': 1}

@@ -5,10 +5,10 @@ import unicodedata
 import numpy as np
 import pytest
 
-from ltjax import train
 from ltjax.data import summary
 from ltjax.errors import UserError
 from ltjax.evaluation.groups import by_name
+from ltjax.run import train
 from own_data.sets import by_class, config, folder, load, pictures, refused, table, taken
 
 COMPOSED, DECOMPOSED = (unicodedata.normalize(form, 'kératose') for form in ('NFC', 'NFD'))

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from ltjax.data import audit, datasets, prepare, reading, summary
+from ltjax.data import audit, datasets, reading, summary
+from ltjax.data.prepared import writing
 from ltjax.errors import UserError
 from own_data.sets import config, pictures, pixels, refused, save, table, taken
 
@@ -40,11 +41,11 @@ def test_missing_groups_of_an_npz_and_of_a_prepared_set_too(tmp_path):
     data = taken(tmp_path / 'a.npz')
     assert summary.describe(data, {})['groups'] == {'number': 10, 'without': 20}
     items = [
-        prepare.Item(f'{i}', i % 2, lambda i=i: pixels(i), 'NA' if i % 3 == 0 else f'p{i // 6}')
+        writing.Item(f'{i}', i % 2, lambda i=i: pixels(i), 'NA' if i % 3 == 0 else f'p{i // 6}')
         for i in range(60)
     ]
-    plan = prepare.Plan('set', ('a', 'b'), items, 8, 3, '', '', {})
-    prepare.write(tmp_path / 'prepared', plan, report=lambda line: None)
+    plan = writing.Plan('set', ('a', 'b'), items, 8, 3, '', '', {})
+    writing.write(tmp_path / 'prepared', plan, report=lambda line: None)
     data = taken(tmp_path / 'prepared')
     assert summary.describe(data, {})['groups'] == {'number': 10, 'without': 20}
 
@@ -142,10 +143,10 @@ def test_a_group_on_two_sides_is_refused(tmp_path, kind):
 
 
 def test_a_published_protocol_that_leaks_is_taken_and_said(tmp_path):
-    items = [prepare.Item(f'{i}', i % 2, lambda i=i: pixels(i), f'p{i // 3}') for i in range(60)]
+    items = [writing.Item(f'{i}', i % 2, lambda i=i: pixels(i), f'p{i // 3}') for i in range(60)]
     leaking = {item.id: ('train', 'val', 'test')[i % 3] for i, item in enumerate(items)}
-    plan = prepare.Plan('set', ('a', 'b'), items, 8, 3, '', '', {'published': leaking})
-    prepare.write(tmp_path, plan, report=lambda line: None)
+    plan = writing.Plan('set', ('a', 'b'), items, 8, 3, '', '', {'published': leaking})
+    writing.write(tmp_path, plan, report=lambda line: None)
     data = taken(tmp_path)
     assert data.arrangement.leaks == {'groups': 20}
     assert 'NOTE: 20 groups lie on two sides' in summary.text(summary.describe(data, {}))
@@ -206,10 +207,10 @@ def test_groups_that_look_alike_are_one(tmp_path):
 
 def prepared_set(root, numbers, splits):
     items = [
-        prepare.Item(f'{i:02d}', i % 2, lambda n=n: pixels(n), '') for i, n in enumerate(numbers)
+        writing.Item(f'{i:02d}', i % 2, lambda n=n: pixels(n), '') for i, n in enumerate(numbers)
     ]
-    plan = prepare.Plan('set', ('a', 'b'), items, 8, 3, '', '', splits)
-    prepare.write(root, plan, report=lambda line: None)
+    plan = writing.Plan('set', ('a', 'b'), items, 8, 3, '', '', splits)
+    writing.write(root, plan, report=lambda line: None)
     return root
 
 

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 import tiny
-from ltjax import export, folds, predict, train
+from ltjax import export, predict
 from ltjax.data import identity
 from ltjax.errors import UserError
+from ltjax.run import cross_validation, train
 from own_data.changing import CHANGES, FOLDS, as_csv, as_folder, begin, config, edit, refused
 from own_data.sets import config as data_config
 from own_data.sets import folder, save
@@ -137,7 +138,7 @@ def test_a_run_that_was_forced_on_can_be_used(tmp_path):
 
 def test_a_workdir_among_the_images_is_refused(tmp_path):
     path = as_folder(tmp_path)
-    for run in (train.run, folds.run):
+    for run in (train.run, cross_validation.run):
         assert 'lies in the data' in refused(config(path, **FOLDS), path / 'run', run)
     assert not (path / 'run').exists()
 

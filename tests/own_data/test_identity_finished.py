@@ -5,9 +5,9 @@ import shutil
 import numpy as np
 import pytest
 
-from ltjax import folds, train
 from ltjax.data import identity
 from ltjax.errors import Preempted
+from ltjax.run import cross_validation, train
 from own_data.changing import CHANGES, FOLDS, as_csv, as_folder, config, edit, refused
 from own_data.sets import pictures, save, table
 
@@ -56,25 +56,25 @@ def test_folds_do_not_go_on_with_other_data(tmp_path, case, done, monkeypatch):
         patch.setattr(train, 'run', ending)
         if done < 3:
             with pytest.raises(Preempted):
-                folds.run(config(path, **FOLDS), workdir)
+                cross_validation.run(config(path, **FOLDS), workdir)
         else:
-            folds.run(config(path, **FOLDS), workdir)
+            cross_validation.run(config(path, **FOLDS), workdir)
     change(path)
-    said = refused(config(path, **FOLDS), workdir, folds.run)
+    said = refused(config(path, **FOLDS), workdir, cross_validation.run)
     assert 'on other data' in said
     assert message in said
 
 
 def test_pooled_folds_test_every_image_once(tmp_path):
     path, workdir = as_csv(tmp_path), tmp_path / 'run'
-    folds.run(config(path, **FOLDS), workdir)
+    cross_validation.run(config(path, **FOLDS), workdir)
     (workdir / 'results.json').unlink()
     with np.load(workdir / 'fold-1' / 'predictions.npz') as archive:
         arrays = dict(archive)
     arrays['ids'][0] = arrays['ids'][1]
     np.savez(workdir / 'fold-1' / 'predictions.npz', **arrays)
     assert 'do not test each of 40 images once' in refused(
-        config(path, **FOLDS), workdir, folds.run
+        config(path, **FOLDS), workdir, cross_validation.run
     )
 
 
@@ -82,8 +82,8 @@ def test_folds_of_any_numbers_are_run(tmp_path):
     paths = pictures(tmp_path / 'set', 40)
     rows = [[path, 'ab'[i % 2], f'{(3, 7)[i // 2 % 2]}.0'] for i, path in enumerate(paths)]
     path = table(tmp_path / 'set' / 'set.csv', ['path', 'label', 'split'], rows)
-    made = config(path, **{'data.split.fold': folds.ALL, 'method.train.epochs': 1})
-    results = folds.run(made, tmp_path / 'run')
+    made = config(path, **{'data.split.fold': cross_validation.ALL, 'method.train.epochs': 1})
+    results = cross_validation.run(made, tmp_path / 'run')
     assert results['num_folds'] == 2
     assert {each.name for each in (tmp_path / 'run').glob('fold-*')} == {'fold-3', 'fold-7'}
     with np.load(tmp_path / 'run' / 'predictions.npz') as archive:
@@ -133,10 +133,10 @@ def test_force_does_not_take_a_finished_run_for_another(tmp_path):
     other = config(path, **{'data.split.seed': 9})
     assert 'holds a run of another config' in refused(other, workdir, force=True)
     fold = config(path, **FOLDS)
-    folds.run(fold, tmp_path / 'folds')
+    cross_validation.run(fold, tmp_path / 'folds')
     other = config(path, **FOLDS | {'data.split.folds': 2})
     assert 'holds a run of another config' in refused(
-        other, tmp_path / 'folds', folds.run, force=True
+        other, tmp_path / 'folds', cross_validation.run, force=True
     )
 
 
@@ -148,22 +148,24 @@ def test_finished_folds_know_their_numbers(tmp_path):
         return table(tmp_path / 'set' / 'set.csv', ['path', 'label', 'split'], rows)
 
     path = write(lambda i: 1 + i // 2 % 2)
-    made = config(path, **{'data.split.fold': folds.ALL, 'method.train.epochs': 1})
-    whole = folds.run(made, tmp_path / 'run')
+    made = config(path, **{'data.split.fold': cross_validation.ALL, 'method.train.epochs': 1})
+    whole = cross_validation.run(made, tmp_path / 'run')
     assert 'fold' not in whole['data']['split']['from'].split('folds')[1]
     assert sum(whole['data']['counts']['test']) == 40
     for other in (lambda i: 3 + i // 2 % 3, lambda i: ('train', 'test')[i // 2 % 2]):
         write(other)
-        assert 'holds a finished run on other data' in refused(made, tmp_path / 'run', folds.run)
+        assert 'holds a finished run on other data' in refused(
+            made, tmp_path / 'run', cross_validation.run
+        )
     path.unlink()
-    assert folds.run(made, tmp_path / 'run') == whole
+    assert cross_validation.run(made, tmp_path / 'run') == whole
 
 
 def test_what_was_left_out_of_folds_is_told_of_all_of_them(tmp_path):
     path = as_folder(tmp_path)
     (path / 'mel' / '3.png').write_bytes(b'')
     (path / 'mel' / 'scan').write_bytes(bytes(128) + b'DICM')
-    results = folds.run(excluding(path, **FOLDS), tmp_path / 'run')
+    results = cross_validation.run(excluding(path, **FOLDS), tmp_path / 'run')
     told = ' '.join(results['test']['warnings'])
     assert '1 images were left out (1 unreadable)' in told
     assert 'Files that were passed over: 1 DICOM.' in told

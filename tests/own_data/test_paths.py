@@ -9,10 +9,11 @@ import sys
 import pytest
 
 import tiny
-from ltjax import export, folds, predict, train
+from ltjax import export, predict
 from ltjax.data import show
 from ltjax.data.audit import __main__ as audit
 from ltjax.files import user_path
+from ltjax.run import cross_validation, train
 from own_data.sets import config, folder
 
 
@@ -41,8 +42,8 @@ def test_home_is_expanded_in_every_command(home, tmp_path, capsys):
     export.main(['--workdir=~/run', '--out=~/model.safetensors', '--layout=original'])
     assert audit.main(['~/set', '--json=~/a.json', '--write-split=~/split.csv']) == 0
     show.main(['--out=~/v.png', '--data=~/set', '--images=1', '--draws=1'])
-    folds_ = made(path, **{'data.split.folds': 2, 'data.split.fold': folds.ALL})
-    folds.run(folds_, user_path('~/folds'))
+    folds_ = made(path, **{'data.split.folds': 2, 'data.split.fold': cross_validation.ALL})
+    cross_validation.run(folds_, user_path('~/folds'))
     left = {'out.csv', 'out.npz', 'model.safetensors', 'a.json', 'split.csv', 'v.png', 'folds'}
     assert left <= {each.name for each in home.iterdir()}
     assert [each.name for each in tmp_path.iterdir()] == ['home']

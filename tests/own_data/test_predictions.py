@@ -8,11 +8,12 @@ import pytest
 from PIL import Image
 
 import tiny
-from ltjax import predict, train
+from ltjax import predict
 from ltjax.data import show
 from ltjax.data.audit import __main__ as audit
 from ltjax.data.reading import arguments
 from ltjax.errors import UserError
+from ltjax.run import train
 from own_data.sets import config as data_config
 from own_data.sets import folder, pictures, pixels, save, table
 

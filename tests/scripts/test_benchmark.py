@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import tiny
-from ltjax.data import prepared
+from ltjax.data.prepared import records
 from scripts.benchmarks import device, em, files, measure, steps, tables
 
 SCRIPT = tiny.ROOT / 'scripts' / 'benchmark.py'
@@ -188,8 +188,8 @@ def test_growth_of_memory_compares_the_later_epochs_with_the_earlier():
 def test_a_run_from_files_reads_every_image_from_them(tmp_path, monkeypatch):
     wanted = dataclasses.replace(files.sizes(small=True), pixels=16)
     reader = files.FileRun(tmp_path, 'png', wanted, {})
-    decoded, decode = [], prepared.decode
-    monkeypatch.setattr(prepared, 'decode', lambda *a: decoded.append(1) or decode(*a))
+    decoded, decode = [], records.decode
+    monkeypatch.setattr(records, 'decode', lambda *a: decoded.append(1) or decode(*a))
     batches = list(reader.batches(wanted.read))
     assert len(decoded) == wanted.read * wanted.batch
     index = np.concatenate([batch['index'] for batch in batches])

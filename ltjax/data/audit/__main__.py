@@ -4,12 +4,11 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from ltjax import workdir as folder
 from ltjax.data import audit, catalog, near_duplicates
 from ltjax.data.audit import report, sources, split
 from ltjax.data.reading import arguments
 from ltjax.errors import UserError
-from ltjax.files import check_target, user_path
+from ltjax.files import check_target, user_path, write_json
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -59,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if found.suggestion and not given.write_split:
             print('  write it with --write-split FILE.csv')
         if given.json:
-            folder.write_json(given.json, found.as_json())
+            write_json(given.json, found.as_json())
         if given.write_split:
             if found.suggestion is None:
                 raise UserError(f'{given.write_split} is not written: see the last note.')

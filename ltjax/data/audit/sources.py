@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ltjax.data import prepared, reading, summary
+from ltjax.data import reading, summary
+from ltjax.data.prepared import records
 from ltjax.data.reading import images as image_files
 from ltjax.data.reading.table import Files, Table
 
@@ -69,7 +70,7 @@ def read(path: pathlib.Path, config: Any) -> Source:
       UserError: nothing can be said about the set, since it is missing or has no table.
     """
     if reading.format_of(path) == 'prepared':
-        prepared.read(path).verify()
+        records.read(path).verify()
     table = reading.survey(config)
     written, pixels = table.written, table.written.pixels
     nothing = np.full(len(table.ids), '')

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ltjax import files
-from ltjax.data import prepared
+from ltjax.data.prepared import records
 from ltjax.data.reading import archive, decoding, folder, sheet, stored
 from ltjax.data.reading import images as image_files
 from ltjax.data.reading.rules import make
@@ -26,7 +26,7 @@ FORMAT_OF_SUFFIX = {'.npz': 'npz', '.csv': 'csv'}
 # A prepared set up to this size is decoded once; a larger one batch by batch.
 IN_MEMORY_BYTES = 1 << 32
 
-Images = np.ndarray | prepared.StoredImages
+Images = np.ndarray | records.StoredImages
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +81,7 @@ def format_of(path: pathlib.Path) -> str:
     if not path.exists():
         raise UserError(f'{path} does not exist: correct the path.')
     if path.is_dir():
-        return 'prepared' if prepared.is_one(path) else 'folder'
+        return 'prepared' if records.is_one(path) else 'folder'
     if path.suffix.lower() not in FORMAT_OF_SUFFIX:
         raise UserError(f'{path} is no folder, .csv or .npz: give one of these.')
     return FORMAT_OF_SUFFIX[path.suffix.lower()]
@@ -99,7 +99,7 @@ def _written(config: Any) -> Written:
     path = files.user_path(config.path)
     if not path.exists():
         raise UserError(f'{path} does not exist: correct --config.data.path.')
-    if config.format == 'prepared' or prepared.is_one(path):
+    if config.format == 'prepared' or records.is_one(path):
         return stored.read(path, lambda images: conform(images, config))
     readers = {'folder': folder.read, 'csv': sheet.read}
     if config.format in readers:

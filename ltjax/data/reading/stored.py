@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ltjax.data import prepared
+from ltjax.data.prepared import records
 from ltjax.data.reading.table import Written
 
 
@@ -16,7 +16,7 @@ def read(root: pathlib.Path, conform: Callable[[np.ndarray], np.ndarray]) -> Wri
     Raises:
       UserError: there is none, it is unfinished, or a file of it was changed.
     """
-    made = prepared.read(root)
+    made = records.read(root)
     excluded = len(made.manifest['excluded'])
     names = np.array(made.class_names)
     return Written(

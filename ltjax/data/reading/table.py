@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ltjax.data import prepared
+from ltjax.data.prepared import records
 from ltjax.errors import UserError, unknown
 
 
@@ -51,7 +51,7 @@ class Files(NamedTuple):
     names: Sequence[str]
 
 
-Pixels = Files | np.ndarray | prepared.StoredImages
+Pixels = Files | np.ndarray | records.StoredImages
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordWriter
 
-from ltjax import workdir as folder
-from ltjax.data import prepared
+from ltjax import files
+from ltjax.data.prepared import records
 from ltjax.data.reading import images as image_files
 from ltjax.data.splits import NAMES
 from ltjax.errors import UserError, unknown
@@ -109,22 +109,22 @@ def write(
             path = out / f'images-{number:05d}.array_record'
             written, damaged = _write_shard(path, wanted[number], plan, pool)
             excluded |= damaged
-            shards.append({'file': path.name, 'records': written, 'sha256': prepared.sha256(path)})
+            shards.append({'file': path.name, 'records': written, 'sha256': records.sha256(path)})
             state = {'plan': key, 'shards': shards, 'excluded': excluded}
-            folder.write_json(out / 'unfinished.json', state)
+            files.write_json(out / 'unfinished.json', state)
             done = min(len(plan.items), (number + 1) * images_per_shard)
             new = done - done_before * images_per_shard
             rate = new / max(time.monotonic() - started, 1e-9)
             report(f'{plan.name}: {done} of {len(plan.items)} images, {rate:.0f} a second')
     manifest = _manifest(out, plan, shards, excluded) | {'plan': key}
-    folder.write_json(out / 'manifest.json', manifest)
+    files.write_json(out / 'manifest.json', manifest)
     (out / 'unfinished.json').unlink(missing_ok=True)
     return manifest
 
 
 def _check(plan: Plan) -> None:
-    if plan.encoding not in prepared.ENCODINGS:
-        raise unknown('encoding', plan.encoding, prepared.ENCODINGS)
+    if plan.encoding not in records.ENCODINGS:
+        raise unknown('encoding', plan.encoding, records.ENCODINGS)
     if plan.on_damaged not in ON_DAMAGED:
         raise unknown('on_damaged', plan.on_damaged, ON_DAMAGED)
     if plan.image_size < 1 or plan.channels not in (1, 3):
@@ -162,7 +162,7 @@ def _fingerprint(plan: Plan, images_per_shard: int) -> str:
     """Returns what tells one plan from another; where the files lie does not matter."""
     digest = hashlib.sha256()
     settings = [
-        prepared.FORMAT,
+        records.FORMAT,
         plan.name,
         plan.class_names,
         plan.image_size,
@@ -183,13 +183,13 @@ def _begun(out: pathlib.Path, key: str) -> tuple[list[dict[str, Any]], dict[str,
         path = out / name
         if not path.exists():
             continue
-        earlier = prepared.read_json(path)
+        earlier = records.read_json(path)
         if earlier.get('plan') != key:
             raise UserError(f'{out} holds another set or other settings: give another --out.')
         shards = []
         for shard in earlier['shards']:
             file = out / shard['file']
-            if not file.exists() or prepared.sha256(file) != shard['sha256']:
+            if not file.exists() or records.sha256(file) != shard['sha256']:
                 break
             shards.append(shard)
         return shards, dict(earlier['excluded'])
@@ -235,7 +235,7 @@ def _encoded(item: Item, plan: Plan) -> bytes | UserError:
         return error
     if image.shape[2] != plan.channels:
         return UserError(f'{item.id} has {image.shape[2]} channels, not {plan.channels}.')
-    return prepared.encode(image_files.resize(image, plan.image_size), plan.encoding)
+    return records.encode(image_files.resize(image, plan.image_size), plan.encoding)
 
 
 def _manifest(
@@ -255,11 +255,11 @@ def _manifest(
         _write_csv(path, ('id', column), members)
         splits[name] = {
             'file': f'splits/{name}.csv',
-            'sha256': prepared.sha256(path),
+            'sha256': records.sha256(path),
             'sizes': dict(sorted(Counter(value for _, value in members).items())),
         }
     return {
-        'format': prepared.FORMAT,
+        'format': records.FORMAT,
         'name': plan.name,
         'licence': plan.licence,
         'origin': plan.origin,
@@ -269,7 +269,7 @@ def _manifest(
         'image_size': plan.image_size,
         'channels': plan.channels,
         'encoding': plan.encoding,
-        'records': {'file': 'records.csv', 'sha256': prepared.sha256(out / 'records.csv')},
+        'records': {'file': 'records.csv', 'sha256': records.sha256(out / 'records.csv')},
         'splits': splits,
         'shards': shards,
         'excluded': dict(excluded),

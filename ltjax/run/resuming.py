@@ -1,7 +1,6 @@
 """What a run does about the part of it that is done already, and so that nothing done is lost."""
 
 import contextlib
-import errno
 import json
 import pathlib
 from collections.abc import Callable, Iterator, Mapping
@@ -10,27 +9,17 @@ from typing import Any
 import jax
 from absl import logging
 
-from ltjax import workdir as folder
+from ltjax import processes, provenance
 from ltjax.data import datasets, identity
 from ltjax.data.identity import Identity
 from ltjax.engine.checkpoint import Checkpoints
-from ltjax.engine.interrupt import Interruption
+from ltjax.engine.preemption import Interruption
 from ltjax.engine.safeguards import Safeguards
 from ltjax.engine.watchdog import Watchdog
 from ltjax.errors import UserError
 from ltjax.evaluation import report
 from ltjax.files import user_path
-
-# What a disk that is full, gone or not to be written says.
-_DISK = {
-    errno.ENOSPC,
-    errno.EDQUOT,
-    errno.EFBIG,
-    errno.EROFS,
-    errno.EIO,
-    errno.ESTALE,
-    errno.ENODEV,
-}
+from ltjax.run import ownership
 
 
 def finished_results(workdir: pathlib.Path) -> dict[str, Any] | None:
@@ -43,7 +32,7 @@ def finished_results(workdir: pathlib.Path) -> dict[str, Any] | None:
     except ValueError:
         logging.warning('%s is damaged: it is made anew from the checkpoints', path)
         return None
-    if not (workdir / 'report.html').exists() and folder.is_first_process():
+    if not (workdir / 'report.html').exists() and processes.is_first():
         report.write_report(workdir)
     return results
 
@@ -79,6 +68,24 @@ def same_data(workdir: pathlib.Path, config: Any, results: Mapping[str, Any]) ->
             f'{workdir} holds a finished run on other data: {"; ".join(change.text for change in changes)}. Give '
             'another --workdir to train on what is there now.'
         )
+
+
+def checked_start(config: Any) -> pathlib.Path | None:
+    """Returns the run to take the first stage from, if the config names one.
+
+    Raises:
+      UserError: there is no such run, or it had another network or another seed.
+    """
+    if not config.start_from:
+        return None
+    path = user_path(config.start_from)
+    if not (path / 'config.json').exists():
+        raise UserError(f'{path} is no run: correct --config.start_from.')
+    theirs, ours = ownership.read_config(path), json.loads(config.to_json())
+    for name in ('seed', 'data', 'model'):
+        if theirs[name] != ours[name]:
+            raise UserError(f'{path} differs in {name} from this config: start from another run.')
+    return path
 
 
 def same_start(start: pathlib.Path, now: Identity) -> None:
@@ -127,19 +134,6 @@ def compare_data(
 
 
 @contextlib.contextmanager
-def taken(workdir: pathlib.Path) -> Iterator[Callable[[], None]]:
-    """Makes the workdir, if it is not there, and keeps other runs out of it; see `workdir.locked`."""
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f'cannot write to {workdir} ({error.strerror}): give another --workdir.'
-        ) from None
-    with folder.locked(workdir) as check_present:
-        yield check_present
-
-
-@contextlib.contextmanager
 def safeguards(
     config: Any, interruption: Interruption, check_present: Callable[[], None]
 ) -> Iterator[Safeguards]:
@@ -148,23 +142,43 @@ def safeguards(
     Raises:
       UserError: on_nonfinite is none that there is.
     """
-    provenance = folder.provenance(config)
+    made_from = provenance.of(config)
     devices = jax.devices()
-    provenance['devices'] = f'{len(devices)} {devices[0].device_kind}'
+    made_from['devices'] = f'{len(devices)} {devices[0].device_kind}'
     with Watchdog(config.watchdog_minutes) as watchdog:
         yield Safeguards(
             every_steps=config.checkpoint.every_steps,
             every_minutes=config.checkpoint.every_minutes,
             on_nonfinite=config.on_nonfinite,
             max_skipped=config.max_skipped,
-            provenance=provenance,
+            provenance=made_from,
             check_present=check_present,
             interruption=interruption,
             watchdog=watchdog,
         )
 
 
-def compare(checkpoints: Checkpoints, provenance: dict[str, Any], *, force: bool) -> None:
+def changes(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    """Compares two provenances.
+
+    Returns:
+      What changed and may change results, and what changed otherwise: 'versions.numpy: 2.3.1, now 2.4.6'.
+    """
+    found = provenance.differences(theirs, ours)
+    serious: list[str] = []
+    harmless: list[str] = []
+    for name, before, now in found:
+        group, _, key = name.partition('.')
+        free = (
+            group in ('git', 'devices')
+            or name == 'versions.python'
+            or key.split('.')[0] in ownership.FREE
+        )
+        (harmless if free else serious).append(f'{name}: {before}, now {now}')
+    return serious, harmless
+
+
+def compare(checkpoints: Checkpoints, made_from: dict[str, Any], *, force: bool) -> None:
     """Tells what was set aside, and what changed since the newest checkpoint.
 
     Raises:
@@ -175,8 +189,8 @@ def compare(checkpoints: Checkpoints, provenance: dict[str, Any], *, force: bool
     if not checkpoints.numbers():
         return
     before = checkpoints.progress(checkpoints.numbers()[-1])['provenance']
-    before, now = ({k: v for k, v in each.items() if k != 'data'} for each in (before, provenance))
-    serious, harmless = folder.changes(before, now)
+    before, now = ({k: v for k, v in each.items() if k != 'data'} for each in (before, made_from))
+    serious, harmless = changes(before, now)
     for change in harmless:
         logging.warning('changed since the newest checkpoint: %s', change)
     if serious and not force:
@@ -186,18 +200,3 @@ def compare(checkpoints: Checkpoints, provenance: dict[str, Any], *, force: bool
         )
     for change in serious:
         logging.warning('changed since the newest checkpoint, results may differ: %s', change)
-
-
-@contextlib.contextmanager
-def disk_errors(workdir: pathlib.Path) -> Iterator[None]:
-    """Makes one line of what a disk that is full or gone raises."""
-    try:
-        yield
-    except OSError as error:
-        inside = str(error.filename or '').startswith(str(workdir))
-        if error.errno not in _DISK and not inside:
-            raise
-        raise UserError(
-            f'cannot write to {workdir} ({error.strerror}): mend that, and start the same command again; it goes on '
-            'from the last whole checkpoint.'
-        ) from error

@@ -17,7 +17,7 @@ _SHOWN = 4
 
 
 @dataclasses.dataclass
-class Inside:
+class RoundProgress:
     """How far a round has come: what a checkpoint inside it keeps beside state and scratch. JSON values.
 
     Attributes:
@@ -45,7 +45,7 @@ class Inside:
 
 
 @dataclasses.dataclass
-class Meter:
+class StepMetrics:
     """Reads what the steps of one update return, one step late: so the host prepares one while the device does another.
 
     Args:
@@ -58,7 +58,7 @@ class Meter:
       logbook: is told of a bad batch.
     """
 
-    inside: Inside
+    inside: RoundProgress
     stage: str
     update: str
     streams: Streams

@@ -5,7 +5,7 @@ import json
 import pathlib
 import shutil
 
-from ltjax import workdir
+from ltjax import files
 
 # In the folder of a checkpoint: the sha256 of each of its files. Written last: without it, a checkpoint is unfinished.
 SUMS = 'sha256.json'
@@ -21,7 +21,7 @@ def seal(folder: pathlib.Path, best: int | None) -> None:
       folder: of the checkpoint, which nothing writes to any more.
       best: number of the best checkpoint up to this one, which the end of the run will need; None: not known yet.
     """
-    workdir.write_json(folder / SUMS, {'best': best, 'files': _sums(folder)})
+    files.write_json(folder / SUMS, {'best': best, 'files': _sums(folder)})
 
 
 def settle(directory: pathlib.Path) -> list[str]:

@@ -11,8 +11,7 @@ import numpy as np
 from flax import nnx
 from ml_collections import ConfigDict
 
-from ltjax import methods, sharding, train
-from ltjax import workdir as folder
+from ltjax import methods, sharding
 from ltjax.data import augment
 from ltjax.data.identity import FORCEABLE, Identity
 from ltjax.data.reading import Images
@@ -23,6 +22,7 @@ from ltjax.engine.step import make_forward
 from ltjax.errors import UserError
 from ltjax.files import user_path
 from ltjax.methods.task import Task
+from ltjax.run import build, ownership
 
 BATCH_SIZE = 256
 
@@ -64,11 +64,11 @@ class Trained:
         results = json.loads((workdir / 'results.json').read_text('utf-8'))
         if 'best' not in results:
             raise UserError(f'{workdir} holds folds: name one of them, {workdir / "fold-0"} say.')
-        config = ConfigDict(folder.read_config(workdir))
+        config = ConfigDict(ownership.read_config(workdir))
         names, shape = tuple(results['class_names']), tuple(results['image_shape'])
         task = Task(np.array(results['train_counts']), config.data.mean, config.data.std)
         recipe = methods.get(config.method.name).recipe(config.method, task)
-        model = train.create_model(config, recipe, len(names), shape[2], nnx.Rngs(0))
+        model = build.create_model(config, recipe, len(names), shape[2], nnx.Rngs(0))
         graphdef, state = nnx.split(model)
         like = TrainState(sharding.place_state(state, sharding.make_mesh()), {}, {})
         with contextlib.closing(

@@ -8,13 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from ltjax import resume, train
-from ltjax import workdir as folder
+from ltjax import files, processes
 from ltjax.data import datasets, summary
 from ltjax.errors import UserError
 from ltjax.evaluation import metrics, report
 from ltjax.evaluation.groups import by_name, head_medium_tail
-from ltjax.files import check_place
+from ltjax.run import ownership, resuming, train
 
 ALL = -1  # the value of data.split.fold that asks for every fold
 
@@ -35,14 +34,14 @@ def run(config: Any, workdir: pathlib.Path, *, force: bool = False) -> dict[str,
     Raises:
       UserError: as `train.run`; or the data set has no folds.
     """
-    check_place(workdir, config)
-    finished = resume.finished_results(workdir)
+    ownership.check_place(workdir, config)
+    finished = resuming.finished_results(workdir)
     if finished is not None or not force:
-        folder.check(workdir, config)
+        ownership.check(workdir, config)
     one = copy.deepcopy(config)
     if finished is not None:
         one.data.split.fold = finished.get('fold_numbers', [0])[0]  # each fold knows all images
-        resume.same_data(workdir / f'fold-{one.data.split.fold}', one, finished)
+        resuming.same_data(workdir / f'fold-{one.data.split.fold}', one, finished)
         return finished
     started = time.monotonic()
     numbers = datasets.folds(config.data)
@@ -51,9 +50,9 @@ def run(config: Any, workdir: pathlib.Path, *, force: bool = False) -> dict[str,
             'this data set has no folds: set --config.data.split.folds=5, say, if it brings no split '
             'of its own.'
         )
-    folder.claim(workdir, config)
-    folder.wait_for_first(workdir, 'config.json')
-    with resume.disk_errors(workdir), folder.locked(workdir):
+    ownership.claim(workdir, config)
+    processes.wait_for_first(workdir, 'config.json')
+    with ownership.disk_errors(workdir), ownership.locked(workdir):
         runs: list[dict[str, Any]] = []
         for fold in numbers:
             one.data.split.fold = fold
@@ -62,10 +61,10 @@ def run(config: Any, workdir: pathlib.Path, *, force: bool = False) -> dict[str,
         told = [line for run in runs for line in summary.warnings(run['data'])]
         results['test']['warnings'] += list(dict.fromkeys(told))
         results['seconds'] = time.monotonic() - started
-        folder.write_json(workdir / 'results.json', results)
-        if folder.is_first_process():
+        if processes.is_first():
+            files.write_json(workdir / 'results.json', results)
             report.write_report(workdir)
-        folder.wait_for_first(workdir, 'report.html')
+        processes.wait_for_first(workdir, 'report.html')
     return results
 
 
@@ -82,7 +81,8 @@ def _pool(
     }
     pooled['class_names'] = archives[0]['class_names']
     pooled['data_sha256'] = np.array([archive['data_sha256'] for archive in archives])
-    folder.write_npz(workdir / 'predictions.npz', pooled)
+    if processes.is_first():
+        files.write_npz(workdir / 'predictions.npz', pooled)
     # The classes' sizes differ by little from fold to fold.
     counts = np.mean([run['train_counts'] for run in runs], axis=0).round().astype(int).tolist()
     chosen = by_name(config.data.groups, first['class_names'])

@@ -6,13 +6,17 @@ import numpy as np
 import pytest
 
 import tiny
-from ltjax import folds, train
 from ltjax.errors import UserError
-from ltjax.trained import Trained
+from ltjax.run import cross_validation, train
+from ltjax.run.trained import Trained
 
 
 def config(path, **changes):
-    overrides = {'data.split.folds': 3, 'data.split.fold': folds.ALL, 'method.train.epochs': 1}
+    overrides = {
+        'data.split.folds': 3,
+        'data.split.fold': cross_validation.ALL,
+        'method.train.epochs': 1,
+    }
     return tiny.config('cross_entropy', path, overrides | changes)
 
 
@@ -25,7 +29,7 @@ def data(tmp_path_factory):
 @pytest.fixture(scope='module')
 def pooled(data, tmp_path_factory):
     workdir = tmp_path_factory.mktemp('folds')
-    return workdir, folds.run(config(data), workdir)
+    return workdir, cross_validation.run(config(data), workdir)
 
 
 def test_every_image_is_tested_once(pooled):
@@ -56,7 +60,7 @@ def test_a_fold_is_an_ordinary_run(pooled, data):
 
 def test_mistakes_are_told(data, tmp_path):
     with pytest.raises(UserError, match='no folds: set --config.data.split.folds=5'):
-        folds.run(config(data, **{'data.split.folds': 0}), tmp_path / 'a')
+        cross_validation.run(config(data, **{'data.split.folds': 0}), tmp_path / 'a')
     with pytest.raises(UserError, match='brings its own split'):
         train.run(config(tiny.npz(tmp_path / 'split.npz')), tmp_path / 'b')
     with pytest.raises(UserError, match=r'fold -1 of 3'):

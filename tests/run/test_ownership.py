@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 import tiny
-from ltjax import resume, train
-from ltjax import workdir as folder
+from ltjax import processes, provenance
 from ltjax.engine.logbook import Logbook
 from ltjax.errors import UserError
+from ltjax.run import ownership, train
 
 
 @pytest.fixture(scope='module')
@@ -27,25 +27,25 @@ def config(data, **changes):
 
 
 def test_two_runs_do_not_share_a_workdir(data, tmp_path):
-    with folder.locked(tmp_path):
+    with ownership.locked(tmp_path):
         with pytest.raises(UserError, match=rf'another run is in .* \(process {os.getpid()} on '):
             train.run(config(data), tmp_path)
         assert not (tmp_path / 'metrics.jsonl').exists()
     assert not (tmp_path / 'run.lock').exists()
-    with folder.locked(tmp_path):
+    with ownership.locked(tmp_path):
         pass
 
 
 def test_a_lock_ends_with_its_process_however_that_ends(tmp_path):
     script = (
-        'import os, pathlib, signal, sys; from ltjax import workdir\n'
-        'with workdir.locked(pathlib.Path(sys.argv[1])): os.kill(os.getpid(), signal.SIGKILL)'
+        'import os, pathlib, signal, sys; from ltjax.run import ownership\n'
+        'with ownership.locked(pathlib.Path(sys.argv[1])): os.kill(os.getpid(), signal.SIGKILL)'
     )
     command = [sys.executable, '-c', script, str(tmp_path)]
     environment = os.environ | {'PYTHONPATH': str(tiny.ROOT)}
     assert subprocess.run(command, env=environment, check=False).returncode == -9
     assert (tmp_path / 'run.lock').exists()
-    with folder.locked(tmp_path):
+    with ownership.locked(tmp_path):
         pass
 
 
@@ -79,15 +79,15 @@ def test_a_failing_disk_is_one_line(data, tmp_path, monkeypatch, code):
 
 
 def test_what_is_no_fault_of_the_disk_is_not_called_one(tmp_path):
-    with pytest.raises(FileNotFoundError), resume.disk_errors(tmp_path):
+    with pytest.raises(FileNotFoundError), ownership.disk_errors(tmp_path):
         pathlib.Path('/no/such/file').read_bytes()
-    with pytest.raises(UserError, match='cannot write to'), resume.disk_errors(tmp_path):
+    with pytest.raises(UserError, match='cannot write to'), ownership.disk_errors(tmp_path):
         (tmp_path / 'absent' / 'file').write_bytes(b'')
 
 
 def changed(monkeypatch, **changes):
-    provenance = folder.provenance
-    monkeypatch.setattr(folder, 'provenance', lambda config: provenance(config) | changes)
+    made_from = provenance.of
+    monkeypatch.setattr(provenance, 'of', lambda config: made_from(config) | changes)
 
 
 def begun(data, workdir):
@@ -108,7 +108,7 @@ def begun(data, workdir):
 
 def test_what_changes_results_is_refused_unless_forced(data, tmp_path, monkeypatch, caplog):
     begun(data, tmp_path)
-    versions = folder.versions()
+    versions = provenance.versions()
     with monkeypatch.context() as patch:
         changed(patch, versions=versions | {'numpy': '1.0'}, source='other', git='abc')
         with pytest.raises(
@@ -142,7 +142,7 @@ def test_a_damaged_config_is_written_anew_from_the_same_command(data, tmp_path, 
     with pytest.raises(UserError, match='config.seed: 0, now 1'):
         train.run(config(data, seed=1), tmp_path)
     train.run(config(data), tmp_path)
-    assert folder.read_config(tmp_path)['seed'] == 0
+    assert ownership.read_config(tmp_path)['seed'] == 0
 
 
 def test_results_that_are_damaged_or_lack_their_report_are_mended(data, tmp_path):
@@ -163,14 +163,14 @@ def test_a_clock_that_goes_back_changes_nothing(data, tmp_path, monkeypatch):
 
 def test_processes_that_read_other_data_are_told(monkeypatch):
     digest = 'ab' * 32
-    folder.require_equal('the data', digest)  # one process has nothing to compare with
-    monkeypatch.setattr(folder.jax.distributed, 'is_initialized', lambda: True)
+    processes.require_equal('the data', digest)  # one process has nothing to compare with
+    monkeypatch.setattr(processes.jax.distributed, 'is_initialized', lambda: True)
     gathered = []
     monkeypatch.setattr(
-        folder.multihost_utils, 'process_allgather', lambda own: np.stack([own, *gathered])
+        processes.multihost_utils, 'process_allgather', lambda own: np.stack([own, *gathered])
     )
     gathered[:] = [np.full(32, 0xAB, np.uint8)]
-    folder.require_equal('the data', digest)
+    processes.require_equal('the data', digest)
     gathered.append(np.full(32, 0xAC, np.uint8))
     with pytest.raises(UserError, match='the data of process 2 differ from those of process 0'):
-        folder.require_equal('the data', digest)
+        processes.require_equal('the data', digest)

@@ -11,11 +11,11 @@ import weakref
 import pytest
 
 import tiny
-from ltjax import train
-from ltjax.engine.interrupt import Interruption
 from ltjax.engine.logbook import Logbook
+from ltjax.engine.preemption import Interruption
 from ltjax.engine.safeguards import Safeguards
 from ltjax.errors import TRY_AGAIN, Preempted
+from ltjax.run import train
 
 
 @pytest.fixture(scope='module')

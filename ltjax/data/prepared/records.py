@@ -5,7 +5,7 @@
     FOLDER/splits/NAME.csv                 id and split of a protocol: train, val or test; or fold: 0, 1, ...
     FOLDER/manifest.json                   classes, counts, sizes, licence, origin, excluded images, sha256 of all files
 
-`ltjax.data.prepare` writes them.
+`ltjax.data.prepared.writing` writes them.
 """
 
 import concurrent.futures

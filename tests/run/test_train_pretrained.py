@@ -8,9 +8,10 @@ import pytest
 import safetensors.numpy
 
 import tiny
-from ltjax import export, train
+from ltjax import export
 from ltjax.errors import UserError
-from ltjax.trained import Trained
+from ltjax.run import train
+from ltjax.run.trained import Trained
 from small_weights import config, save, sha256, tensors
 
 

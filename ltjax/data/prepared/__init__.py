@@ -1,0 +1,1 @@
+"""Data sets whose images are decoded once: reading them, writing them."""

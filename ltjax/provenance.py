@@ -1,0 +1,71 @@
+"""What a result comes from: the config, the source, its git commit, the versions of packages."""
+
+import hashlib
+import importlib.metadata
+import json
+import pathlib
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ltjax import __version__
+
+PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'numpy', 'scikit-learn')
+
+
+def of(config: Any) -> dict[str, Any]:
+    """Returns what a result comes from: the config, versions, the source's digest and its git commit."""
+    return {
+        'config': json.loads(config.to_json()),
+        'versions': versions(),
+        'source': source_digest(),
+        'git': git_commit(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions that a result depends on."""
+    found = {name: importlib.metadata.version(name) for name in PACKAGES}
+    return {'ltjax': __version__, 'python': sys.version.split()[0]} | found
+
+
+def git_commit() -> str:
+    """Returns the commit of the source tree, with '-dirty' if it was changed; '' if it is no repository."""
+    root = pathlib.Path(__file__).resolve().parent.parent
+    if not (root / '.git').exists():
+        return ''
+    command = ['git', '-C', str(root), 'describe', '--always', '--dirty', '--abbrev=40']
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ''
+
+
+def source_digest() -> str:
+    """Returns a digest of ltjax's source, which a commit is not: it may have been changed since."""
+    root = pathlib.Path(__file__).resolve().parent
+    digest = hashlib.sha256()
+    for path in sorted(root.rglob('*.py')):
+        digest.update(path.relative_to(root).as_posix().encode() + b'\0' + path.read_bytes())
+    return digest.hexdigest()
+
+
+def differences(
+    theirs: Mapping, ours: Mapping, prefix: str = '', free: Sequence[str] = ()
+) -> list[tuple[str, Any, Any]]:
+    """Returns (name, theirs, ours) of what differs; names in `free` do not count on the first level."""
+    found = []
+    for name in sorted(set(theirs) | set(ours)):
+        a, b = theirs.get(name), ours.get(name)
+        if a == b or name in free:
+            continue
+        if isinstance(a, dict) and isinstance(b, dict):
+            found += differences(a, b, f'{prefix}{name}.', ())
+        else:
+            found.append((prefix + name, a, b))
+    return found
+
+
+def digest(values: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,201 @@
+"""Whose a workdir is: one config's, and one run's at a time."""
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import pathlib
+import shlex
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, TextIO
+
+from absl import logging
+
+from ltjax import files, processes, provenance
+from ltjax.errors import UserError
+
+# Keys of the config that change no result: when to save, what to watch, how to share the work.
+FREE = (
+    'checkpoint',
+    'watchdog_minutes',
+    'on_nonfinite',
+    'max_skipped',
+    'mesh',
+    'accumulate',
+)
+
+# What a disk that is full, gone or not to be written says.
+_DISK = {
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EROFS,
+    errno.EIO,
+    errno.ESTALE,
+    errno.ENODEV,
+}
+
+
+def check_place(workdir: pathlib.Path, config: Any) -> None:
+    """Raises UserError if no run can be kept in `workdir`: see `check_name`, or it would be read as data.
+
+    Between folders of images it would be a class when the run is gone on with.
+    """
+    files.check_name(workdir)
+    data = files.user_path(config.data.path) if config.data.path else None
+    if data is not None and data.is_dir() and workdir.resolve().is_relative_to(data.resolve()):
+        raise UserError(f'{workdir} lies in the data, {data}: give a --workdir elsewhere.')
+
+
+def check(workdir: pathlib.Path, config: Any) -> None:
+    """Raises UserError if `workdir` holds what another config trained.
+
+    A run that ended before its first checkpoint has trained nothing, and is in nobody's way. If config.json is damaged,
+    what an unfinished run's checkpoints say of its config counts, see `changes`.
+    """
+    finished = (workdir / 'results.json').exists()
+    if not (workdir / 'config.json').exists() or not (
+        finished or any(workdir.glob('checkpoints/*'))
+    ):
+        return
+    try:
+        theirs = read_config(workdir)
+    except UserError:
+        if finished:
+            raise
+        return
+    differing = provenance.differences(theirs, json.loads(config.to_json()), free=FREE)
+    if differing:
+        raise UserError(
+            f'{workdir} holds a run of another config (it differs in {differing[0][0]}): '
+            'give another --workdir, remove this one, or go on regardless with --force_resume.'
+        )
+
+
+def claim(workdir: pathlib.Path, config: Any) -> None:
+    """Makes the workdir this config's, by its config.json; one that is so already is left alone.
+
+    Raises:
+      UserError: the workdir cannot be written.
+    """
+    values = json.loads(config.to_json())
+    try:
+        if (workdir / 'config.json').exists():
+            with contextlib.suppress(UserError):
+                if read_config(workdir) == values:
+                    return
+        workdir.mkdir(parents=True, exist_ok=True)
+        header = {
+            'command': f'python -m ltjax.main {shlex.join(sys.argv[1:])}',
+            'started': time.strftime('%Y-%m-%dT%H:%M:%S%z'),
+        }
+        header |= {'config_sha256': provenance.digest(values)}
+        if processes.is_first():
+            files.write_json(workdir / 'config.json', provenance.of(config) | header)
+    except OSError as error:
+        raise UserError(
+            f'cannot write to {workdir} ({error.strerror}): give another --workdir.'
+        ) from None
+
+
+@contextlib.contextmanager
+def taken(workdir: pathlib.Path) -> Iterator[Callable[[], None]]:
+    """Makes the workdir, if it is not there, and keeps other runs out of it; see `locked`."""
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f'cannot write to {workdir} ({error.strerror}): give another --workdir.'
+        ) from None
+    with locked(workdir) as check_present:
+        yield check_present
+
+
+@contextlib.contextmanager
+def locked(workdir: pathlib.Path) -> Iterator[Callable[[], None]]:
+    """Keeps other runs out of a workdir, until the block or the process ends, however it ends.
+
+    Yields:
+      A function that raises UserError if the workdir is no longer the one that was locked.
+
+    Raises:
+      UserError: another run is in it.
+    """
+    if not processes.is_first():
+        yield lambda: None
+        return
+    path = workdir / 'run.lock'
+
+    def same(file: TextIO) -> bool:
+        try:
+            return os.path.samestat(os.fstat(file.fileno()), path.stat())
+        except OSError:
+            return False
+
+    def check_present() -> None:
+        if not same(file):
+            raise UserError(
+                f'{workdir} has vanished or was replaced: bring it back and start the same command again; it '
+                'goes on from the last whole checkpoint.'
+            )
+
+    with contextlib.ExitStack() as stack:
+        while True:
+            file = stack.enter_context(path.open('a+', encoding='utf-8'))
+            _lock(file)
+            if same(file):  # else another run has ended and removed it meanwhile
+                break
+        file.truncate(0)
+        file.write(f'process {os.getpid()} on {socket.gethostname()}\n')
+        file.flush()
+        yield check_present
+        path.unlink(missing_ok=True)
+
+
+def _lock(file: TextIO) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.seek(0)
+        raise UserError(
+            f'another run is in {pathlib.Path(file.name).parent} ({file.read().strip()}): wait for it, or give '
+            'another --workdir.'
+        ) from None
+    except OSError as error:
+        logging.warning('%s cannot be locked (%s): start no second run', file.name, error.strerror)
+
+
+def read_config(workdir: pathlib.Path) -> dict[str, Any]:
+    """Returns the config that a run was made with.
+
+    Raises:
+      UserError: its config.json is damaged.
+    """
+    path = workdir / 'config.json'
+    try:
+        header = json.loads(path.read_text('utf-8'))
+        config = header['config']
+        if header.get('config_sha256', provenance.digest(config)) != provenance.digest(config):
+            raise ValueError('a byte of it was changed')
+        return config
+    except (ValueError, KeyError):
+        raise UserError(f'{path} is damaged: remove {workdir} or give another --workdir.') from None
+
+
+@contextlib.contextmanager
+def disk_errors(workdir: pathlib.Path) -> Iterator[None]:
+    """Makes one line of what a disk that is full or gone raises."""
+    try:
+        yield
+    except OSError as error:
+        inside = str(error.filename or '').startswith(str(workdir))
+        if error.errno not in _DISK and not inside:
+            raise
+        raise UserError(
+            f'cannot write to {workdir} ({error.strerror}): mend that, and start the same command again; it goes on '
+            'from the last whole checkpoint.'
+        ) from error
