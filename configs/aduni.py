@@ -15,7 +15,7 @@ Wall time: 150 s and 240 s on one CPU core; two views of each image go through t
 from ml_collections import ConfigDict
 
 from ltjax.data import catalog
-from ltjax.run import defaults
+from ltjax.run import settings
 
 # View, epochs, and decay of alpha: 1000 of 400 epochs in the paper, shortened so that alpha falls over the same share.
 PAPER_STAGE = ('lmd_strong', 400, 1000)
@@ -30,7 +30,7 @@ def get_config(dataset: str = 'fashion_mnist_lt_mini') -> ConfigDict:
     """Returns the settings for a data set; the encoder makes as many steps as in configs/cross_entropy.py."""
     paper = dataset in catalog.LARGE
     view, epochs, decay_epochs = PAPER_STAGE if paper else SMALL_STAGES.get(dataset, OWN_STAGE)
-    config = defaults.get(dataset)
+    config = settings.default(dataset)
     if paper:
         config.data.image_size = 384
     config.method = {

@@ -18,7 +18,7 @@ Wall time: 60 s and 110 s on one CPU core.
 from ml_collections import ConfigDict
 
 from ltjax.data import catalog
-from ltjax.run import defaults
+from ltjax.run import settings
 
 # View and epochs: as many as configs/cross_entropy.py.
 SMALL_STAGES = {'fashion_mnist_lt_mini': ('upright_weak', 40), 'chula_rbc12': ('cell_moderate', 25)}
@@ -43,7 +43,7 @@ def get_config(dataset: str = 'fashion_mnist_lt_mini') -> ConfigDict:
         'schedule': 'constant',
         'clip_norm': 1.0,
     }
-    config = defaults.get(dataset)
+    config = settings.default(dataset)
     if paper:
         config.data.image_size = 256
         config.model.update({'name': 'convnext_base', 'drop_path_rate': 0.0})

@@ -10,7 +10,7 @@ Wall time: that of configs/cross_entropy.py, and a tenth of it for the classifie
 from ml_collections import ConfigDict
 
 from ltjax.data import catalog
-from ltjax.run import defaults
+from ltjax.run import settings
 
 # View and epochs: as many as both stages of configs/lmd.py together.
 SMALL_STAGES = {'fashion_mnist_lt_mini': ('upright_weak', 40), 'chula_rbc12': ('cell_moderate', 25)}
@@ -28,7 +28,7 @@ def get_config(dataset: str = 'fashion_mnist_lt_mini') -> ConfigDict:
         'schedule': 'constant' if paper else 'cosine',
         'clip_norm': 0.0,
     }
-    config = defaults.get(dataset)
+    config = settings.default(dataset)
     config.method = {
         'name': 'decoupling',
         'train': {

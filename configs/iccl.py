@@ -15,7 +15,7 @@ Wall time: 160 s and 240 s on one CPU core; two passes through the network a ste
 from ml_collections import ConfigDict
 
 from ltjax.data import catalog
-from ltjax.run import defaults
+from ltjax.run import settings
 
 # View, epochs of stage 1 and warm-up: stage 1 makes as many encoder steps as configs/cross_entropy.py, each with
 # two passes, one a branch; stage 2 leaves the encoder as it is.
@@ -40,7 +40,7 @@ def get_config(dataset: str = 'fashion_mnist_lt_mini') -> ConfigDict:
         'schedule': 'cosine',
         'clip_norm': 0.0,
     }
-    config = defaults.get(dataset)
+    config = settings.default(dataset)
     config.method = {
         'name': 'iccl',
         'train': {

@@ -17,7 +17,7 @@ Wall time: 90 s and 150 s on one CPU core.
 from ml_collections import ConfigDict
 
 from ltjax.data import catalog
-from ltjax.run import defaults
+from ltjax.run import settings
 
 # Stage 1: student's view, teacher's view, epochs, first epoch and weight of the consistency terms; stage 2: rounds,
 # learning rate of the E-step and its schedule.
@@ -35,7 +35,7 @@ def get_config(dataset: str = 'fashion_mnist_lt_mini') -> ConfigDict:
     stages = PAPER_STAGES if paper else SMALL_STAGES.get(dataset, OWN_STAGES)
     view, teacher_view, epochs, start_epoch, weight, rounds, e_rate, e_schedule = stages
     sgd = {'name': 'sgd', 'momentum': 0.9, 'clip_norm': 0.0}
-    config = defaults.get(dataset)
+    config = settings.default(dataset)
     config.method = {
         'name': 'lmd',
         'variant': 'default',  # or paper, authors: see docs/lmd.md

@@ -16,7 +16,7 @@ Wall time: 100 s and 160 s on one CPU core.
 from ml_collections import ConfigDict
 
 from ltjax.data import catalog
-from ltjax.run import defaults
+from ltjax.run import settings
 
 # View of the query, view of the key, epochs.
 SMALL_STAGES = {
@@ -32,7 +32,7 @@ def get_config(dataset: str = 'fashion_mnist_lt_mini') -> ConfigDict:
     view, key_view, epochs = (
         stages if paper else SMALL_STAGES.get(dataset, ('lmd_weak', 'lmd_weak', 40))
     )
-    config = defaults.get(dataset)
+    config = settings.default(dataset)
     config.method = {
         'name': 'proco',
         'proto_instances': True,

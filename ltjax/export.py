@@ -31,7 +31,7 @@ def main(argv: list[str]) -> None:
         'data_sha256': trained.data_sha256,
     }
     pretrained.write(given.out, model, given.layout, about)
-    print(f'{given.out}: {trained.config.model.name}, {len(trained.class_names)} classes')
+    print(f'{given.out}: {trained.settings.model.name}, {len(trained.class_names)} classes')
 
 
 def cli() -> None:

@@ -20,6 +20,7 @@ from ml_collections import config_flags
 from ltjax import cluster, huge_pages
 from ltjax.errors import Preempted, UserError, unknown
 from ltjax.files import user_path
+from ltjax.run import settings
 
 _CONFIG = config_flags.DEFINE_config_file(
     'config', None, 'A file of configs/, with the data set after a colon.', lock_config=True
@@ -96,9 +97,7 @@ def run(config: Any, workdir: pathlib.Path) -> None:
 
 def default_workdir(config: Any, argv: list[str]) -> str:
     """Returns a folder for this config: what is overridden has its own, unless it is the seed or changes no result."""
-    from ltjax.run import ownership
-
-    free = '|'.join(('seed', *ownership.FREE))
+    free = '|'.join(('seed', *settings.FREE))
     name = f'runs/{config.method.name}-{config.data.name}-seed{config.seed}'
     overridden = {word for word in argv if re.match(rf'--?(no)?config\.(?!({free})\b)', word)}
     digest = hashlib.sha256('\n'.join(sorted(overridden)).encode()).hexdigest()

@@ -19,6 +19,7 @@ import numpy as np
 from ltjax.data import identity, reading, summary
 from ltjax.data.reading import arguments, decoding, values
 from ltjax.data.reading.archive import made_up_name
+from ltjax.data.settings import ON_PROBLEM, Data, Split
 from ltjax.errors import UserError
 from ltjax.evaluation.metrics import softmax
 from ltjax.files import check_target, user_path, write_json, write_npz
@@ -41,24 +42,26 @@ def predict(model: Trained, path: pathlib.Path) -> dict[str, np.ndarray]:
     return apply(model, read(model, arguments.config(path)))[0]
 
 
-def read(model: Trained, config: Any) -> reading.Raw:
+def read(model: Trained, config: Data) -> reading.Raw:
     """Reads images as the model takes them.
 
     Args:
       model: the model.
-      config: the `data` part of a config, from `reading.arguments.config`, which is changed.
+      config: the `data` part of a config, from `reading.arguments.config`.
 
     Raises:
       UserError: the data cannot be read, or has a shape that the model does not know.
     """
     height, width, channels = model.image_shape
-    config.channels = channels
-    config.interpolation = model.config.data.interpolation
-    config.allow_outside = True  # named by whoever asks
-    config.image_size = height if height == width else 0
-    config.max_pixels = model.config.data.get('max_pixels', config.max_pixels)
-    config.split.protocol = 'none'  # all images, on whichever side
-    config.class_order = json.dumps(model.class_names)  # what the model knows is meant, even 'NA'
+    config = config.replace(
+        channels=channels,
+        interpolation=model.settings.data.interpolation,
+        allow_outside=True,  # named by whoever asks
+        image_size=height if height == width else 0,
+        max_pixels=model.settings.data.max_pixels,
+        split=Split(protocol='none'),  # all images, on whichever side
+        class_order=json.dumps(model.class_names),  # what the model knows is meant, even 'NA'
+    )
     table = reading.survey(config)
     table.refuse(*_FAULTS)
     raw = reading.read(config, table)
@@ -159,7 +162,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument('--features', action='store_true', help='also write the features (.npz)')
     parser.add_argument(
         '--on-damaged',
-        choices=decoding.ON_DAMAGED,
+        choices=ON_PROBLEM,
         default='stop',
         help='at images that cannot be read; those excluded are listed in OUT.excluded.csv',
     )
@@ -172,8 +175,7 @@ def main(argv: list[str]) -> None:
     if not given.out.parent.is_dir():
         raise UserError(f'{given.out.parent} is no folder: make it first.')
     check_target(given.out, given.data)
-    config = arguments.config(given.data, given)
-    config.on_damaged = given.on_damaged
+    config = arguments.config(given.data, given).replace(on_damaged=given.on_damaged)
     model = Trained.load(given.workdir)
     raw = read(model, config)
     arrays, said = apply(model, raw)

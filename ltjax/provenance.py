@@ -14,10 +14,10 @@ from ltjax import __version__
 PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'numpy', 'scikit-learn')
 
 
-def of(config: Any) -> dict[str, Any]:
+def of(config: Mapping[str, Any]) -> dict[str, Any]:
     """Returns what a result comes from: the config, versions, the source's digest and its git commit."""
     return {
-        'config': json.loads(config.to_json()),
+        'config': dict(config),
         'versions': versions(),
         'source': source_digest(),
         'git': git_commit(),

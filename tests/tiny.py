@@ -22,6 +22,7 @@ from ltjax.engine.state import flatten, parameter_filter
 from ltjax.engine.step import make_step
 from ltjax.methods.task import Task
 from ltjax.run import build
+from ltjax.run.settings import Settings
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 CONFIGS = sorted(path.stem for path in (ROOT / 'configs').glob('*.py'))
@@ -103,9 +104,9 @@ def training(
     """Returns the training that `made` describes, with its checkpoints in `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     data = datasets.load(made.data)
-    recipe = methods.get(made.method.name).recipe(made.method, build.make_task(made, data))
+    recipe = methods.recipe(made.method, build.make_task(Settings.of(made), data))
     result = build.training(
-        made, data, recipe, Checkpoints(folder / 'checkpoints'), logbook or Recorder()
+        Settings.of(made), data, recipe, Checkpoints(folder / 'checkpoints'), logbook or Recorder()
     )
     if mesh is not None:
         result.mesh = mesh

@@ -15,6 +15,7 @@ from ltjax.data.prepared import records, writing
 from ltjax.data.prepared.writing import Item
 from ltjax.data.reading import images as image_files
 from ltjax.data.reading import sheet
+from ltjax.data.settings import ON_PROBLEM
 from ltjax.errors import UserError
 from ltjax.files import user_path
 
@@ -79,7 +80,7 @@ def run(source: Source, description: str, argv: Sequence[str] | None = None) -> 
     parser.add_argument('--out', type=user_path, required=True, help='folder of the prepared set')
     parser.add_argument('--size', type=int, default=source.image_size, help='pixels a side')
     parser.add_argument('--encoding', choices=records.ENCODINGS, default=source.encoding)
-    parser.add_argument('--on-damaged', choices=writing.ON_DAMAGED, default='stop')
+    parser.add_argument('--on-damaged', choices=ON_PROBLEM, default='stop')
     parser.add_argument('--seed', type=int, default=0, help='chooses splits that are drawn')
     parser.add_argument('--partial', action='store_true', help='take fewer images than published')
     parser.add_argument('--threads', type=int, default=4)

@@ -1,55 +1,14 @@
-"""What every named data set is: the `data` part of a config. Values only, so that configs import it in no time."""
+"""What every named data set is, beside the defaults of `settings.Data`. Values only: imports in no time."""
 
 import copy
+import dataclasses
 
 from ml_collections import ConfigDict
 
+from ltjax.data.settings import Data
 from ltjax.errors import unknown
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-MAX_PIXELS = 89_478_485  # Pillow's own limit
-
-# `format` says who reads it (ltjax.data.reading): an embedded or own npz, a folder of class folders, a CSV of paths.
-# `long_tail`: training images a class, from `max_count` down by `ratio`; ratio 0 keeps what is there.
-# `split`: fractions held out where the files bring no split, or `folds` of which `fold` is the test (-1: each in turn,
-#   results pooled); `seed` chooses it, not the run; `protocol` names a split of a prepared set ('': its only one;
-#   'none' draws one).
-_DEFAULT = {
-    'name': '',
-    'format': 'npz',
-    'path': '',
-    'allow_outside': False,  # whether images may lie outside the folder, or that of the CSV
-    # Of a CSV: what its columns are called (label: `one_hot` for a column a class), and, if they hold ids, the folder
-    # of the images and what an id lacks of its file's name.
-    'columns': {'path': 'path', 'label': 'label', 'split': 'split', 'group': 'group'},
-    'images': '',
-    'suffix': '',
-    'subfolders': 'refuse',  # inside class folders; or they are 'group', 'class', or of no meaning: 'flatten'
-    'class_order': '',  # the classes with commas between them; or natural
-    'on_damaged': 'stop',  # at images that cannot be read; or 'exclude' them, in excluded.csv
-    'on_unlabelled': 'stop',  # at images without a label; or 'exclude'
-    'max_pixels': MAX_PIXELS,  # of an image to be decoded
-    'image_size': 0,  # pixels a side; 0: as stored
-    'channels': 0,  # 1 or 3; 0: as stored
-    'interpolation': 'area',  # of images that must be resized; or bilinear, bicubic
-    'mean': (0.5,),
-    'std': (0.25,),
-    'split': {
-        'val': 0.1,
-        'test': 0.2,
-        'seed': 0,
-        'folds': 0,
-        'fold': 0,
-        'protocol': '',
-        'allow_leaks': False,  # groups or equal images on two sides of a split that the files bring
-    },
-    'long_tail': {'max_count': 0, 'ratio': 0},
-    'groups': {
-        'head': (),
-        'medium': (),
-        'tail': (),
-    },  # classes by name or place in the order; empty: by thirds of the classes
-}
 
 _PAPER = {
     'format': 'csv',
@@ -129,6 +88,6 @@ def get(name: str) -> ConfigDict:
     """
     if name not in DATA_SETS:
         raise unknown('data set', name, DATA_SETS)
-    config = ConfigDict(copy.deepcopy(_DEFAULT) | {'name': name})
+    config = ConfigDict(dataclasses.asdict(Data(name=name)))
     config.update(copy.deepcopy(DATA_SETS[name]))
     return config

@@ -1,6 +1,5 @@
 """A data set: what its files hold, checked, split and, if asked for, made long-tailed."""
 
-import copy
 import dataclasses
 from collections.abc import Mapping
 from typing import Any
@@ -11,6 +10,7 @@ from ltjax.data import long_tail, reading, splits
 from ltjax.data.reading import Images, Raw, values
 from ltjax.data.reading.images import shows_something
 from ltjax.data.reading.table import Excluded, Table
+from ltjax.data.settings import Data, Split
 from ltjax.data.units import Units
 from ltjax.errors import UserError
 
@@ -83,13 +83,14 @@ class DataSet:
         return self.images.select(rows)
 
 
-def load(config: Any) -> DataSet:
+def load(config: Data | Mapping[str, Any]) -> DataSet:
     """Loads the set that the `data` part of a config describes.
 
     Raises:
       UserError: a missing or unreadable file, labels missing or out of range, an empty split, a group on two sides
         of it, a class without a training image, mixed sizes: always one line that names the thing and the remedy.
     """
+    config = Data.of(config)
     table = reading.survey(config)
     check(table)
     raw = reading.read(config, table)
@@ -107,7 +108,7 @@ def check(table: Table) -> None:
         raise UserError(f'{table.where} has one class: classification needs two or more.')
 
 
-def folds(config: Any) -> tuple[int, ...]:
+def folds(config: Data) -> tuple[int, ...]:
     """Returns the numbers of the folds that the `data` part of a config describes, () if it describes none.
 
     Raises:
@@ -119,13 +120,12 @@ def folds(config: Any) -> tuple[int, ...]:
     numbers = _fold_numbers(table.splits[protocol]) if protocol else range(config.split.folds)
     rows = table.used(protocol)
     for number in numbers:  # a fold that cannot be trained stops the first one already
-        one = copy.deepcopy(config)
-        one.split.fold = number
-        arrange(table, rows, np.full(len(rows), ''), one)
+        split = dataclasses.replace(config.split, fold=number)
+        arrange(table, rows, np.full(len(rows), ''), config.replace(split=split))
     return tuple(numbers)
 
 
-def arrange(table: Table, rows: np.ndarray, digests: np.ndarray, config: Any) -> Arrangement:
+def arrange(table: Table, rows: np.ndarray, digests: np.ndarray, config: Data) -> Arrangement:
     """Splits the images that were read.
 
     Args:
@@ -194,7 +194,9 @@ def _fold_numbers(of: np.ndarray) -> tuple[int, ...]:
     return () if set(sides) & set(values.SPLITS) else tuple(sorted(map(int, sides)))
 
 
-def _one_fold(of: np.ndarray, numbers: tuple[int, ...], units: Units, settings: Any) -> np.ndarray:
+def _one_fold(
+    of: np.ndarray, numbers: tuple[int, ...], units: Units, settings: Split
+) -> np.ndarray:
     """Returns the sides when one fold is the test: a share of the others is held out for validation."""
     if settings.fold not in numbers:
         raise UserError(
@@ -212,7 +214,7 @@ def _one_fold(of: np.ndarray, numbers: tuple[int, ...], units: Units, settings: 
     return sides
 
 
-def _held_out(train: np.ndarray, units: Units, settings: Any) -> dict[str, np.ndarray]:
+def _held_out(train: np.ndarray, units: Units, settings: Split) -> dict[str, np.ndarray]:
     held = units.of(train).deal(
         lambda y, g: splits.hold_out(y, g, fraction=settings.val, seed=settings.seed)
     )
@@ -253,7 +255,7 @@ def _empty(table: Table, name: str, parts: Mapping[str, np.ndarray]) -> str:
 
 
 def _make_long_tailed(
-    labels: np.ndarray, train: np.ndarray, num_classes: int, config: Any
+    labels: np.ndarray, train: np.ndarray, num_classes: int, config: Data
 ) -> np.ndarray:
     """Thins the training split to an exponential long tail that follows the classes' own order of size."""
     settings = config.long_tail

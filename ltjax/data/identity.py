@@ -19,6 +19,7 @@ from ltjax.data.datasets import DataSet
 from ltjax.data.reading import images, values
 from ltjax.data.reading.decoding import stamp
 from ltjax.data.reading.table import Excluded, Files, Table
+from ltjax.data.settings import Data
 from ltjax.errors import UserError
 
 FILE = 'data_identity.npz'
@@ -170,7 +171,7 @@ def kinds_changed(before: Mapping[str, str], now: Mapping[str, str]) -> list[Cha
     return [Change(kind, f'{kind} changed') for kind in kinds]
 
 
-def since(config: Any, before: Identity) -> list[Change]:
+def since(config: Data, before: Identity) -> list[Change]:
     """Names what changed in the files since a run has read them, without decoding an image.
 
     Files of the size and time that they had are taken as unchanged; of others the bytes are compared.
@@ -244,7 +245,7 @@ def _still_excluded(table: Table, before: Identity) -> set[str]:
 
 
 def _contents(
-    table: Table, rows: np.ndarray, at: np.ndarray, before: Identity, config: Any
+    table: Table, rows: np.ndarray, at: np.ndarray, before: Identity, config: Data
 ) -> np.ndarray:
     """Returns digests of the images' contents; of a file that seems unchanged, that of before."""
     pixels = table.written.pixels

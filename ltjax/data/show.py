@@ -17,6 +17,7 @@ import numpy as np
 
 from ltjax.data import augment, catalog, reading
 from ltjax.data.reading import arguments
+from ltjax.data.settings import Data, Split
 from ltjax.errors import UserError
 from ltjax.files import check_target, user_path
 
@@ -87,12 +88,11 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument('--seed', type=int, default=0)
     arguments.add(parser)
     given = parser.parse_args(argv)
-    config = catalog.get('fashion_mnist_lt_mini')
+    config = Data.of(catalog.get('fashion_mnist_lt_mini'))
     if given.data:
         check_target(given.out, given.data)
-        config = arguments.config(given.data, given)
-        config.split.protocol = 'none'
-    config.image_size = given.image_size
+        config = arguments.config(given.data, given).replace(split=Split(protocol='none'))
+    config = config.replace(image_size=given.image_size)
     if min(given.images, given.draws) < 1:
         raise UserError('--images and --draws should be 1 or more.')
     images = _choose(reading.read(config), given.images, given.seed)

@@ -1,49 +1,62 @@
-"""Optimisers and schedules from a config: all of them optax's."""
+"""Optimisers and schedules: all of them optax's."""
 
-from typing import Any
+import dataclasses
+from typing import Annotated, Literal
 
 import optax
 
-from ltjax.errors import UserError, unknown
-
-SCHEDULES = ('constant', 'cosine')
-OPTIMIZERS = ('sgd', 'adam', 'adamw')
+from ltjax.errors import UserError
+from ltjax.settings import at_least
 
 
-def make(config: Any, steps: int) -> optax.GradientTransformation:
-    """Returns the optimiser that `config` describes.
+@dataclasses.dataclass(frozen=True)
+class Optimizer:
+    """An optimiser.
 
-    Args:
-      config: `name`, `learning_rate`, `schedule`, and optionally `momentum`, `nesterov`, `weight_decay`
-        (L2, as in torch's SGD, for 'sgd' and 'adam'; decoupled for 'adamw'), `warmup_steps`, `clip_norm`
-        (global norm; 0: none).
-      steps: in all; a cosine falls to zero over them.
+    Attributes:
+      name: of optax.
+      learning_rate: at its highest.
+      schedule: of the rate; a cosine falls to zero.
+      momentum, nesterov: of 'sgd'.
+      weight_decay: L2, as in torch's SGD, for 'sgd' and 'adam'; decoupled for 'adamw'.
+      warmup_steps: over which the rate rises from zero.
+      clip_norm: the largest global norm of a gradient; 0: none.
+    """
+
+    name: Literal['sgd', 'adam', 'adamw']
+    learning_rate: float
+    schedule: Literal['constant', 'cosine']
+    momentum: float = 0.0
+    nesterov: bool = False
+    weight_decay: float = 0.0
+    warmup_steps: Annotated[int, at_least(0)] = 0
+    clip_norm: Annotated[float, at_least(0)] = 0.0
+
+
+def make(config: Optimizer, steps: int) -> optax.GradientTransformation:
+    """Returns the optimiser for `steps` steps in all.
 
     Raises:
-      UserError: an optimiser or schedule that does not exist, or no step to make.
+      UserError: no step to make.
     """
-    if config.schedule not in SCHEDULES:
-        raise unknown('schedule', config.schedule, SCHEDULES)
-    if config.name not in OPTIMIZERS:
-        raise unknown('optimizer', config.name, OPTIMIZERS)
     if steps < 1:
         raise UserError('no step to train: epochs, rounds and virtual_per_class start at 1.')
     rate = _schedule(config, steps)
-    decay = config.get('weight_decay', 0.0)
+    decay = config.weight_decay
     if config.name == 'sgd':
-        base = optax.sgd(rate, config.get('momentum', 0.0) or None, config.get('nesterov', False))
+        base = optax.sgd(rate, config.momentum or None, config.nesterov)
     elif config.name == 'adam':
         base = optax.adam(rate)
     else:
         base = optax.adamw(rate, weight_decay=decay)
-    chain = [optax.clip_by_global_norm(config.clip_norm)] if config.get('clip_norm', 0.0) else []
+    chain = [optax.clip_by_global_norm(config.clip_norm)] if config.clip_norm else []
     if decay and config.name != 'adamw':
         chain.append(optax.add_decayed_weights(decay))
     return optax.chain(*chain, base)
 
 
-def _schedule(config: Any, steps: int) -> optax.Schedule:
-    warmup = config.get('warmup_steps', 0)
+def _schedule(config: Optimizer, steps: int) -> optax.Schedule:
+    warmup = config.warmup_steps
     if config.schedule == 'cosine':
         if warmup:
             return optax.warmup_cosine_decay_schedule(0.0, config.learning_rate, warmup, steps)

@@ -1,10 +1,15 @@
-"""One file a method or family: `recipe(config, task)` says which stages, losses, views and state it is made of."""
+"""One file a method or family: `Config` has its values, `recipe(config, task)` its stages, losses, views and state."""
 
 import importlib
 import pkgutil
+from collections.abc import Mapping
 from types import ModuleType
+from typing import Any
 
+from ltjax.engine.stage import Recipe
 from ltjax.errors import unknown
+from ltjax.methods.task import Task
+from ltjax.settings import typed
 
 
 def names() -> list[str]:
@@ -22,3 +27,14 @@ def get(name: str) -> ModuleType:
     if name not in names():
         raise unknown('method', name, names())
     return importlib.import_module(f'ltjax.methods.{name}')
+
+
+def recipe(config: Mapping[str, Any], task: Task) -> Recipe:
+    """Returns what the `method` part of a config makes of a data set.
+
+    Raises:
+      UserError: a method, key or value that does not exist, or values that do not fit together or to the data.
+    """
+    module = get(config['name'])
+    values = {key: value for key, value in config.items() if key != 'name'}
+    return module.recipe(typed(module.Config, values, 'method'), task)

@@ -6,8 +6,9 @@ weight alpha of the rows falls while training: from features to classifier. No m
 PaCo (Cui et al., 2021), from which it descends, is here for comparison: keys of a momentum encoder and a queue.
 """
 
+import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -19,28 +20,89 @@ from ltjax.data import pipeline
 from ltjax.engine import optim
 from ltjax.engine.stage import Batch, Loss, LossFn, Recipe, Run, Sampler, Stage, Update
 from ltjax.engine.state import TrainState, with_parameters
-from ltjax.errors import UserError, unknown
+from ltjax.errors import UserError
 from ltjax.losses import class_probabilities, contrastive, parametric, queues, schedules
-from ltjax.methods.task import Task
+from ltjax.methods.task import Supervised, Task
 from ltjax.models.layers import linear
+from ltjax.settings import at_least, from_to, one_of, positive
 
-VARIANTS = ('aduni', 'paco')
-ALPHA_SCHEDULES = ('compounded', 'half_cosine', 'printed', 'fixed')
 SAMPLERS = (*pipeline.SAMPLERS, 'progressively_balanced')
-PRIORS = ('training', 'sampled', 'none')
-POSITIVES = ('mean', 'sum')
+
+Positive = Annotated[float, positive()]
+NotNegative = Annotated[float, at_least(0)]
+Share = Annotated[float, from_to(0, 1)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Alpha:
+    """Weight of the rows of a class: from `max` to `min` over `decay_epochs`, or `fixed`."""
+
+    schedule: Literal['compounded', 'half_cosine', 'printed', 'fixed']
+    max: NotNegative
+    min: NotNegative
+    decay_epochs: Annotated[int, positive()]
+    fixed: NotNegative
+
+
+@dataclasses.dataclass(frozen=True)
+class Train(Supervised):
+    """The stage, whose images have two views; `sampler` may be progressively balanced."""
+
+    sampler: Annotated[str, one_of(SAMPLERS)]
+    second_view: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """AdUni's and PaCo's values.
+
+    Attributes:
+      train: the stage.
+      variant: 'paco' has keys of a momentum encoder, and a queue.
+      unified: False: eq. 1 and 2, each with a softmax of its own ("w/o AduC").
+      alpha: the weight of the rows.
+      prior: added to the logits while training: of the training images, or of those that are sampled.
+      temperature: tau, of the embeddings.
+      class_temperature: of the logits.
+      base_temperature: the loss is multiplied by tau over it; 0: it is not.
+      positives: their mean or, as printed, their sum.
+      embedding_dim: of the projection head.
+      dropout: before the classifier.
+      queue, momentum: of PaCo.
+    """
+
+    train: Train
+    variant: Literal['aduni', 'paco']
+    unified: bool
+    alpha: Alpha
+    prior: Literal['training', 'sampled', 'none']
+    temperature: Positive
+    class_temperature: Positive
+    base_temperature: NotNegative
+    positives: Literal['mean', 'sum']
+    embedding_dim: Annotated[int, positive()]
+    dropout: Share
+    queue: int
+    momentum: Share
+
 
 # An ImageClassifier with the `projection` and the `dropout` that the recipe adds.
 Network = Any
 
 
-def recipe(config: Any, task: Task) -> Recipe:
+def recipe(config: Config, task: Task) -> Recipe:
     """Returns the one stage of AdUni or PaCo and its projection head.
 
     Raises:
-      UserError: an unknown switch, or a number out of its range.
+      UserError: values that do not fit together.
     """
-    _check(config)
+    if config.variant == 'paco':
+        if not config.unified:
+            raise UserError('unified=False is an ablation of AdUni: use variant=aduni with it.')
+        if config.queue < config.train.batch_size:
+            raise UserError(
+                f'queue {config.queue} does not hold a batch: use {config.train.batch_size} or more.'
+            )
     train, steps = config.train, task.steps(config.train.batch_size)
 
     def add_heads(model: Network, rngs: nnx.Rngs) -> None:
@@ -86,14 +148,9 @@ def recipe(config: Any, task: Task) -> Recipe:
     return Recipe((stage,), add_heads, plots)
 
 
-def _aduni(config: Any, task: Task) -> LossFn:
+def _aduni(config: Config, task: Task) -> LossFn:
     """Returns the loss of both views of a batch: AduC, or its two terms apart, eq. 1 and 2."""
     alpha, log_prior = _by_step(config, task)
-    options = {
-        'temperature': config.temperature,
-        'base_temperature': config.base_temperature or None,
-        'positives': config.positives,
-    }
 
     def loss_fn(model: Network, extra: Any, batch: Batch, key: jax.Array, step: jax.Array) -> Loss:
         logits, embeddings = _heads(model, jnp.concatenate([batch['first'], batch['second']]))
@@ -107,10 +164,18 @@ def _aduni(config: Any, task: Task) -> LossFn:
                 log_prior=prior,
                 alpha=weight,
                 class_temperature=config.class_temperature,
-                **options,
+                temperature=config.temperature,
+                base_temperature=config.base_temperature or None,
+                positives=config.positives,
             )
         else:
-            values = weight * contrastive.supervised_contrastive(embeddings, labels, **options)
+            values = weight * contrastive.supervised_contrastive(
+                embeddings,
+                labels,
+                temperature=config.temperature,
+                base_temperature=config.base_temperature or None,
+                positives=config.positives,
+            )
             values = values + contrastive.classifier_contrastive(
                 logits + prior[None, :],
                 labels,
@@ -122,7 +187,7 @@ def _aduni(config: Any, task: Task) -> LossFn:
     return loss_fn
 
 
-def _paco(config: Any, task: Task) -> LossFn:
+def _paco(config: Config, task: Task) -> LossFn:
     """Returns PaCo's loss: the first view against the momentum encoder's keys of the second, and the queue."""
     alpha, log_prior = _by_step(config, task)
 
@@ -170,7 +235,7 @@ def _logged(logits: jax.Array, labels: jax.Array, alpha: jax.Array) -> dict[str,
 # What changes from epoch to epoch.
 
 
-def _by_step(config: Any, task: Task) -> tuple[Any, Any]:
+def _by_step(config: Config, task: Task) -> tuple[Any, Any]:
     """Returns step -> alpha and step -> log prior [K], both those of the step's epoch."""
     steps, schedule = task.steps(config.train.batch_size), _alpha(config.alpha)
     if config.prior == 'none':
@@ -191,7 +256,7 @@ def _by_step(config: Any, task: Task) -> tuple[Any, Any]:
     return alpha, log_prior
 
 
-def _alpha(config: Any) -> Any:
+def _alpha(config: Alpha) -> Any:
     """Returns the schedule epoch -> alpha."""
     if config.schedule == 'fixed':
         return lambda epoch: config.fixed
@@ -200,7 +265,7 @@ def _alpha(config: Any) -> Any:
     )
 
 
-def _sampler(config: Any, task: Task) -> Sampler:
+def _sampler(config: Train, task: Task) -> Sampler:
     """Returns the sampler's name or, where it changes, its class probabilities [epochs, K]."""
     if config.sampler != 'progressively_balanced':
         return config.sampler
@@ -212,38 +277,3 @@ def _sampler(config: Any, task: Task) -> Sampler:
             for epoch in range(max(config.epochs, 1))
         ]
     )
-
-
-def _check(config: Any) -> None:
-    """Refuses in one line what would otherwise fail inside the first step."""
-    for name, value, known in (
-        ('variant', config.variant, VARIANTS),
-        ('alpha.schedule', config.alpha.schedule, ALPHA_SCHEDULES),
-        ('sampler', config.train.sampler, SAMPLERS),
-        ('prior', config.prior, PRIORS),
-        ('positives', config.positives, POSITIVES),
-    ):
-        if value not in known:
-            raise unknown(name, value, known)
-    if config.variant == 'paco':
-        if not config.unified:
-            raise UserError('unified=False is an ablation of AdUni: use variant=aduni with it.')
-        if config.queue < config.train.batch_size:
-            raise UserError(
-                f'queue {config.queue} does not hold a batch: use {config.train.batch_size} or more.'
-            )
-    for name in ('temperature', 'class_temperature', 'embedding_dim', 'alpha.decay_epochs'):
-        if _at(config, name) <= 0:
-            raise UserError(f'{name} is {_at(config, name)}: use a positive number.')
-    for name in ('base_temperature', 'alpha.min', 'alpha.max', 'alpha.fixed'):
-        if _at(config, name) < 0:
-            raise UserError(f'{name} is {_at(config, name)}: use 0 or more.')
-    for name in ('momentum', 'dropout'):
-        if not 0 <= config[name] <= 1:
-            raise UserError(f'{name} is {config[name]}: use a number from 0 to 1.')
-
-
-def _at(config: Any, path: str) -> float:
-    for name in path.split('.'):
-        config = config[name]
-    return config

@@ -6,9 +6,10 @@ the other losses in its place and changes nothing else; LDAM alone brings a clas
 which `config.classifier` gives to the others too.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -18,13 +19,79 @@ from flax import nnx
 from ltjax import losses
 from ltjax.engine.stage import Recipe
 from ltjax.engine.state import TrainState
-from ltjax.errors import UserError, unknown
-from ltjax.methods.task import LogitLoss, Task, supervised_stage
+from ltjax.errors import UserError
+from ltjax.methods.task import LogitLoss, Supervised, Task, supervised_stage
 from ltjax.models.resnet_cifar import CosineClassifier
+from ltjax.settings import at_least, from_to_below, one_of, positive
 
-CLASSIFIERS = ('linear', 'cosine')
-BIAS_INIT = ('layer', 'uniform', 'prior')
-REDUCTIONS = ('mean', 'sum')
+Positive = Annotated[float, positive()]
+NotNegative = Annotated[float, at_least(0)]
+Clip = Annotated[float, from_to_below(0, 1)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Custom:
+    """ALPA's numbers for version 'custom', see `losses.alpa`; hill 0: none."""
+
+    alpha: NotNegative
+    beta: NotNegative
+    gamma_pos: NotNegative
+    gamma_neg: NotNegative
+    hill: NotNegative
+
+
+@dataclasses.dataclass(frozen=True)
+class Focal:
+    """See `losses.sigmoid_focal`."""
+
+    gamma: NotNegative
+
+
+@dataclasses.dataclass(frozen=True)
+class Asl:
+    """See `losses.asymmetric_multi_label`."""
+
+    gamma_pos: NotNegative
+    gamma_neg: NotNegative
+    clip: Clip
+
+
+@dataclasses.dataclass(frozen=True)
+class Ldam:
+    """See `losses.ldam`."""
+
+    max_margin: NotNegative
+    scale: Positive
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """ALPA's values.
+
+    Attributes:
+      train: the stage.
+      loss: ALPA or what it is compared with.
+      version: of ALPA, the paper's v1 to v3 or `custom`.
+      clip: added to the probabilities of the other classes, as in the code; 0: eq. 11.
+      coefficients: of the rational functions: the printed ones, or those that solve the paper's conditions (pade).
+      classifier: 'cosine' times `cosine_scale`, or 'linear'. LDAM has cosines of its own scale.
+      bias_init: of a linear classifier; 'uniform' and 'prior': sigmoids start at 1 / K, or at the class's share.
+      reduction: over the batch; over the classes it is a sum.
+    """
+
+    train: Supervised
+    loss: Literal['alpa', 'cross_entropy', 'sigmoid_cross_entropy', 'focal', 'asl', 'ldam']
+    version: Annotated[str, one_of((*losses.ALPA_VERSIONS, 'custom'))]
+    custom: Custom
+    clip: Clip
+    coefficients: Annotated[str, one_of(tuple(losses.PADE_COEFFICIENTS))]
+    focal: Focal
+    asl: Asl
+    ldam: Ldam
+    classifier: Literal['linear', 'cosine']
+    cosine_scale: Positive
+    bias_init: Literal['layer', 'uniform', 'prior']
+    reduction: Literal['mean', 'sum']
 
 
 class ScaledCosineClassifier(CosineClassifier):
@@ -38,13 +105,16 @@ class ScaledCosineClassifier(CosineClassifier):
         return self.scale * super().__call__(features)
 
 
-def recipe(config: Any, task: Task) -> Recipe:
+def recipe(config: Config, task: Task) -> Recipe:
     """Returns the one supervised stage that `config.train` and `config.loss` describe.
 
     Raises:
-      UserError: an unknown switch, or a number out of its range.
+      UserError: a cosine classifier with a bias.
     """
-    _check(config)
+    if _cosine_scale(config) is not None and config.bias_init != 'layer':
+        raise UserError(
+            f"bias_init {config.bias_init!r} has no bias to set in a cosine classifier: use 'layer'."
+        )
     loss = _LOSSES[config.loss](config, task)
 
     def summed(logits: jax.Array, labels: jax.Array) -> jax.Array:
@@ -64,17 +134,17 @@ def recipe(config: Any, task: Task) -> Recipe:
     return Recipe((stage,), add_heads, lambda state: _plots(config, state))
 
 
-def _cosine_scale(config: Any) -> float | None:
+def _cosine_scale(config: Config) -> float | None:
     """Returns the scale of the cosine classifier, None where the classifier is the network's own."""
     if config.loss == 'ldam':
         return config.ldam.scale
     return config.cosine_scale if config.classifier == 'cosine' else None
 
 
-def _alpa(config: Any) -> LogitLoss:
+def _alpa(config: Config) -> LogitLoss:
     settings = losses.ALPA_VERSIONS.get(config.version)
     if settings is None:
-        settings = dict(config.custom) | {'hill': config.custom.hill or None}
+        settings = dataclasses.asdict(config.custom) | {'hill': config.custom.hill or None}
     return functools.partial(
         losses.alpa,
         clip=config.clip,
@@ -83,15 +153,15 @@ def _alpa(config: Any) -> LogitLoss:
     )
 
 
-def _asl(config: Any, task: Task) -> LogitLoss:
-    return functools.partial(losses.asymmetric_multi_label, **config.asl)
+def _asl(config: Config, task: Task) -> LogitLoss:
+    return functools.partial(losses.asymmetric_multi_label, **dataclasses.asdict(config.asl))
 
 
-def _focal(config: Any, task: Task) -> LogitLoss:
+def _focal(config: Config, task: Task) -> LogitLoss:
     return functools.partial(losses.sigmoid_focal, gamma=config.focal.gamma)
 
 
-def _ldam(config: Any, task: Task) -> LogitLoss:
+def _ldam(config: Config, task: Task) -> LogitLoss:
     margins = losses.ldam_margins(task.train_counts, max_margin=config.ldam.max_margin)
     scale = config.ldam.scale
 
@@ -103,7 +173,7 @@ def _ldam(config: Any, task: Task) -> LogitLoss:
     return loss
 
 
-_LOSSES: dict[str, Callable[[Any, Task], LogitLoss]] = {
+_LOSSES: dict[str, Callable[[Config, Task], LogitLoss]] = {
     'alpa': lambda config, task: _alpa(config),
     'cross_entropy': lambda config, task: losses.softmax_cross_entropy,
     'sigmoid_cross_entropy': lambda config, task: losses.sigmoid_cross_entropy,
@@ -120,7 +190,7 @@ def _bias(init: str, task: Task) -> np.ndarray:
     return np.array([losses.sigmoid_bias_init(prior) for prior in priors], np.float32)
 
 
-def _plots(config: Any, state: TrainState) -> Sequence[dict[str, Any]]:
+def _plots(config: Config, state: TrainState) -> Sequence[dict[str, Any]]:
     """Returns figure 1, the derivatives of the negative losses by the logit; and those of the positive ones."""
     # The paper's curve of ALPA is that of p^5, gamma 4 applied once; eq. 11 and the code apply it twice.
     once = functools.partial(losses.alpa, alpha=1.0, beta=1.0, gamma_neg=2.0, clip=0.0)
@@ -152,41 +222,3 @@ def _plots(config: Any, state: TrainState) -> Sequence[dict[str, Any]]:
         }
         for name, target in (('negative', 0.0), ('positive', 1.0))
     ]
-
-
-def _check(config: Any) -> None:
-    """Refuses in one line what would otherwise fail inside the first step or quietly do nothing."""
-    for name, value, known in (
-        ('loss', config.loss, _LOSSES),
-        ('version', config.version, (*losses.ALPA_VERSIONS, 'custom')),
-        ('coefficients', config.coefficients, losses.PADE_COEFFICIENTS),
-        ('classifier', config.classifier, CLASSIFIERS),
-        ('bias_init', config.bias_init, BIAS_INIT),
-        ('reduction', config.reduction, REDUCTIONS),
-    ):
-        if value not in known:
-            raise unknown(name, value, known)
-    if _cosine_scale(config) is not None and config.bias_init != 'layer':
-        raise UserError(
-            f"bias_init {config.bias_init!r} has no bias to set in a cosine classifier: use 'layer'."
-        )
-    for name, value in (('clip', config.clip), ('asl.clip', config.asl.clip)):
-        if not 0 <= value < 1:
-            raise UserError(f'{name} is {value}: use a number from 0 to below 1.')
-    for name in ('gamma_pos', 'gamma_neg', 'hill', 'alpha', 'beta'):
-        if config.custom[name] < 0:
-            raise UserError(f'custom.{name} is {config.custom[name]}: use 0 or more.')
-    for name, value in (
-        ('asl.gamma_pos', config.asl.gamma_pos),
-        ('asl.gamma_neg', config.asl.gamma_neg),
-        ('focal.gamma', config.focal.gamma),
-        ('ldam.max_margin', config.ldam.max_margin),
-    ):
-        if value < 0:
-            raise UserError(f'{name} is {value}: use 0 or more.')
-    for name, value in (
-        ('ldam.scale', config.ldam.scale),
-        ('cosine_scale', config.cosine_scale),
-    ):
-        if value <= 0:
-            raise UserError(f'{name} is {value}: use a positive number.')

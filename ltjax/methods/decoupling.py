@@ -1,13 +1,21 @@
 """Classifier re-training, cRT (Kang et al., 2020): learn on all images, then learn a new classifier class-balanced."""
 
-from typing import Any
+import dataclasses
 
 from ltjax import losses
 from ltjax.engine.stage import Recipe, reset_classifier
-from ltjax.methods.task import Task, supervised_stage
+from ltjax.methods.task import Supervised, Task, supervised_stage
 
 
-def recipe(config: Any, task: Task) -> Recipe:
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """cRT's values: of the first stage and of the classifier's."""
+
+    train: Supervised
+    retrain: Supervised
+
+
+def recipe(config: Config, task: Task) -> Recipe:
     """Returns the supervised stage of `config.train` and the re-training of `config.retrain`."""
     loss = losses.softmax_cross_entropy
     return Recipe(

@@ -6,9 +6,10 @@ running averages of the uniform branch's embeddings. Until epoch `warmup_epochs`
 Stage 2 fine-tunes the classifier on the reversed sampler, held near that of stage 1 by distillation.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -28,25 +29,100 @@ from ltjax.engine.stage import (
     reset_classifier,
 )
 from ltjax.engine.state import TrainState, parameter_filter
-from ltjax.errors import UserError, unknown
+from ltjax.errors import UserError
 from ltjax.losses import centroids, class_probabilities, distillation, mixing
-from ltjax.methods.task import Task
+from ltjax.methods.task import Supervised, Task
 from ltjax.models.layers import linear
+from ltjax.settings import from_to, positive
 
-CENTROID_RULES = ('sequential', 'mean', 'sum', 'printed')
-REBALANCED = ('classifier', 'all')
+Positive = Annotated[float, positive()]
+Share = Annotated[float, from_to(0, 1)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Train(Supervised):
+    """Stage 1, representation learning.
+
+    Attributes:
+      warmup_epochs: T, of the uniform branch alone.
+      uniform_weight: omega_u, after the warm-up; the paper's CIFAR-LT has 0.
+      interpolative_weight: omega_it.
+      interpolated_cross_entropy: eq. 7.
+      centroid_contrast: eq. 5, and its form without mixing during the warm-up.
+      gamma: of the class-aware sampler: 0 balanced, 1 reversed, -1 uniform.
+      lam_alpha, lam_beta: lambda is drawn from Beta(lam_alpha, lam_beta).
+      temperature: tau.
+      embedding_dim: of the projection head.
+      centroid_momentum: of the running averages.
+      centroid_rule: how a batch moves them, see docs/iccl.md.
+      normalise_centroids: to unit length.
+    """
+
+    warmup_epochs: int
+    uniform_weight: float
+    interpolative_weight: float
+    interpolated_cross_entropy: bool
+    centroid_contrast: bool
+    gamma: float
+    lam_alpha: Positive
+    lam_beta: Positive
+    temperature: Positive
+    embedding_dim: Annotated[int, positive()]
+    centroid_momentum: Share
+    centroid_rule: Literal['sequential', 'mean', 'sum', 'printed']
+    normalise_centroids: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Retrain:
+    """Stage 2, rebalancing.
+
+    Attributes:
+      enabled: whether there is one.
+      epochs, batch_size, view, optimizer: as of stage 1.
+      trains: the classifier, or all: the encoder is fine-tuned too.
+      reset_classifier: begin with a new one.
+      gamma: gamma', of the sampler.
+      distillation_weight: omega_d.
+      temperature: tau_d.
+    """
+
+    enabled: bool
+    epochs: int
+    batch_size: int
+    view: str
+    trains: Literal['classifier', 'all']
+    reset_classifier: bool
+    gamma: float
+    distillation_weight: Share
+    temperature: Positive
+    optimizer: optim.Optimizer
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """ICCL's values."""
+
+    train: Train
+    retrain: Retrain
+
 
 # An ImageClassifier with the `projection` that the recipe adds.
 Network = Any
 
 
-def recipe(config: Any, task: Task) -> Recipe:
+def recipe(config: Config, task: Task) -> Recipe:
     """Returns representation learning (`config.train`) and rebalancing (`config.retrain`, if enabled).
 
     Raises:
-      UserError: an unknown rule or part of the network, a warm-up that never ends, or a number out of its range.
+      UserError: a warm-up that never ends.
     """
-    _check(config)
+    first = config.train
+    if not 0 <= first.warmup_epochs < max(first.epochs, 1):
+        raise UserError(
+            f'train.warmup_epochs {first.warmup_epochs} leaves the interpolative branch none of '
+            f'{first.epochs} epochs: use 0 to {max(first.epochs, 1) - 1}.'
+        )
     stages: tuple[Stage, ...] = (_representation(config.train, task),)
     if config.retrain.enabled:
         stages += (_rebalance(config.retrain, task, config.train.embedding_dim),)
@@ -72,7 +148,7 @@ class Projection(nnx.Module):
 # Stage 1: representation learning, eq. 1 to 8.
 
 
-def _representation(config: Any, task: Task) -> Stage:
+def _representation(config: Train, task: Task) -> Stage:
     steps = task.steps(config.batch_size)
     start = config.warmup_epochs * steps
     interpolates = config.interpolated_cross_entropy or config.centroid_contrast
@@ -162,14 +238,14 @@ def _no_centroids(task: Task, embedding_dim: int) -> jax.Array:
     return jnp.zeros((task.num_classes, embedding_dim))
 
 
-def _class_aware(config: Any, task: Task) -> np.ndarray:
+def _class_aware(config: Train | Retrain, task: Task) -> np.ndarray:
     return class_probabilities.class_aware(task.train_counts, gamma=config.gamma)
 
 
 # Stage 2: classifier rebalancing, eq. 9.
 
 
-def _rebalance(config: Any, task: Task, embedding_dim: int) -> Stage:
+def _rebalance(config: Retrain, task: Task, embedding_dim: int) -> Stage:
     """Fine-tunes with distillation; the projection head has no part in it, and BatchNorm stands still."""
 
     def loss_fn(model: Network, extra: Any, batch: Batch, key: jax.Array, step: jax.Array) -> Loss:
@@ -217,33 +293,3 @@ def _plots(state: TrainState) -> Sequence[dict[str, Any]]:
     """Returns the centroids' norms, figure 3."""
     norms = np.linalg.norm(np.asarray(state.extra['centroids']), axis=1)
     return ({'title': 'norm of class centroids', 'per_class': norms.tolist()},)
-
-
-def _check(config: Any) -> None:
-    """Refuses in one line what would otherwise fail inside the first step or quietly train nothing."""
-    first, second = config.train, config.retrain
-    if first.centroid_rule not in CENTROID_RULES:
-        raise unknown('centroid_rule', first.centroid_rule, CENTROID_RULES)
-    if second.trains not in REBALANCED:
-        raise unknown('part to rebalance', second.trains, REBALANCED)
-    if not 0 <= first.warmup_epochs < max(first.epochs, 1):
-        raise UserError(
-            f'train.warmup_epochs {first.warmup_epochs} leaves the interpolative branch none of '
-            f'{first.epochs} epochs: use 0 to {max(first.epochs, 1) - 1}.'
-        )
-    positive = {
-        'train.lam_alpha': first.lam_alpha,
-        'train.lam_beta': first.lam_beta,
-        'train.temperature': first.temperature,
-        'train.embedding_dim': first.embedding_dim,
-        'retrain.temperature': second.temperature,
-    }
-    for name, value in positive.items():
-        if value <= 0:
-            raise UserError(f'{name} is {value}: use a positive number.')
-    for name, value in (
-        ('train.centroid_momentum', first.centroid_momentum),
-        ('retrain.distillation_weight', second.distillation_weight),
-    ):
-        if not 0 <= value <= 1:
-            raise UserError(f'{name} is {value}: use a number from 0 to 1.')

@@ -6,8 +6,9 @@ proto-instances. Logits are recalibrated by how well each prototype represents i
 proto-loss. The authors released no training code: docs/proco.md says what is our reading.
 """
 
+import dataclasses
 import math
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -17,14 +18,61 @@ from ltjax import losses
 from ltjax.engine import optim
 from ltjax.engine.stage import Batch, Loss, Recipe, Run, Stage, Update
 from ltjax.engine.state import TrainState, with_parameters
-from ltjax.errors import UserError, unknown
+from ltjax.errors import UserError
 from ltjax.losses import proto_instances, prototypes, queues
 from ltjax.losses.heads import unit_vectors
-from ltjax.methods.task import Task
+from ltjax.methods.task import Supervised, Task
 from ltjax.models.layers import UNIFORM_FAN_IN, linear
+from ltjax.settings import from_to, positive
 
-RECALIBRATION = ('additive', 'vector', 'none')
-INFERENCE = ('raw', 'recalibrated')
+Positive = Annotated[float, positive()]
+Share = Annotated[float, from_to(0, 1)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Train(Supervised):
+    """The stage; `view` is the query's, `key_view` the key's."""
+
+    key_view: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """ProCo's values.
+
+    Attributes:
+      train: the stage.
+      proto_instances: adversarial proto-instances join the queue.
+      recalibration: how omega enters the logits; 'vector': eq. 6 to the letter.
+      inference: prototypes as they are, as in the paper, or recalibrated.
+      through_prototypes: gradients reach the prototypes through the instances.
+      width: of F and G, one for both: eq. 3 mixes their spaces.
+      hidden: width of G's hidden layer.
+      queue: M, the keys it holds.
+      momentum: of the key encoder.
+      num_negatives: gamma, the hardest entries.
+      epsilon: E, the furthest that an entry is moved.
+      omega: before the first step.
+      beta: of omega's running average.
+      temperature: of the products of embeddings; the paper has none.
+      prototype_weight: of a prototype, in entries of the queue; the paper has 1.
+    """
+
+    train: Train
+    proto_instances: bool
+    recalibration: Literal['additive', 'vector', 'none']
+    inference: Literal['raw', 'recalibrated']
+    through_prototypes: bool
+    width: int
+    hidden: int
+    queue: int
+    momentum: Share
+    num_negatives: int
+    epsilon: Share
+    omega: Positive
+    beta: Share
+    temperature: Positive
+    prototype_weight: Positive
 
 
 class PrototypeClassifier(nnx.Module):
@@ -35,11 +83,11 @@ class PrototypeClassifier(nnx.Module):
       kernel: prototypes [width, K], a column each.
       omega: running calibration factors [K]. Like BatchNorm's they are statistics, not parameters: the loss moves
         them, they are saved with the network, and prediction finds them there.
-      recalibration: one of `RECALIBRATION`, how omega enters the logits.
-      inference: one of `INFERENCE`, whether it does so in a call.
+      recalibration: how omega enters the logits.
+      inference: whether it does so in a call.
     """
 
-    def __init__(self, feature_dim: int, num_classes: int, config: Any, rngs: nnx.Rngs) -> None:
+    def __init__(self, feature_dim: int, num_classes: int, config: Config, rngs: nnx.Rngs) -> None:
         """Draws F and the prototypes as linear layers are drawn; omega starts at `config.omega`."""
         self.projection = linear(feature_dim, config.width, rngs=rngs)
         self.kernel = nnx.Param(UNIFORM_FAN_IN(rngs.params(), (config.width, num_classes)))
@@ -72,13 +120,18 @@ class PrototypeClassifier(nnx.Module):
         self.omega[...] = prototypes.running_calibration(self.omega[...], omega, counts, beta=beta)
 
 
-def recipe(config: Any, task: Task) -> Recipe:
+def recipe(config: Config, task: Task) -> Recipe:
     """Returns the one stage of ProCo and its heads F and G.
 
     Raises:
-      UserError: an unknown switch, or a number out of its range.
+      UserError: a queue that is too small.
     """
-    _check(config)
+    least = max(config.train.batch_size, config.num_negatives)
+    if config.queue < least:
+        raise UserError(
+            f'queue {config.queue} does not hold a batch of {config.train.batch_size} or '
+            f'{config.num_negatives} negatives: use {least} or more.'
+        )
     steps = task.steps(config.train.batch_size)
 
     def add_heads(model: Any, rngs: nnx.Rngs) -> None:
@@ -117,26 +170,7 @@ def recipe(config: Any, task: Task) -> Recipe:
     return Recipe((stage,), add_heads, plots)
 
 
-def _check(config: Any) -> None:
-    if config.recalibration not in RECALIBRATION:
-        raise unknown('recalibration', config.recalibration, RECALIBRATION)
-    if config.inference not in INFERENCE:
-        raise unknown('inference', config.inference, INFERENCE)
-    least = max(config.train.batch_size, config.num_negatives)
-    if config.queue < least:
-        raise UserError(
-            f'queue {config.queue} does not hold a batch of {config.train.batch_size} or '
-            f'{config.num_negatives} negatives: use {least} or more.'
-        )
-    for name in ('temperature', 'prototype_weight', 'omega'):
-        if config[name] <= 0:
-            raise UserError(f'{name} is {config[name]}: use a number above 0.')
-    for name in ('momentum', 'beta', 'epsilon'):
-        if not 0 <= config[name] <= 1:
-            raise UserError(f'{name} is {config[name]}: use a number from 0 to 1.')
-
-
-def _loss_fn(config: Any) -> Any:
+def _loss_fn(config: Config) -> Any:
     """Returns the proto-loss of a batch, eq. 1 to 7."""
     margin = math.log(config.prototype_weight)
 
@@ -161,7 +195,7 @@ def _loss_fn(config: Any) -> Any:
                 num_negatives=config.num_negatives,
                 negative_epsilon=jax.random.uniform(for_negatives, shape, maxval=config.epsilon),
                 positive_epsilon=jax.random.uniform(
-                    for_positives, config.queue, maxval=config.epsilon
+                    for_positives, (config.queue,), maxval=config.epsilon
                 ),
                 through_prototypes=config.through_prototypes,
             )

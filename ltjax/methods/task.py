@@ -51,9 +51,28 @@ class Task:
         return max(1, int(self.train_counts.sum()) // batch_size)
 
 
+@dataclasses.dataclass(frozen=True)
+class Supervised:
+    """Epochs over the training images.
+
+    Attributes:
+      epochs: how many.
+      batch_size: images in a step.
+      sampler: which images a step sees, see `pipeline.SAMPLERS`.
+      view: a list of augmentations, see `augment.VIEWS`.
+      optimizer: of the network.
+    """
+
+    epochs: int
+    batch_size: int
+    sampler: str
+    view: str
+    optimizer: optim.Optimizer
+
+
 def supervised_stage(
     name: str,
-    config: Any,
+    config: Supervised,
     task: Task,
     loss: LogitLoss,
     *,
@@ -65,7 +84,7 @@ def supervised_stage(
 
     Args:
       name: of the stage.
-      config: epochs, batch_size, sampler, view, optimizer.
+      config: its epochs.
       task: the data set.
       loss: per-example values [B].
       trains: see `Update`.

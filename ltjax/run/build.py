@@ -1,9 +1,6 @@
 """What a run is made of: the network, where its weights come from, and the loop that trains it."""
 
-import copy
 import functools
-from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from absl import logging
@@ -12,6 +9,7 @@ from flax import nnx
 from ltjax import models, sharding
 from ltjax.data import catalog
 from ltjax.data.datasets import DataSet
+from ltjax.data.settings import Data
 from ltjax.engine.checkpoint import Checkpoints
 from ltjax.engine.logbook import Logbook
 from ltjax.engine.loop import Training
@@ -21,13 +19,11 @@ from ltjax.errors import UserError
 from ltjax.methods.task import Task
 from ltjax.models import pretrained, published
 from ltjax.run import resuming
-
-# What `config.model` says beside the network itself.
-_PRETRAINED = ('pretrained', 'pretrained_sha256', 'pretrained_preprocessing')
+from ltjax.run.settings import Settings
 
 
-def follow_weights(config: Any) -> Any:
-    """Returns `config` with its images prepared as published weights expect, where it leaves that open.
+def follow_weights(settings: Settings) -> Settings:
+    """Returns `settings` with images prepared as published weights expect, where the config leaves that open.
 
     Open is each of data.image_size, channels, mean, std and interpolation that is as the catalog has it. Grey
     images (data.channels=1) take the means of mean and std over the channels.
@@ -35,15 +31,14 @@ def follow_weights(config: Any) -> Any:
     Raises:
       UserError: weights of another model, or neither a file nor a published name.
     """
-    known = published.find(config.model.get('pretrained', ''), config.model.name)
-    if known is None or not config.model.get('pretrained_preprocessing', True):
-        return config
-    name = config.data.name
-    usual = catalog.get(name if name in catalog.DATA_SETS else 'npz')
+    model, data = settings.model, settings.data
+    known = published.find(model.pretrained, model.name)
+    if known is None or not model.pretrained_preprocessing:
+        return settings
+    usual = Data.of(catalog.get(data.name if data.name in catalog.DATA_SETS else 'npz'))
     mean, std = known.mean, known.std
-    if config.data.channels == 1:
+    if data.channels == 1:
         mean, std = (float(np.mean(mean)),), (float(np.mean(std)),)
-    config = copy.deepcopy(config)
     for key, value in {
         'image_size': known.size,
         'channels': len(mean),
@@ -51,20 +46,18 @@ def follow_weights(config: Any) -> Any:
         'std': std,
         'interpolation': known.interpolation,
     }.items():
-        given = config.data[key]
+        given = getattr(data, key)
         if given == value:
             continue
-        if given == usual[key]:
-            config.data[key] = value
-            logging.warning('data.%s is %s, as %s expects', key, value, config.model.pretrained)
+        if given == getattr(usual, key):
+            settings = settings.replace(f'data.{key}', value)
+            logging.warning('data.%s is %s, as %s expects', key, value, model.pretrained)
         else:
-            logging.warning(
-                'data.%s stays %s; %s expects %s', key, given, config.model.pretrained, value
-            )
-    return config
+            logging.warning('data.%s stays %s; %s expects %s', key, given, model.pretrained, value)
+    return settings
 
 
-def make_task(config: Any, data: DataSet) -> Task:
+def make_task(settings: Settings, data: DataSet) -> Task:
     """Returns what a method is told about a data set.
 
     Raises:
@@ -72,16 +65,16 @@ def make_task(config: Any, data: DataSet) -> Task:
     """
     channels = data.images.shape[3]
     for name in ('mean', 'std'):
-        if len(config.data[name]) not in (1, channels):
+        if len(getattr(settings.data, name)) not in (1, channels):
             raise UserError(
-                f'data.{name} has {len(config.data[name])} values for {channels} channels: '
+                f'data.{name} has {len(getattr(settings.data, name))} values for {channels} channels: '
                 f'give one or {channels}.'
             )
-    return Task(data.train_counts, tuple(config.data.mean), tuple(config.data.std))
+    return Task(data.train_counts, tuple(settings.data.mean), tuple(settings.data.std))
 
 
 def training(
-    config: Any,
+    settings: Settings,
     data: DataSet,
     recipe: Recipe,
     checkpoints: Checkpoints,
@@ -93,51 +86,57 @@ def training(
     num_classes, channels = len(data.class_names), data.images.shape[3]
     return Training(
         data=data,
-        create=lambda key: create_model(config, recipe, num_classes, channels, nnx.Rngs(key)),
+        create=lambda key: create_model(settings, recipe, num_classes, channels, nnx.Rngs(key)),
         recipe=recipe,
-        view=make_task(config, data).view('none'),
-        seed=config.seed,
-        mesh=sharding.make_mesh(**config.mesh),
+        view=make_task(settings, data).view('none'),
+        seed=settings.seed,
+        mesh=sharding.make_mesh(data=settings.mesh.data, fsdp=settings.mesh.fsdp),
         logbook=logbook,
         checkpoints=checkpoints,
-        select=config.select,
-        start_from=resuming.checked_start(config),
-        accumulate=config.accumulate,
+        select=settings.select,
+        start_from=resuming.checked_start(settings),
+        accumulate=settings.accumulate,
         initial=None if weights is None else weights.state,
         safeguards=guards or Safeguards(),
     )
 
 
 def create_model(
-    config: Any, recipe: Recipe, num_classes: int, channels: int, rngs: nnx.Rngs
+    settings: Settings, recipe: Recipe, num_classes: int, channels: int, rngs: nnx.Rngs
 ) -> models.ImageClassifier:
     """Returns the freshly initialised network that `config.model` describes, with the heads of its method."""
-    model = _network(config)(num_classes=num_classes, channels=channels, rngs=rngs)
+    model = _network(settings)(num_classes=num_classes, channels=channels, rngs=rngs)
     if recipe.add_heads is not None:
         recipe.add_heads(model, rngs)
     return model
 
 
-def load_weights(
-    config: Any, recipe: Recipe, class_names: Sequence[str], channels: int
-) -> pretrained.Pretrained:
+def load_weights(settings: Settings, recipe: Recipe, data: DataSet) -> pretrained.Pretrained:
     """Returns the weights that `config.model.pretrained` names, for the network of `create_model`.
 
     Raises:
       UserError: they cannot be had, are damaged, or do not fit.
     """
     model = nnx.eval_shape(
-        lambda: create_model(config, recipe, len(class_names), channels, nnx.Rngs(0))
+        lambda: create_model(
+            settings, recipe, len(data.class_names), data.images.shape[3], nnx.Rngs(0)
+        )
     )
     return pretrained.load(
-        _network(config),
+        _network(settings),
         model,
-        name=config.model.pretrained,
-        sha256=config.model.get('pretrained_sha256', ''),
-        class_names=class_names,
+        name=settings.model.pretrained,
+        sha256=settings.model.pretrained_sha256,
+        class_names=data.class_names,
     )
 
 
-def _network(config: Any) -> functools.partial:
-    options = {key: value for key, value in config.model.items() if key not in _PRETRAINED}
-    return functools.partial(models.create, **options)
+def _network(settings: Settings) -> functools.partial:
+    model = settings.model
+    return functools.partial(
+        models.create,
+        name=model.name,
+        dtype=model.dtype,
+        remat=model.remat,
+        **model.options,
+    )

@@ -1,24 +1,28 @@
 """Cross-validation: one run a fold, and the results of all test folds pooled."""
 
-import copy
+import dataclasses
 import pathlib
 import time
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from ltjax import files, processes
 from ltjax.data import datasets, summary
 from ltjax.errors import UserError
-from ltjax.evaluation import metrics, report
+from ltjax.evaluation import metrics
 from ltjax.evaluation.groups import by_name, head_medium_tail
 from ltjax.run import ownership, resuming, train
+from ltjax.run.settings import Settings
 
 ALL = -1  # the value of data.split.fold that asks for every fold
 
 
-def run(config: Any, workdir: pathlib.Path, *, force: bool = False) -> dict[str, Any]:
+def run(
+    config: ConfigDict | Settings, workdir: pathlib.Path, *, force: bool = False
+) -> dict[str, Any]:
     """Trains and tests on every fold in turn; finished folds are kept, an unfinished one is continued.
 
     Args:
@@ -34,42 +38,40 @@ def run(config: Any, workdir: pathlib.Path, *, force: bool = False) -> dict[str,
     Raises:
       UserError: as `train.run`; or the data set has no folds.
     """
-    ownership.check_place(workdir, config)
+    settings = Settings.of(config)
+    ownership.check_place(workdir, settings)
     finished = resuming.finished_results(workdir)
     if finished is not None or not force:
-        ownership.check(workdir, config)
-    one = copy.deepcopy(config)
+        ownership.check(workdir, settings)
     if finished is not None:
-        one.data.split.fold = finished.get('fold_numbers', [0])[0]  # each fold knows all images
-        resuming.same_data(workdir / f'fold-{one.data.split.fold}', one, finished)
+        fold = finished.get('fold_numbers', [0])[0]  # each fold knows all images
+        one = settings.replace('data.split.fold', fold)
+        resuming.same_data(workdir / f'fold-{fold}', one, finished)
         return finished
     started = time.monotonic()
-    numbers = datasets.folds(config.data)
+    numbers = datasets.folds(settings.data)
     if not numbers:
         raise UserError(
             'this data set has no folds: set --config.data.split.folds=5, say, if it brings no split '
             'of its own.'
         )
-    ownership.claim(workdir, config)
+    ownership.claim(workdir, settings)
     processes.wait_for_first(workdir, 'config.json')
     with ownership.disk_errors(workdir), ownership.locked(workdir):
         runs: list[dict[str, Any]] = []
         for fold in numbers:
-            one.data.split.fold = fold
+            one = settings.replace('data.split.fold', fold)
             runs.append(train.run(one, workdir / f'fold-{fold}', force=force))
-        results = _pool(config, workdir, numbers, runs)
+        results = _pool(settings, workdir, numbers, runs)
         told = [line for run in runs for line in summary.warnings(run['data'])]
         results['test']['warnings'] += list(dict.fromkeys(told))
         results['seconds'] = time.monotonic() - started
-        if processes.is_first():
-            files.write_json(workdir / 'results.json', results)
-            report.write_report(workdir)
-        processes.wait_for_first(workdir, 'report.html')
+        train.finish(workdir, results)
     return results
 
 
 def _pool(
-    config: Any, workdir: pathlib.Path, numbers: Sequence[int], runs: list[dict[str, Any]]
+    settings: Settings, workdir: pathlib.Path, numbers: Sequence[int], runs: list[dict[str, Any]]
 ) -> dict[str, Any]:
     archives = [_read(workdir / f'fold-{fold}' / 'predictions.npz') for fold in numbers]
     first = runs[0]
@@ -85,7 +87,7 @@ def _pool(
         files.write_npz(workdir / 'predictions.npz', pooled)
     # The classes' sizes differ by little from fold to fold.
     counts = np.mean([run['train_counts'] for run in runs], axis=0).round().astype(int).tolist()
-    chosen = by_name(config.data.groups, first['class_names'])
+    chosen = by_name(dataclasses.asdict(settings.data.groups), first['class_names'])
     same = (
         'method',
         'dataset',
@@ -116,7 +118,7 @@ def _pool(
             train_counts=counts,
             groups=head_medium_tail(counts, chosen),
             ordered=first['data']['class_order']['ordered'],
-            num_bootstrap=config.num_bootstrap,
+            num_bootstrap=settings.num_bootstrap,
         ),
     }  # fmt: skip
 

@@ -17,16 +17,7 @@ from absl import logging
 
 from ltjax import files, processes, provenance
 from ltjax.errors import UserError
-
-# Keys of the config that change no result: when to save, what to watch, how to share the work.
-FREE = (
-    'checkpoint',
-    'watchdog_minutes',
-    'on_nonfinite',
-    'max_skipped',
-    'mesh',
-    'accumulate',
-)
+from ltjax.run.settings import FREE, Settings
 
 # What a disk that is full, gone or not to be written says.
 _DISK = {
@@ -40,18 +31,18 @@ _DISK = {
 }
 
 
-def check_place(workdir: pathlib.Path, config: Any) -> None:
+def check_place(workdir: pathlib.Path, settings: Settings) -> None:
     """Raises UserError if no run can be kept in `workdir`: see `check_name`, or it would be read as data.
 
     Between folders of images it would be a class when the run is gone on with.
     """
     files.check_name(workdir)
-    data = files.user_path(config.data.path) if config.data.path else None
+    data = files.user_path(settings.data.path) if settings.data.path else None
     if data is not None and data.is_dir() and workdir.resolve().is_relative_to(data.resolve()):
         raise UserError(f'{workdir} lies in the data, {data}: give a --workdir elsewhere.')
 
 
-def check(workdir: pathlib.Path, config: Any) -> None:
+def check(workdir: pathlib.Path, settings: Settings) -> None:
     """Raises UserError if `workdir` holds what another config trained.
 
     A run that ended before its first checkpoint has trained nothing, and is in nobody's way. If config.json is damaged,
@@ -68,7 +59,7 @@ def check(workdir: pathlib.Path, config: Any) -> None:
         if finished:
             raise
         return
-    differing = provenance.differences(theirs, json.loads(config.to_json()), free=FREE)
+    differing = provenance.differences(theirs, settings.values, free=FREE)
     if differing:
         raise UserError(
             f'{workdir} holds a run of another config (it differs in {differing[0][0]}): '
@@ -76,26 +67,25 @@ def check(workdir: pathlib.Path, config: Any) -> None:
         )
 
 
-def claim(workdir: pathlib.Path, config: Any) -> None:
+def claim(workdir: pathlib.Path, settings: Settings) -> None:
     """Makes the workdir this config's, by its config.json; one that is so already is left alone.
 
     Raises:
       UserError: the workdir cannot be written.
     """
-    values = json.loads(config.to_json())
     try:
         if (workdir / 'config.json').exists():
             with contextlib.suppress(UserError):
-                if read_config(workdir) == values:
+                if read_config(workdir) == settings.values:
                     return
         workdir.mkdir(parents=True, exist_ok=True)
         header = {
             'command': f'python -m ltjax.main {shlex.join(sys.argv[1:])}',
             'started': time.strftime('%Y-%m-%dT%H:%M:%S%z'),
         }
-        header |= {'config_sha256': provenance.digest(values)}
+        header |= {'config_sha256': provenance.digest(settings.values)}
         if processes.is_first():
-            files.write_json(workdir / 'config.json', provenance.of(config) | header)
+            files.write_json(workdir / 'config.json', provenance.of(settings.values) | header)
     except OSError as error:
         raise UserError(
             f'cannot write to {workdir} ({error.strerror}): give another --workdir.'

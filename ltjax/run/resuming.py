@@ -20,6 +20,7 @@ from ltjax.errors import UserError
 from ltjax.evaluation import report
 from ltjax.files import user_path
 from ltjax.run import ownership
+from ltjax.run.settings import FREE, Settings
 
 
 def finished_results(workdir: pathlib.Path) -> dict[str, Any] | None:
@@ -37,12 +38,12 @@ def finished_results(workdir: pathlib.Path) -> dict[str, Any] | None:
     return results
 
 
-def same_data(workdir: pathlib.Path, config: Any, results: Mapping[str, Any]) -> None:
+def same_data(workdir: pathlib.Path, settings: Settings, results: Mapping[str, Any]) -> None:
     """Refuses a finished run whose data have changed since; data that are no longer there are not compared.
 
     Args:
       workdir: of the run.
-      config: of the run.
+      settings: of the run.
       results: of the run.
 
     Raises:
@@ -52,16 +53,16 @@ def same_data(workdir: pathlib.Path, config: Any, results: Mapping[str, Any]) ->
     if said is None:
         logging.warning('%s does not say what its data were: they are not compared', workdir)
         return
-    path = user_path(config.data.path)
-    if config.data.path and not path.exists():
+    path = user_path(settings.data.path)
+    if settings.data.path and not path.exists():
         logging.warning('%s is not there any more: the data of %s are not compared', path, workdir)
         return
     before = Identity.read(workdir)
     if before is not None and before.digests() == said:
-        changes = identity.since(config.data, before)
+        changes = identity.since(settings.data, before)
     else:  # it is lost or damaged: all is read
-        data = datasets.load(config.data)
-        now = Identity.of(data, data.table.protocol(config.data.split.protocol))
+        data = datasets.load(settings.data)
+        now = Identity.of(data, data.table.protocol(settings.data.split.protocol))
         changes = identity.kinds_changed(said, now.digests())
     if changes:
         raise UserError(
@@ -70,22 +71,42 @@ def same_data(workdir: pathlib.Path, config: Any, results: Mapping[str, Any]) ->
         )
 
 
-def checked_start(config: Any) -> pathlib.Path | None:
+def checked_start(settings: Settings) -> pathlib.Path | None:
     """Returns the run to take the first stage from, if the config names one.
 
     Raises:
       UserError: there is no such run, or it had another network or another seed.
     """
-    if not config.start_from:
+    if not settings.start_from:
         return None
-    path = user_path(config.start_from)
+    path = user_path(settings.start_from)
     if not (path / 'config.json').exists():
         raise UserError(f'{path} is no run: correct --config.start_from.')
-    theirs, ours = ownership.read_config(path), json.loads(config.to_json())
+    theirs, ours = ownership.read_config(path), settings.values
     for name in ('seed', 'data', 'model'):
         if theirs[name] != ours[name]:
             raise UserError(f'{path} differs in {name} from this config: start from another run.')
     return path
+
+
+def check(
+    settings: Settings,
+    workdir: pathlib.Path,
+    checkpoints: Checkpoints,
+    now: Identity,
+    made_from: dict[str, Any],
+    *,
+    force: bool,
+) -> None:
+    """Refuses to go on with what is there of another run or other data; `force` allows what the user may decide.
+
+    Raises:
+      UserError: something changed, which is named.
+    """
+    if (start := checked_start(settings)) is not None:
+        same_start(start, now)
+    compare_data(workdir, checkpoints, now, force=force)
+    compare(checkpoints, made_from, force=force)
 
 
 def same_start(start: pathlib.Path, now: Identity) -> None:
@@ -135,22 +156,18 @@ def compare_data(
 
 @contextlib.contextmanager
 def safeguards(
-    config: Any, interruption: Interruption, check_present: Callable[[], None]
+    settings: Settings, interruption: Interruption, check_present: Callable[[], None]
 ) -> Iterator[Safeguards]:
-    """Yields what `config` says, with its watchdog awake.
-
-    Raises:
-      UserError: on_nonfinite is none that there is.
-    """
-    made_from = provenance.of(config)
+    """Yields what `settings` say, with its watchdog awake."""
+    made_from = provenance.of(settings.values)
     devices = jax.devices()
     made_from['devices'] = f'{len(devices)} {devices[0].device_kind}'
-    with Watchdog(config.watchdog_minutes) as watchdog:
+    with Watchdog(settings.watchdog_minutes) as watchdog:
         yield Safeguards(
-            every_steps=config.checkpoint.every_steps,
-            every_minutes=config.checkpoint.every_minutes,
-            on_nonfinite=config.on_nonfinite,
-            max_skipped=config.max_skipped,
+            every_steps=settings.checkpoint.every_steps,
+            every_minutes=settings.checkpoint.every_minutes,
+            on_nonfinite=settings.on_nonfinite,
+            max_skipped=settings.max_skipped,
             provenance=made_from,
             check_present=check_present,
             interruption=interruption,
@@ -169,11 +186,7 @@ def changes(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> tuple[list[st
     harmless: list[str] = []
     for name, before, now in found:
         group, _, key = name.partition('.')
-        free = (
-            group in ('git', 'devices')
-            or name == 'versions.python'
-            or key.split('.')[0] in ownership.FREE
-        )
+        free = group in ('git', 'devices') or name == 'versions.python' or key.split('.')[0] in FREE
         (harmless if free else serious).append(f'{name}: {before}, now {now}')
     return serious, harmless
 

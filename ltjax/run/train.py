@@ -1,6 +1,7 @@
 """One whole run: data, recipe, training, test, report."""
 
 import contextlib
+import dataclasses
 import json
 import pathlib
 import sys
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 from clu import parameter_overview
 from flax import nnx
+from ml_collections import ConfigDict
 
 from ltjax import files, methods, processes, provenance, sharding
 from ltjax.data import datasets, identity, summary
@@ -22,14 +24,16 @@ from ltjax.engine.logbook import Logbook
 from ltjax.engine.loop import Training
 from ltjax.engine.preemption import Interruption
 from ltjax.engine.state import TrainState
-from ltjax.errors import UserError
 from ltjax.evaluation import metrics, report
 from ltjax.evaluation.groups import by_name, head_medium_tail
 from ltjax.files import user_path
 from ltjax.run import build, ownership, resuming
+from ltjax.run.settings import Settings
 
 
-def run(config: Any, workdir: pathlib.Path, *, force: bool = False) -> dict[str, Any]:
+def run(
+    config: ConfigDict | Settings, workdir: pathlib.Path, *, force: bool = False
+) -> dict[str, Any]:
     """Trains, tests and reports as `config` says.
 
     Args:
@@ -46,128 +50,141 @@ def run(config: Any, workdir: pathlib.Path, *, force: bool = False) -> dict[str,
       UserError: a mistake in config or data, a workdir that is another's or cannot be written, or training diverged.
       Preempted: SIGTERM or SIGINT ended the run, which can be gone on with.
     """
-    ownership.check_place(workdir, config)
-    method = methods.get(config.method.name)
-    config = build.follow_weights(config)
+    settings = Settings.of(config)
+    ownership.check_place(workdir, settings)
+    methods.get(settings.method['name'])
+    settings = build.follow_weights(settings)
     finished = resuming.finished_results(workdir)
     if finished is not None or not force:
-        ownership.check(workdir, config)
+        ownership.check(workdir, settings)
     if finished is not None:
-        resuming.same_data(workdir, config, finished)
+        resuming.same_data(workdir, settings, finished)
         return finished
     with ownership.disk_errors(workdir), Interruption() as interruption:
-        started = time.monotonic()
-        data = datasets.load(config.data)
-        known = Identity.of(data, data.table.protocol(config.data.split.protocol))
-        said = summary.describe(data, known.digests())
-        processes.require_equal('the data', said['identity']['sha256'])
-        if processes.is_first():
-            print(summary.text(said), file=sys.stderr, flush=True)
-        groups = class_groups(config, data)
-        if config.num_bootstrap < 1:
-            raise UserError(f'num_bootstrap is {config.num_bootstrap}: use 1 or more.')
-        recipe = method.recipe(config.method, build.make_task(config, data))
-        with contextlib.ExitStack() as stack:
-            check_present = stack.enter_context(ownership.taken(workdir))
-            guards = stack.enter_context(resuming.safeguards(config, interruption, check_present))
-            checkpoints = stack.enter_context(
-                contextlib.closing(Checkpoints(workdir / 'checkpoints'))
-            )
-            guards.provenance['data'] = said['identity']
-            if (start := resuming.checked_start(config)) is not None:
-                resuming.same_start(start, known)
-            resuming.compare_data(workdir, checkpoints, known, force=force)
-            resuming.compare(checkpoints, guards.provenance, force=force)
-            ownership.claim(workdir, config)
+        return _run(settings, workdir, interruption, force=force)
+
+
+def _run(
+    settings: Settings, workdir: pathlib.Path, interruption: Interruption, *, force: bool
+) -> dict[str, Any]:
+    started = time.monotonic()
+    data = datasets.load(settings.data)
+    known = Identity.of(data, data.table.protocol(settings.data.split.protocol))
+    said = summary.describe(data, known.digests())
+    processes.require_equal('the data', said['identity']['sha256'])
+    if processes.is_first():
+        print(summary.text(said), file=sys.stderr, flush=True)
+    groups = class_groups(settings, data)
+    recipe = methods.recipe(settings.method, build.make_task(settings, data))
+    with contextlib.ExitStack() as stack:
+        enter = stack.enter_context
+        check_present = enter(ownership.taken(workdir))
+        guards = enter(resuming.safeguards(settings, interruption, check_present))
+        guards.provenance['data'] = said['identity']
+        checkpoints = enter(contextlib.closing(Checkpoints(workdir / 'checkpoints')))
+        resuming.check(settings, workdir, checkpoints, known, guards.provenance, force=force)
+        _begin(settings, workdir, data, known)
+        logbook = enter(contextlib.closing(Logbook(workdir)))
+        weights = None
+        if settings.model.pretrained and not (settings.start_from or checkpoints.numbers()):
+            weights = build.load_weights(settings, recipe, data)
             if processes.is_first():
-                files.write_npz(workdir / identity.FILE, known.arrays())
-                if data.excluded:
-                    decoding.write(workdir / 'excluded.csv', data.excluded)
-            processes.wait_for_first(workdir, 'config.json')
-            logbook = stack.enter_context(contextlib.closing(Logbook(workdir)))
-            weights = None
-            if config.model.get('pretrained') and not (config.start_from or checkpoints.numbers()):
-                weights = build.load_weights(config, recipe, data.class_names, data.images.shape[3])
-                if processes.is_first():
-                    files.write_json(workdir / 'pretrained.json', weights.record)
-            training = build.training(config, data, recipe, checkpoints, logbook, weights, guards)
-            state, best = training.run()
-            results = test(config, data, training, state, best, groups, workdir, said)
-            results['test']['warnings'] += summary.warnings(said)
-            loaded = user_path(config.start_from or workdir) / 'pretrained.json'
-            if config.model.get('pretrained') and loaded.exists():
-                results['pretrained'] = json.loads(loaded.read_text('utf-8'))
-            results['seconds'] = time.monotonic() - started
-            if processes.is_first():
-                files.write_json(workdir / 'results.json', results)
-                report.write_report(workdir)
-            processes.wait_for_first(workdir, 'report.html')
+                files.write_json(workdir / 'pretrained.json', weights.record)
+        training = build.training(settings, data, recipe, checkpoints, logbook, weights, guards)
+        state, best = training.run()
+        results = _results(settings, data, training, state, said) | {'best': dict(best)}
+        results['test'] = test(settings, data, training, state, groups, workdir)
+        results['test']['warnings'] += summary.warnings(said)
+        loaded = user_path(settings.start_from or workdir) / 'pretrained.json'
+        if settings.model.pretrained and loaded.exists():
+            results['pretrained'] = json.loads(loaded.read_text('utf-8'))
+        results['seconds'] = time.monotonic() - started
+        finish(workdir, results)
     return results
 
 
-def class_groups(config: Any, data: DataSet) -> dict[str, tuple[int, ...]]:
+def _begin(settings: Settings, workdir: pathlib.Path, data: DataSet, known: Identity) -> None:
+    """Writes what a run is bound to."""
+    ownership.claim(workdir, settings)
+    if processes.is_first():
+        files.write_npz(workdir / identity.FILE, known.arrays())
+        if data.excluded:
+            decoding.write(workdir / 'excluded.csv', data.excluded)
+    processes.wait_for_first(workdir, 'config.json')
+
+
+def finish(workdir: pathlib.Path, results: Mapping[str, Any]) -> None:
+    """Writes results.json and the report."""
+    if processes.is_first():
+        files.write_json(workdir / 'results.json', results)
+        report.write_report(workdir)
+    processes.wait_for_first(workdir, 'report.html')
+
+
+def class_groups(settings: Settings, data: DataSet) -> dict[str, tuple[int, ...]]:
     """Returns the classes of head, medium and tail: the config's, or by training counts."""
-    chosen = by_name(config.data.groups, data.class_names)
+    chosen = by_name(dataclasses.asdict(settings.data.groups), data.class_names)
     return head_medium_tail(data.train_counts.tolist(), chosen)
 
 
 def test(
-    config: Any,
+    settings: Settings,
     data: DataSet,
     training: Training,
     state: TrainState,
-    best: Mapping[str, Any],
     groups: Mapping[str, tuple[int, ...]],
     workdir: pathlib.Path,
-    said: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Applies the selected state to the test split, writes predictions.npz, returns the results."""
+    """Applies the selected state to the test split, writes predictions.npz, returns the metrics."""
     part = data.parts['test']
     features, logits = training.predict(state, data.images_of('test'))
-    labels, counts = data.labels[part], data.train_counts.tolist()
+    labels = data.labels[part]
     predictions = {
         'ids': data.ids[part],
         'labels': labels,
         'logits': logits,
         'class_names': np.array(data.class_names),
-        'data_sha256': np.array(said['identity']['sha256']),
+        'data_sha256': np.array(training.safeguards.provenance['data']['sha256']),
     }
-    if config.save_features:
+    if settings.save_features:
         predictions['features'] = features
     if processes.is_first():
         files.write_npz(workdir / 'predictions.npz', predictions)
+    return metrics.evaluate(
+        labels,
+        logits,
+        class_names=data.class_names,
+        train_counts=data.train_counts.tolist(),
+        groups=groups,
+        ordered=data.table.ordered,
+        num_bootstrap=settings.num_bootstrap,
+    )
+
+
+def _results(
+    settings: Settings,
+    data: DataSet,
+    training: Training,
+    state: TrainState,
+    said: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Returns what results.json says beside the metrics."""
     # Parts of it may lie on devices of other processes.
     state = sharding.replicate(state._replace(optimizers={}), training.mesh)
     parameters = nnx.to_pure_dict(nnx.filter_state(state.model, nnx.Param))
+    norms = np.linalg.norm(np.asarray(parameters['classifier']['kernel']), axis=0)
+    plots = training.recipe.plots(state) if training.recipe.plots is not None else ()
     return {
-        'method': config.method.name,
-        'dataset': config.data.name,
-        'seed': config.seed,
+        'method': settings.method['name'],
+        'dataset': settings.data.name,
+        'seed': settings.seed,
         'class_names': list(data.class_names),
         'image_shape': list(data.images.shape[1:]),
-        'train_counts': counts,
+        'train_counts': data.train_counts.tolist(),
         'split_sha256': said['split']['sha256'],
         'num_folds': len(data.arrangement.folds),
         'data': dict(said),
-        'best': dict(best),
         'num_parameters': int(parameter_overview.count_parameters(parameters)),
-        'plots': [
-            {
-                'title': 'norm of classifier weights',
-                'per_class': np.linalg.norm(
-                    np.asarray(parameters['classifier']['kernel']), axis=0
-                ).tolist(),
-            },
-            *(training.recipe.plots(state) if training.recipe.plots is not None else ()),
-        ],
-        'test': metrics.evaluate(
-            labels,
-            logits,
-            class_names=data.class_names,
-            train_counts=counts,
-            groups=groups,
-            ordered=data.table.ordered,
-            num_bootstrap=config.num_bootstrap,
-        ),
+        'plots': [{'title': 'norm of classifier weights', 'per_class': norms.tolist()}, *plots],
         'versions': provenance.versions(),
     }

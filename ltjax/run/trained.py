@@ -9,7 +9,6 @@ from collections.abc import Callable
 
 import numpy as np
 from flax import nnx
-from ml_collections import ConfigDict
 
 from ltjax import methods, sharding
 from ltjax.data import augment
@@ -23,6 +22,7 @@ from ltjax.errors import UserError
 from ltjax.files import user_path
 from ltjax.methods.task import Task
 from ltjax.run import build, ownership
+from ltjax.run.settings import Settings
 
 BATCH_SIZE = 256
 
@@ -32,7 +32,7 @@ class Trained:
     """The selected model of a finished run.
 
     Attributes:
-      config: the run's.
+      settings: the run's.
       class_names: the K classes.
       image_shape: (height, width, channels) that the model was trained on.
       graphdef: the network's structure.
@@ -41,7 +41,7 @@ class Trained:
       identity: all of that; None if it was removed from the workdir.
     """
 
-    config: ConfigDict
+    settings: Settings
     class_names: tuple[str, ...]
     image_shape: tuple[int, int, int]
     graphdef: nnx.GraphDef
@@ -64,11 +64,12 @@ class Trained:
         results = json.loads((workdir / 'results.json').read_text('utf-8'))
         if 'best' not in results:
             raise UserError(f'{workdir} holds folds: name one of them, {workdir / "fold-0"} say.')
-        config = ConfigDict(ownership.read_config(workdir))
+        settings = Settings.of(ownership.read_config(workdir))
         names, shape = tuple(results['class_names']), tuple(results['image_shape'])
-        task = Task(np.array(results['train_counts']), config.data.mean, config.data.std)
-        recipe = methods.get(config.method.name).recipe(config.method, task)
-        model = build.create_model(config, recipe, len(names), shape[2], nnx.Rngs(0))
+        data = settings.data
+        task = Task(np.array(results['train_counts']), data.mean, data.std)
+        recipe = methods.recipe(settings.method, task)
+        model = build.create_model(settings, recipe, len(names), shape[2], nnx.Rngs(0))
         graphdef, state = nnx.split(model)
         like = TrainState(sharding.place_state(state, sharding.make_mesh()), {}, {})
         with contextlib.closing(
@@ -88,7 +89,7 @@ class Trained:
         identity = Identity.read(workdir)
         if identity is not None and identity.digests() != said:
             identity = None
-        return cls(config, names, shape, graphdef, state, said.get('sha256', ''), identity)
+        return cls(settings, names, shape, graphdef, state, said.get('sha256', ''), identity)
 
     def predict(self, images: Images) -> tuple[np.ndarray, np.ndarray]:
         """Returns features float32 [N, C] and logits float32 [N, K] of images uint8 [N, H, W, C]."""
@@ -97,6 +98,6 @@ class Trained:
 
     @functools.cached_property
     def _forward(self) -> Callable:
-        data = self.config.data
+        data = self.settings.data
         view = augment.view('none', mean=data.mean, std=data.std)
         return make_forward(self.graphdef, sharding.make_mesh(), view)

@@ -16,6 +16,7 @@ from ltjax.engine.state import TrainState, parameter_filter
 from ltjax.engine.step import key_for, make_step
 from ltjax.methods.task import Task
 from ltjax.run import build
+from ltjax.run.settings import Settings
 
 CONFIGS = pathlib.Path(__file__).resolve().parents[2] / 'configs'
 
@@ -56,9 +57,10 @@ class RandomRun:
         self._root = jax.random.key(self.seed)
         self._features: jax.Array | None = None
         self.task = Task(counts, (0.5,), (0.25,))
-        recipe = methods.get(config.method.name).recipe(config.method, self.task)
+        recipe = methods.recipe(config.method, self.task)
+        settings = Settings.of(config)
         self._create = lambda key: build.create_model(
-            config, recipe, num_classes, channels, nnx.Rngs(key)
+            settings, recipe, num_classes, channels, nnx.Rngs(key)
         )
         self.graphdef = nnx.graphdef(nnx.eval_shape(lambda: self._create(self._root)))
         self.stages = {stage.name: stage for stage in recipe.stages}

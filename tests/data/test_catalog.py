@@ -3,7 +3,7 @@
 import pytest
 
 from ltjax.data import catalog
-from ltjax.data.reading.images import INTERPOLATIONS
+from ltjax.data.settings import INTERPOLATIONS
 from ltjax.errors import UserError
 
 

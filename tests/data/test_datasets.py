@@ -8,6 +8,7 @@ from PIL import Image
 
 import tiny
 from ltjax.data import catalog, datasets, reading
+from ltjax.data.settings import Data
 from ltjax.errors import UserError
 
 
@@ -202,7 +203,7 @@ def test_folders_may_bring_their_split(tmp_path):
 
 def test_a_folder_without_class_folders_has_no_labels(tmp_path):
     picture(tmp_path / 'one.png', 1)
-    raw = reading.read(config(tmp_path, 'folder'))
+    raw = reading.read(Data.of(config(tmp_path, 'folder')))
     assert raw.labels is None
     assert raw.ids.tolist() == ['one.png']
     assert 'has no labels: training needs them' in refused(tmp_path, 'folder')

@@ -6,6 +6,7 @@ import pytest
 import tiny
 from ltjax.data import catalog, datasets, pipeline, reading
 from ltjax.data.prepared import writing
+from ltjax.data.settings import Data
 from ltjax.errors import UserError
 
 CLASSES = ('a', 'b', 'c')
@@ -145,7 +146,7 @@ def test_an_unfinished_set_is_refused(tmp_path):
     config = written(tmp_path, {})
     (tmp_path / 'manifest.json').rename(tmp_path / 'unfinished.json')
     with pytest.raises(UserError, match='is not finished'):
-        reading.read(config)
+        reading.read(Data.of(config))
 
 
 def test_a_set_too_large_for_memory_is_read_batch_by_batch(tmp_path, monkeypatch):

@@ -27,7 +27,7 @@ def config(path='any', **changes):
 def recipe(**changes):
     changes = {name.replace('__', '.'): value for name, value in changes.items()}
     made = config(**changes).method
-    return methods.get('aduni').recipe(made, Task(COUNTS, (0.5,), (0.25,)))
+    return methods.recipe(made, Task(COUNTS, (0.5,), (0.25,)))
 
 
 @pytest.fixture(scope='module')
@@ -35,7 +35,7 @@ def data(tmp_path_factory):
     return tiny.npz(tmp_path_factory.mktemp('data') / 'data.npz')
 
 
-@pytest.fixture(scope='module', params=methods.get('aduni').VARIANTS)
+@pytest.fixture(scope='module', params=['aduni', 'paco'])
 def finished(request, data, tmp_path_factory):
     changes = {'variant': request.param}
     if request.param == 'paco':
@@ -261,11 +261,14 @@ def test_the_report_draws_alpha_by_epoch(schedule, values):
 @pytest.mark.parametrize(
     ('changes', 'message'),
     [
-        ({'variant': 'pacco'}, "unknown variant 'pacco': did you mean paco"),
-        ({'alpha__schedule': 'cosine'}, "unknown alpha.schedule 'cosine'.*half_cosine"),
-        ({'train__sampler': 'progressive'}, "unknown sampler 'progressive'.*progressively_balance"),
-        ({'prior': 'sample'}, "unknown prior 'sample': did you mean sampled"),
-        ({'positives': 'max'}, "unknown positives 'max'"),
+        ({'variant': 'pacco'}, "unknown method.variant 'pacco': did you mean paco"),
+        ({'alpha__schedule': 'cosine'}, "unknown method.alpha.schedule 'cosine'.*half_cosine"),
+        (
+            {'train__sampler': 'progressive'},
+            "unknown method.train.sampler 'progressive'.*progressively_balance",
+        ),
+        ({'prior': 'sample'}, "unknown method.prior 'sample': did you mean sampled"),
+        ({'positives': 'max'}, "unknown method.positives 'max'"),
         ({'variant': 'paco', 'unified': False}, 'unified=False is an ablation of AdUni'),
         ({'variant': 'paco', 'queue': 8}, 'queue 8 does not hold a batch: use 16 or more'),
         ({'temperature': 0.0}, 'temperature is 0.0: use a positive number'),

@@ -26,7 +26,7 @@ def config(path='any', **changes):
 
 
 def recipe(**changes):
-    return methods.get('alpa').recipe(config(**changes).method, Task(COUNTS, (0.5,), (0.25,)))
+    return methods.recipe(config(**changes).method, Task(COUNTS, (0.5,), (0.25,)))
 
 
 def network(made):
@@ -214,12 +214,12 @@ def test_a_run_of_ldam_predicts_what_it_reported(data, tmp_path):
 @pytest.mark.parametrize(
     ('changes', 'message'),
     [
-        ({'loss': 'focl'}, "unknown loss 'focl': did you mean focal"),
-        ({'version': 'v4'}, "unknown version 'v4'"),
-        ({'coefficients': 'paid'}, "unknown coefficients 'paid'"),
-        ({'bias_init': 'priors'}, "unknown bias_init 'priors': did you mean prior"),
-        ({'reduction': 'total'}, "unknown reduction 'total'"),
-        ({'classifier': 'cosin'}, "unknown classifier 'cosin': did you mean cosine"),
+        ({'loss': 'focl'}, "unknown method.loss 'focl': did you mean focal"),
+        ({'version': 'v4'}, "unknown method.version 'v4'"),
+        ({'coefficients': 'paid'}, "unknown method.coefficients 'paid'"),
+        ({'bias_init': 'priors'}, "unknown method.bias_init 'priors': did you mean prior"),
+        ({'reduction': 'total'}, "unknown method.reduction 'total'"),
+        ({'classifier': 'cosin'}, "unknown method.classifier 'cosin': did you mean cosine"),
         ({'loss': 'ldam', 'bias_init': 'prior'}, "bias_init 'prior' has no bias.*use 'layer'"),
         ({'classifier': 'cosine', 'bias_init': 'uniform'}, "bias_init 'uniform' has no bias"),
         ({'cosine_scale': -1.0}, r'cosine_scale is -1.0: use a positive number'),

@@ -6,11 +6,10 @@ import pytest
 from flax import nnx
 
 import tiny
-from ltjax import sharding
+from ltjax import methods, sharding
 from ltjax.engine.state import flatten
 from ltjax.errors import UserError
 from ltjax.losses import class_probabilities
-from ltjax.methods import iccl
 from ltjax.run import train
 
 STEPS = 3  # a round: 56 images in batches of 16
@@ -92,7 +91,7 @@ def test_no_mixture_reaches_the_network_during_the_warm_up(watched, data, tmp_pa
 @pytest.mark.parametrize('gamma', [-1.0, 0.0, 0.5, 1.0])
 def test_gamma_is_that_of_the_samplers(gamma):
     made = config({'train.gamma': gamma, 'retrain.gamma': gamma})
-    first, second = [s.updates[0] for s in iccl.recipe(made.method, tiny.task()).stages]
+    first, second = [s.updates[0] for s in methods.recipe(made.method, tiny.task()).stages]
     expected = class_probabilities.class_aware(tiny.COUNTS, gamma=gamma)
     assert np.array_equal(first.streams['class_aware'].sampler, expected)
     assert np.array_equal(second.sampler, expected)
@@ -215,8 +214,12 @@ def test_a_class_of_one_image_runs_to_the_end(tmp_path):
 @pytest.mark.parametrize(
     ('key', 'value', 'message'),
     [
-        ('train.centroid_rule', 'means', "unknown centroid_rule 'means': did you mean mean"),
-        ('retrain.trains', 'encoder', "unknown part to rebalance 'encoder'.*all, classifier"),
+        (
+            'train.centroid_rule',
+            'means',
+            "unknown method.train.centroid_rule 'means': did you mean mean",
+        ),
+        ('retrain.trains', 'encoder', "unknown method.retrain.trains 'encoder'.*all, classifier"),
         ('train.warmup_epochs', 2, 'none of 2 epochs: use 0 to 1'),
         ('train.warmup_epochs', -1, 'use 0 to 1'),
         ('train.lam_beta', 0.0, 'train.lam_beta is 0.0: use a positive number'),
@@ -231,5 +234,5 @@ def test_a_class_of_one_image_runs_to_the_end(tmp_path):
 )
 def test_mistakes_in_the_recipe(key, value, message):
     with pytest.raises(UserError, match=message) as error:
-        iccl.recipe(config({key: value}).method, tiny.task())
+        methods.recipe(config({key: value}).method, tiny.task())
     assert '\n' not in str(error.value)

@@ -6,7 +6,7 @@ from flax import nnx
 
 import tiny
 from ltjax.engine.state import flatten
-from ltjax.methods import lmd
+from ltjax.methods.lmd.settings import READINGS
 from ltjax.run import train
 
 
@@ -238,7 +238,7 @@ def test_the_authors_minimise_repulsion_minus_attraction(data, first_stage, tmp_
     assert rows[0]['e_step_loss'] == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize('variant', sorted(lmd.READINGS))
+@pytest.mark.parametrize('variant', sorted(READINGS))
 def test_a_class_of_one_image_runs_to_the_end(tmp_path, variant):
     path = tiny.npz(tmp_path / 'data.npz', **tiny.arrays((32, 16, 1)))
     made = tiny.config('lmd', path, {'method.variant': variant})

@@ -5,7 +5,6 @@ import pytest
 import tiny
 from ltjax import methods
 from ltjax.errors import UserError
-from ltjax.methods import lmd
 
 
 @pytest.fixture(scope='module')
@@ -25,7 +24,7 @@ def test_the_number_of_e_steps(data, tmp_path):
 def test_virtual_per_class_sets_the_number_of_m_steps(virtual):
     made = tiny.config('lmd', 'any', {'method.icc.virtual_per_class': virtual})
     made.method.icc.vfc = virtual != 8  # without VFC the number is the same
-    update = lmd.recipe(made.method, tiny.task()).stages[1].updates[0]
+    update = methods.recipe(made.method, tiny.task()).stages[1].updates[0]
     assert update.steps == -(-virtual // 8)  # 24 in a batch are 8 of each of the 3 classes
 
 
@@ -35,8 +34,8 @@ def test_virtual_per_class_sets_the_number_of_m_steps(virtual):
 @pytest.mark.parametrize(
     ('key', 'value', 'message'),
     [
-        ('variant', 'author', "unknown variant 'author': did you mean authors"),
-        ('icc.statistics', 'rounds', "unknown source of statistics 'rounds': did you mean round"),
+        ('variant', 'author', "unknown method.variant 'author': did you mean authors"),
+        ('icc.statistics', 'rounds', "unknown method.icc.statistics 'rounds': did you mean round"),
         ('icc.m_batch_size', 2, 'm_batch_size 2 holds less than one feature for each of 3 classes'),
         ('icc.rounds', 0, 'no step'),
         ('icc.virtual_per_class', 0, 'no step'),
@@ -47,7 +46,7 @@ def test_virtual_per_class_sets_the_number_of_m_steps(virtual):
 def test_mistakes_in_the_recipe(key, value, message):
     made = tiny.config('lmd', 'any', {f'method.{key}': value})
     with pytest.raises(UserError, match=message):
-        lmd.recipe(made.method, tiny.task())
+        methods.recipe(made.method, tiny.task())
 
 
 @pytest.mark.parametrize(
@@ -63,7 +62,3 @@ def test_mistakes_in_the_second_stage_end_the_run_before_the_first(
     made = tiny.config('lmd', data, {f'method.{key}': value})
     with pytest.raises(UserError, match=message):
         tiny.training(made, tmp_path)
-
-
-def test_get_finds_lmd():
-    assert methods.get('lmd') is lmd

@@ -7,8 +7,10 @@ import pytest
 
 import tiny
 from ltjax import losses, sharding
-from ltjax.methods import lmd
+from ltjax.methods.lmd import calibration
+from ltjax.methods.lmd.settings import READINGS, Icc, Reading
 from ltjax.methods.task import Task
+from ltjax.settings import typed
 
 
 def task(counts=tiny.COUNTS):
@@ -25,8 +27,8 @@ def estimate(changes=None, reading=None, *, features=None, labels=None, round_=0
         ema = losses.ClassGaussians(
             jnp.zeros((3, 2)), jnp.zeros((3, 2, 2)), jnp.zeros(3, jnp.int32)
         )
-    estimator = lmd._estimator(
-        made.method.icc, task(), reading or lmd.Reading(), sharding.make_mesh()
+    estimator = calibration.estimator(
+        typed(Icc, made.method.icc), task(), reading or Reading(), sharding.make_mesh()
     )
     features, labels = jnp.asarray(features, jnp.float32), jnp.asarray(labels)
     return jax.jit(estimator)(features, labels, ema, jax.random.key(round_), round_)
@@ -54,7 +56,7 @@ def test_the_average_of_two_rounds_is_their_mean():
     # By default virtual features come from the round alone, and distances from the average.
     np.testing.assert_allclose(scratch['virtual'][0], alone.mean, atol=1e-6)
     np.testing.assert_allclose(scratch['distribution'][0], both.mean, atol=1e-6)
-    _, scratch = estimate(whole, lmd.READINGS['paper'], features=b, round_=1, ema=first)
+    _, scratch = estimate(whole, READINGS['paper'], features=b, round_=1, ema=first)
     np.testing.assert_allclose(scratch['virtual'][0], scratch['distribution'][0], atol=1e-6)
 
 
@@ -64,7 +66,7 @@ def test_literal_counts_are_the_factors_of_equation_7():
         rng.normal(size=(56, 2)).astype(np.float32),
         np.repeat([0, 1, 2], tiny.COUNTS),
     )
-    reading = lmd.READINGS['paper']
+    reading = READINGS['paper']
     found, _ = estimate({'balanced_m': False}, reading, features=features, labels=labels)
     for k in range(3):
         rows = features[labels == k]

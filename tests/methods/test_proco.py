@@ -50,7 +50,7 @@ def queue_of(size=32, width=8):
 def one_step(**changes):
     """Returns the network, what its loss reads, the loss, the network's state after it and the gradient."""
     made = config(**changes).method
-    recipe = methods.get('proco').recipe(made, Task(COUNTS, (0.5,), (0.25,)))
+    recipe = methods.recipe(made, Task(COUNTS, (0.5,), (0.25,)))
     model = models.create('small_cnn', num_classes=3, channels=1, width=4, rngs=nnx.Rngs(0))
     recipe.add_heads(model, nnx.Rngs(1))
     rng = np.random.default_rng(1)
@@ -175,7 +175,7 @@ def test_prediction_reads_the_raw_prototypes_unless_told_otherwise():
     logits = {}
     for inference in ('raw', 'recalibrated'):
         made = config(inference=inference, omega=0.5)
-        recipe = methods.get('proco').recipe(made.method, Task(COUNTS, (0.5,), (0.25,)))
+        recipe = methods.recipe(made.method, Task(COUNTS, (0.5,), (0.25,)))
         model = models.create('small_cnn', num_classes=3, channels=1, width=4, rngs=nnx.Rngs(0))
         recipe.add_heads(model, nnx.Rngs(1))
         model.classifier.omega[...] = jnp.array([0.9, 0.5, 0.1])
@@ -206,7 +206,7 @@ def test_a_finished_run_predicts_what_it_reported(data, tmp_path):
 
 def test_the_momentum_encoder_is_the_moving_average_of_the_parameters():
     made = config(momentum=0.75).method
-    update = methods.get('proco').recipe(made, Task(COUNTS, (0.5,), (0.25,))).stages[0].updates[0]
+    update = methods.recipe(made, Task(COUNTS, (0.5,), (0.25,))).stages[0].updates[0]
     model, _, extra, _, after, _ = one_step()
     moved = flatten(update.after_step(extra, after, jnp.int32(0))['momentum'])
     parameters, slow = flatten(nnx.state(model, nnx.Param)), flatten(extra['momentum'])
@@ -261,11 +261,14 @@ def test_one_device_ends_where_eight_do(base, data, tmp_path):
 @pytest.mark.parametrize(
     ('changes', 'message'),
     [
-        ({'recalibration': 'aditive'}, "unknown recalibration 'aditive': did you mean additive"),
-        ({'inference': 'calibrated'}, "unknown inference 'calibrated'.*recalibrated"),
+        (
+            {'recalibration': 'aditive'},
+            "unknown method.recalibration 'aditive': did you mean additive",
+        ),
+        ({'inference': 'calibrated'}, "unknown method.inference 'calibrated'.*recalibrated"),
         ({'queue': 8}, 'queue 8 does not hold a batch of 16 or 4 negatives: use 16'),
         ({'num_negatives': 40}, 'or 40 negatives: use 40'),
-        ({'temperature': 0.0}, r'temperature is 0.0: use a number above 0'),
+        ({'temperature': 0.0}, r'temperature is 0.0: use a positive number'),
         ({'prototype_weight': -1.0}, r'prototype_weight is -1.0'),
         ({'omega': 0.0}, r'omega is 0.0'),
         ({'momentum': 1.5}, r'momentum is 1.5: use a number from 0 to 1'),
@@ -275,5 +278,5 @@ def test_one_device_ends_where_eight_do(base, data, tmp_path):
 )
 def test_mistakes_are_one_line(changes, message):
     with pytest.raises(UserError, match=message) as error:
-        methods.get('proco').recipe(config(**changes).method, Task(COUNTS, (0.5,), (0.25,)))
+        methods.recipe(config(**changes).method, Task(COUNTS, (0.5,), (0.25,)))
     assert '\n' not in str(error.value)

@@ -14,6 +14,7 @@ from ltjax.data import catalog
 from ltjax.errors import UserError
 from ltjax.models import published
 from ltjax.run import build
+from ltjax.run.settings import Settings
 from small_weights import config, load, tensors
 
 
@@ -171,37 +172,38 @@ def test_other_weights_under_the_same_name_are_refused(tabled, monkeypatch):
             load(NAME)
 
 
+def followed(made):
+    return build.follow_weights(Settings.of(made))
+
+
 def test_preprocessing_follows_published_weights_where_it_is_open(tabled):
     made = config('x.npz', NAME)
     made.data = catalog.get('npz')
-    followed = build.follow_weights(made).data
-    assert (followed.image_size, followed.channels) == (224, 3)
-    assert followed.mean == (0.485, 0.456, 0.406)
-    assert followed.interpolation == 'bilinear'
+    data = followed(made).data
+    assert (data.image_size, data.channels) == (224, 3)
+    assert data.mean == (0.485, 0.456, 0.406)
+    assert data.interpolation == 'bilinear'
     assert made.data.mean == (0.5,)
-    assert (
-        build.follow_weights(made).to_json()
-        == build.follow_weights(build.follow_weights(made)).to_json()
-    )
+    assert followed(followed(made)) == followed(made)
 
     made.data.update({'image_size': 32, 'std': (0.3, 0.3, 0.3)})
-    followed = build.follow_weights(made).data
-    assert (followed.image_size, followed.channels) == (32, 3)
-    assert (followed.mean, followed.std) == ((0.485, 0.456, 0.406), (0.3, 0.3, 0.3))
+    data = followed(made).data
+    assert (data.image_size, data.channels) == (32, 3)
+    assert (data.mean, data.std) == ((0.485, 0.456, 0.406), (0.3, 0.3, 0.3))
 
     made.data.update({'channels': 1, 'std': made.data.std})
-    assert build.follow_weights(made).data.mean == (pytest.approx(0.449),)
+    assert followed(made).data.mean == (pytest.approx(0.449),)
 
     made.model.pretrained_preprocessing = False
-    assert build.follow_weights(made).data.mean == (0.5,)
+    assert followed(made).data.mean == (0.5,)
     made.model.update({'pretrained_preprocessing': True, 'pretrained': 'a.npz'})
-    assert build.follow_weights(made).data.mean == (0.5,)
+    assert followed(made).data.mean == (0.5,)
 
 
 def test_what_preprocessing_does_is_told(tabled, caplog):
     made = config('x.npz', NAME)
     made.data = catalog.get('npz')
     made.data.std = (0.3, 0.3, 0.3)
-    build.follow_weights(made)
+    followed(made)
     assert f'data.image_size is 224, as {NAME} expects' in caplog.text
     assert f'data.std stays (0.3, 0.3, 0.3); {NAME} expects (0.229, 0.224, 0.225)' in caplog.text

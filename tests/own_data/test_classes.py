@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from ltjax.data import summary
+from ltjax.data.settings import Data
 from ltjax.errors import UserError
 from ltjax.evaluation.groups import by_name
 from ltjax.run import train
+from ltjax.run.settings import Network, Settings
 from own_data.sets import by_class, config, folder, load, pictures, refused, table, taken
 
 COMPOSED, DECOMPOSED = (unicodedata.normalize(form, 'kératose') for form in ('NFC', 'NFD'))
@@ -175,12 +177,10 @@ def test_one_file_in_two_forms_of_unicode_is_listed_twice(tmp_path):
 
 def test_class_groups_reach_the_run(tmp_path):
     data = taken(labelled(tmp_path, [str(k) for k in range(1, 13)] * 4))
-
-    class Whole:
-        data = config(tmp_path / 'set.csv')
-
-    Whole.data.groups = {'head': (1, 4, 5, 6, 7, 8, 9), 'medium': (10, 11, 12), 'tail': (2, 3)}
-    assert train.class_groups(Whole, data)['tail'] == (1, 2)
+    made = config(tmp_path / 'set.csv')
+    made.groups = {'head': (1, 4, 5, 6, 7, 8, 9), 'medium': (10, 11, 12), 'tail': (2, 3)}
+    settings = Settings({}, Network('small_cnn'), Data.of(made))
+    assert train.class_groups(settings, data)['tail'] == (1, 2)
 
 
 def test_numbers_that_are_declared_out_of_order_are_no_scale(tmp_path):

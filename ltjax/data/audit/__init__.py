@@ -10,7 +10,7 @@ import itertools
 import pathlib
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from ltjax.data.audit.sources import Finding, Source, Task, read
 from ltjax.data.reading import arguments, decoding
 from ltjax.data.reading import images as image_files
 from ltjax.data.reading.table import Excluded, Files
+from ltjax.data.settings import Data
 from ltjax.errors import UserError
 from ltjax.evaluation.groups import head_medium_tail
 
@@ -39,7 +40,7 @@ class Measured(NamedTuple):
 
 def examine(
     path: pathlib.Path,
-    config: Any = None,
+    config: Data | None = None,
     *,
     threads: int = 4,
     max_distance: int = near_duplicates.MAX_DISTANCE,
@@ -117,7 +118,7 @@ def examine(
     )
 
 
-def _refusal(source: Source, measured: Sequence[Measured], config: Any) -> str:
+def _refusal(source: Source, measured: Sequence[Measured], config: Data) -> str:
     """Returns what training says to the set, by the functions that it uses itself; '' if it takes it."""
     table = source.table
     try:
@@ -133,7 +134,7 @@ def _refusal(source: Source, measured: Sequence[Measured], config: Any) -> str:
     return ''
 
 
-def _unfit_images(source: Source, measured: Sequence[Measured], config: Any) -> str:
+def _unfit_images(source: Source, measured: Sequence[Measured], config: Data) -> str:
     """Returns why images that cannot be read, or are of several sizes, stop a training."""
     assert isinstance(source.table.written.pixels, Files)
     root, names = source.table.written.pixels

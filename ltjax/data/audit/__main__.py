@@ -4,9 +4,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from ltjax.data import audit, catalog, near_duplicates
+from ltjax.data import audit, near_duplicates
 from ltjax.data.audit import report, sources, split
 from ltjax.data.reading import arguments
+from ltjax.data.settings import MAX_PIXELS
 from ltjax.errors import UserError
 from ltjax.files import check_target, user_path, write_json
 
@@ -30,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument('--seed', type=int, default=0, help='of the split')
     parser.add_argument('--allow-outside', action='store_true', help='take images outside PATH')
     parser.add_argument(
-        '--max-pixels', type=int, default=catalog.MAX_PIXELS, help='of an image to be decoded'
+        '--max-pixels', type=int, default=MAX_PIXELS, help='of an image to be decoded'
     )
     arguments.add(parser)
     given = parser.parse_args(argv)
@@ -38,8 +39,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         config = arguments.config(given.path, given)
         if given.json:
             check_target(given.json, given.path)
-        config.allow_outside, config.max_pixels = given.allow_outside, given.max_pixels
-        config.image_size = given.image_size
+        config = config.replace(
+            allow_outside=given.allow_outside,
+            max_pixels=given.max_pixels,
+            image_size=given.image_size,
+        )
         if given.write_split:
             source = sources.read(given.path, config)
             split.check_target(given.write_split, given.path, source)

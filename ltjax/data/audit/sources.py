@@ -12,6 +12,7 @@ from ltjax.data import reading, summary
 from ltjax.data.prepared import records
 from ltjax.data.reading import images as image_files
 from ltjax.data.reading.table import Files, Table
+from ltjax.data.settings import Data
 
 _AT_ONCE = 256  # records of a prepared set that are read ahead
 
@@ -59,7 +60,7 @@ class Source:
     rows: Sequence[Mapping[str, str]] = ()
 
 
-def read(path: pathlib.Path, config: Any) -> Source:
+def read(path: pathlib.Path, config: Data) -> Source:
     """Reads the table of the data set at `path`: a folder, a CSV, an npz or a prepared set.
 
     Args:
@@ -119,7 +120,7 @@ def _without_group(table: Table) -> list[str]:
     return [f'images without a group, which are each their own: {number}'] if number else []
 
 
-def _tasks(pixels: Any, config: Any) -> Iterator[Task]:
+def _tasks(pixels: Any, config: Data) -> Iterator[Task]:
     if isinstance(pixels, Files):
         for name in pixels.names:
             yield functools.partial(_decode, pixels.root, name, config)
@@ -132,6 +133,6 @@ def _tasks(pixels: Any, config: Any) -> Iterator[Task]:
                 yield functools.partial(np.asarray, image)
 
 
-def _decode(root: pathlib.Path, name: str, config: Any) -> np.ndarray:
+def _decode(root: pathlib.Path, name: str, config: Data) -> np.ndarray:
     file = image_files.inside(root, name, allow_outside=config.allow_outside)
     return image_files.decode(file, config.channels)

@@ -17,10 +17,10 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from ltjax import files
 from ltjax.data.prepared import records
 from ltjax.data.reading import images as image_files
+from ltjax.data.settings import ON_PROBLEM
 from ltjax.data.splits import NAMES
 from ltjax.errors import UserError, unknown
 
-ON_DAMAGED = ('stop', 'exclude')
 _AT_ONCE = 256  # images decoded before they are written
 
 
@@ -125,8 +125,8 @@ def write(
 def _check(plan: Plan) -> None:
     if plan.encoding not in records.ENCODINGS:
         raise unknown('encoding', plan.encoding, records.ENCODINGS)
-    if plan.on_damaged not in ON_DAMAGED:
-        raise unknown('on_damaged', plan.on_damaged, ON_DAMAGED)
+    if plan.on_damaged not in ON_PROBLEM:
+        raise unknown('on_damaged', plan.on_damaged, ON_PROBLEM)
     if plan.image_size < 1 or plan.channels not in (1, 3):
         raise UserError(
             f'{plan.name}: {plan.image_size} pixels and {plan.channels} channels: '

@@ -6,7 +6,6 @@ Training, the audit, prediction and pictures of views all read here; the rules a
 import dataclasses
 import pathlib
 from importlib import resources
-from typing import Any
 
 import numpy as np
 
@@ -16,9 +15,8 @@ from ltjax.data.reading import archive, decoding, folder, sheet, stored
 from ltjax.data.reading import images as image_files
 from ltjax.data.reading.rules import make
 from ltjax.data.reading.table import Excluded, Files, Table, Written
-from ltjax.errors import UserError, unknown
-
-FORMATS = ('embedded', 'npz', 'folder', 'csv', 'prepared')
+from ltjax.data.settings import Data
+from ltjax.errors import UserError
 
 # Of a file, when no format is given.
 FORMAT_OF_SUFFIX = {'.npz': 'npz', '.csv': 'csv'}
@@ -60,7 +58,7 @@ class Raw:
     table: Table
 
 
-def survey(config: Any) -> Table:
+def survey(config: Data) -> Table:
     """Returns the table of the files that `config` (the `data` part of a config) names, without decoding images.
 
     A path given for the embedded set stands in for its file. A folder with a manifest.json is a prepared
@@ -87,9 +85,7 @@ def format_of(path: pathlib.Path) -> str:
     return FORMAT_OF_SUFFIX[path.suffix.lower()]
 
 
-def _written(config: Any) -> Written:
-    if config.format not in FORMATS:
-        raise unknown('data format', config.format, FORMATS)
+def _written(config: Data) -> Written:
     if config.format == 'embedded' and not config.path:
         resource = resources.files('ltjax.data') / 'embedded' / f'{config.name}.npz'
         with resources.as_file(resource) as path:
@@ -107,7 +103,7 @@ def _written(config: Any) -> Written:
     return archive.read(path)
 
 
-def read(config: Any, table: Table | None = None) -> Raw:
+def read(config: Data, table: Table | None = None) -> Raw:
     """Reads the images of a table, brought to the size and channels that the config asks for.
 
     Args:
@@ -157,7 +153,7 @@ def read(config: Any, table: Table | None = None) -> Raw:
     )
 
 
-def conform(images: np.ndarray, config: Any) -> np.ndarray:
+def conform(images: np.ndarray, config: Data) -> np.ndarray:
     """Brings stored images to the size and channels that the config asks for."""
     if config.image_size and images.shape[1:3] != (config.image_size,) * 2:
         images = np.stack(

@@ -2,10 +2,10 @@
 
 import argparse
 import pathlib
-from typing import Any
 
-from ltjax.data import catalog, reading
-from ltjax.data.reading import folder, sheet
+from ltjax.data import reading
+from ltjax.data.reading import sheet
+from ltjax.data.settings import SUBFOLDERS, Columns, Data
 from ltjax.errors import UserError, unknown
 
 
@@ -25,31 +25,34 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--suffix', default='', help="what such an id lacks of its file's name")
     parser.add_argument(
         '--subfolders',
-        choices=folder.SUBFOLDERS,
+        choices=SUBFOLDERS,
         default='refuse',
         help='what folders inside class folders are',
     )
     parser.add_argument('--class-order', default='', help='the classes with commas, or natural')
 
 
-def config(path: pathlib.Path, given: argparse.Namespace | None = None) -> Any:
+def config(path: pathlib.Path, given: argparse.Namespace | None = None) -> Data:
     """Returns the `data` part of a config that reads `path`, as those flags say.
 
     Raises:
       UserError: the path is not there or no data set, or a flag names what there is not.
     """
-    made = catalog.get('npz')
-    made.path = str(path)
-    made.format = reading.format_of(path)
+    made = Data.of({'name': 'npz', 'path': str(path), 'format': reading.format_of(path)})
     if given is None:
         return made
+    columns = {}
     for each in given.columns:
         what, _, column = each.partition('=')
         if what not in sheet.COLUMNS or not column:
             raise unknown('column', each, [f'{name}=COLUMN' for name in sheet.COLUMNS])
-        made.columns[what] = column
-    made.images, made.suffix = given.images_in, given.suffix
-    made.subfolders, made.class_order = given.subfolders, given.class_order
-    if (given.columns or made.images or made.suffix) and made.format != 'csv':
+        columns[what] = column
+    if (columns or given.images_in or given.suffix) and made.format != 'csv':
         raise UserError(f'{path} is no CSV: leave out --columns, --images-in and --suffix.')
-    return made
+    return made.replace(
+        columns=Columns(**columns),
+        images=given.images_in,
+        suffix=given.suffix,
+        subfolders=given.subfolders,
+        class_order=given.class_order,
+    )

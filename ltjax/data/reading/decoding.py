@@ -3,16 +3,15 @@
 import csv
 import pathlib
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from absl import logging
 
 from ltjax.data.reading import images as image_files
 from ltjax.data.reading.table import Excluded
-from ltjax.errors import UserError, unknown
-
-ON_DAMAGED = ('stop', 'exclude')
+from ltjax.data.settings import Data
+from ltjax.errors import UserError
 
 
 class Loaded(NamedTuple):
@@ -36,7 +35,7 @@ class Loaded(NamedTuple):
 
 
 def load(
-    root: pathlib.Path, names: Sequence[str], config: Any, excluded: Sequence[Excluded] = ()
+    root: pathlib.Path, names: Sequence[str], config: Data, excluded: Sequence[Excluded] = ()
 ) -> Loaded:
     """Reads image files into one array.
 
@@ -52,8 +51,6 @@ def load(
       UserError: files that cannot be read (all are tried, so that their number is said) and may not be
         left out, or none that can; or files of mixed sizes or channels.
     """
-    if config.on_damaged not in ON_DAMAGED:
-        raise unknown('data.on_damaged', config.on_damaged, ON_DAMAGED)
     stops = config.on_damaged == 'stop'
     images, rows = list[np.ndarray](), list[int]()
     digests, contents, stamps = list[str](), list[str](), list[tuple[int, int]]()

@@ -5,15 +5,15 @@ import pathlib
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ltjax.data.reading import images, values
 from ltjax.data.reading.rules import class_order
 from ltjax.data.reading.table import Excluded, Fault, Files, Written
-from ltjax.errors import UserError, unknown
+from ltjax.data.settings import Data
+from ltjax.errors import UserError
 
 # What folders inside the class folders mean: they are refused; of no meaning; classes of their own; or groups.
-SUBFOLDERS = ('refuse', 'flatten', 'class', 'group')
 
 _UNWRITABLE = re.compile('[\x00-\x1f\ud800-\udfff]')  # control characters; bytes that are not UTF-8
 _ARCHIVER = '__MACOSX'  # what macOS adds to a zip file: a shadow of every file
@@ -30,7 +30,7 @@ class _Content(NamedTuple):
     other: Counter[str]  # other files and folders, by kind
 
 
-def read(root: pathlib.Path, config: Any) -> Written:
+def read(root: pathlib.Path, config: Data) -> Written:
     """Lists the folder `root`, without reading its images.
 
     Args:
@@ -42,8 +42,6 @@ def read(root: pathlib.Path, config: Any) -> Written:
     """
     if not root.is_dir():
         raise UserError(f'{root} is not a folder: use configs/....py:npz or :csv for files.')
-    if config.subfolders not in SUBFOLDERS:
-        raise unknown('data.subfolders', config.subfolders, SUBFOLDERS)
     content = _walk(root)
     top = [name for name in content.folders if '/' not in name]
     holding = [name for name in top if any(i.startswith(f'{name}/') for i in content.images)]

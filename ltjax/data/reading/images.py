@@ -13,9 +13,9 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from ltjax.data.settings import INTERPOLATIONS
 from ltjax.errors import UserError, unknown
 
-INTERPOLATIONS = ('area', 'bilinear', 'bicubic')
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
 
 # How the files begin that are images whatever their suffix, if they have one: .jfif, .pgm, none.

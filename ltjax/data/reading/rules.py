@@ -4,15 +4,14 @@ import json
 import os
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from ltjax.data.reading import values
 from ltjax.data.reading.table import Excluded, Fault, Files, Table, Written
-from ltjax.errors import UserError, unknown
-
-ON_UNLABELLED = ('stop', 'exclude')
+from ltjax.data.settings import Data
+from ltjax.errors import UserError
 
 # Where the order of the classes comes from, as the log says it.
 DECLARED = 'in the order that the files declare'
@@ -21,7 +20,7 @@ NUMBERS = 'in the order of their numbers'
 NAMES = 'in the natural order of their names'
 
 
-def make(written: Written, config: Any) -> Table:
+def make(written: Written, config: Data) -> Table:
     """Applies the rules to what is written.
 
     Args:
@@ -31,8 +30,6 @@ def make(written: Written, config: Any) -> Table:
     Raises:
       UserError: the settings themselves are wrong.
     """
-    if config.on_unlabelled not in ON_UNLABELLED:
-        raise unknown('data.on_unlabelled', config.on_unlabelled, ON_UNLABELLED)
     faults, notes = list(written.faults), list(written.notes)
     classes, labels, kept, excluded = _NO_CLASSES, None, np.arange(len(written.ids)), []
     if written.labels is not None:
@@ -79,7 +76,7 @@ def make(written: Written, config: Any) -> Table:
     )
 
 
-def class_order(config: Any) -> tuple[str, ...] | None:
+def class_order(config: Data) -> tuple[str, ...] | None:
     """Returns `data.class_order`: the classes in their order, () for the natural order, None if it is left open.
 
     It is written with commas, or, where a name has one, as a JSON list.
@@ -90,14 +87,13 @@ def class_order(config: Any) -> tuple[str, ...] | None:
     given = config.class_order
     if given == 'natural':
         return ()
-    if isinstance(given, str):
-        try:
-            given = json.loads(given) if given.lstrip().startswith('[') else given.split(',')
-        except ValueError:
-            raise UserError(
-                f'data.class_order is {given!r}: write the classes with commas, or as a JSON list.'
-            ) from None
-    names = tuple(name for name in map(values.text, given) if name)
+    try:
+        listed = json.loads(given) if given.lstrip().startswith('[') else given.split(',')
+    except ValueError:
+        raise UserError(
+            f'data.class_order is {given!r}: write the classes with commas, or as a JSON list.'
+        ) from None
+    names = tuple(name for name in map(values.text, listed) if name)
     if len(set(names)) < len(names):
         raise UserError(f'data.class_order names a class twice: {", ".join(names)}.')
     return names or None

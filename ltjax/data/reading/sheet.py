@@ -5,10 +5,11 @@ import csv
 import io
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ltjax.data.reading import values
 from ltjax.data.reading.table import Fault, Files, Written
+from ltjax.data.settings import Data
 from ltjax.errors import UserError
 from ltjax.files import user_path
 
@@ -65,7 +66,7 @@ def rows(path: pathlib.Path, delimiter: str = ',') -> tuple[list[str], list[Row]
     ]
 
 
-def read(path: pathlib.Path, config: Any) -> Written:
+def read(path: pathlib.Path, config: Data) -> Written:
     """Reads a CSV, without its images.
 
     Args:
@@ -81,7 +82,7 @@ def read(path: pathlib.Path, config: Any) -> Written:
             f'{path} is a folder without a prepared set: give a CSV file, or prepare it.'
         )
     columns, found = rows(path)
-    names = {what: str(config.columns[what]) for what in COLUMNS}
+    names = {what: getattr(config.columns, what) for what in COLUMNS}
     _check_columns(path, columns, names)
     classes, faults = _one_hot_columns(path, columns, found, names)
     kept = list[Row]()

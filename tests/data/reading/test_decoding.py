@@ -8,6 +8,7 @@ from PIL import Image
 
 from ltjax.data import catalog
 from ltjax.data.reading import decoding
+from ltjax.data.settings import ON_PROBLEM
 from ltjax.errors import UserError
 
 GREY = np.arange(0, 240, dtype=np.uint8).reshape(12, 20)
@@ -74,7 +75,7 @@ def test_what_cannot_be_read_stops_with_its_number_or_is_left_out(tmp_path, capl
 
 def test_nothing_readable_is_refused_whatever_is_configured(tmp_path):
     (tmp_path / 'a.png').write_bytes(b'')
-    for on_damaged in decoding.ON_DAMAGED:
+    for on_damaged in ON_PROBLEM:
         with pytest.raises(
             UserError, match='none of the 1 images of .* can be read. The first: .*a.png'
         ):

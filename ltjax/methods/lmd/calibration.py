@@ -1,14 +1,8 @@
-"""LMD (Pan et al., 2025): relation-aware representation learning, then iterative classifier calibration.
-
-Stage 1 (RRL): the student learns the labels on strongly augmented images and agrees with its EMA teacher, which sees
-weakly augmented ones, in the relations between samples, between channels, and in its predictions.
-Stage 2 (ICC), J rounds: the M-step trains a re-initialised classifier on virtual features drawn from each
-class's Gaussian (VFC); the E-step trains the encoder through the frozen classifier, kept near its class by FDC.
-"""
+"""Stage 2 of LMD: iterative classifier calibration, eq. 6 to 12."""
 
 import dataclasses
 import functools
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,146 +10,20 @@ from flax import nnx
 
 from ltjax import losses, sharding
 from ltjax.engine import optim
-from ltjax.engine.stage import Batch, Loss, Recipe, Run, Stage, Update, reset_classifier
-from ltjax.engine.state import TrainState, with_parameters
-from ltjax.errors import UserError, unknown
-from ltjax.methods.task import Task, supervised_stage
+from ltjax.engine.stage import Batch, Loss, Run, Stage, Update, reset_classifier
+from ltjax.engine.state import TrainState
+from ltjax.errors import UserError
+from ltjax.methods.lmd.settings import Icc, Reading
+from ltjax.methods.task import Task
 from ltjax.models import ImageClassifier
-
-
-@dataclasses.dataclass(frozen=True)
-class Reading:
-    """One reading of what the paper leaves open or prints differently from its code.
-
-    Attributes:
-      normalise_gram: rows of the Gram matrices have unit length in eq. 4 and 5.
-      channel_divisor: of eq. 5, 'channels' or 'batch'.
-      divergence: direction of the KL of eq. 3.
-      cross_entropy_view: of stage 1, 'strong' or 'weak'.
-      from_start: the consistency terms act from the first step, whatever `start_epoch` says.
-      mahalanobis: distances by the inverse covariance; False: by the covariance, as eq. 10 and 11 print it.
-      fdc_sign: 1 minimises attraction - repulsion; -1 the reverse, as the authors' code does.
-      label_loss: of the E-step; 'gce_constant' is the authors' GCE, computed without gradient.
-      vfc_statistics: virtual features from this 'round' or from the 'ema'.
-      ridge: added to the covariance's diagonal.
-      literal_counts: eq. 7's factors K/N and K/(N-K) in place of the counts of the resampled set.
-    """
-
-    normalise_gram: bool = True
-    channel_divisor: Literal['channels', 'batch'] = 'channels'
-    divergence: Literal['teacher_to_student', 'student_to_teacher'] = 'teacher_to_student'
-    cross_entropy_view: Literal['strong', 'weak'] = 'strong'
-    from_start: bool = False
-    mahalanobis: bool = True
-    fdc_sign: int = 1
-    label_loss: Literal['cross_entropy', 'gce_constant'] = 'cross_entropy'
-    vfc_statistics: Literal['round', 'ema'] = 'round'
-    ridge: float = 0.01
-    literal_counts: bool = False
-
-
-READINGS = {
-    'default': Reading(),
-    'paper': Reading(
-        normalise_gram=False,
-        divergence='student_to_teacher',
-        cross_entropy_view='weak',
-        from_start=True,
-        mahalanobis=False,
-        vfc_statistics='ema',
-        ridge=0.0,
-        literal_counts=True,
-    ),
-    'authors': Reading(channel_divisor='batch', fdc_sign=-1, label_loss='gce_constant'),
-}
 
 # Without a ridge the covariance of a class with no more images than features is singular and has no Cholesky
 # factor. The factor, and it alone, then gets this share of the mean variance on the diagonal.
 FACTOR_RIDGE = 1e-4
 
 
-def recipe(config: Any, task: Task) -> Recipe:
-    """Returns stage 1 (`config.rrl`) and stage 2 (`config.icc`, if enabled).
-
-    Raises:
-      UserError: an unknown variant or source of statistics, or batches too small for the classes.
-    """
-    if config.variant not in READINGS:
-        raise unknown('variant', config.variant, READINGS)
-    reading = READINGS[config.variant]
-    if config.rrl.enabled:
-        first = _rrl(config.rrl, task, reading)
-    else:
-        first = supervised_stage('cross_entropy', config.rrl, task, losses.softmax_cross_entropy)
-    stages = (first, _icc(config.icc, task, reading)) if config.icc.enabled else (first,)
-    return Recipe(stages)
-
-
-# Stage 1: relation-aware representation learning, eq. 3 to 5.
-
-
-def _rrl(config: Any, task: Task, reading: Reading) -> Stage:
-    steps = task.steps(config.batch_size)
-    start = 0 if reading.from_start else config.start_epoch * steps
-
-    def loss_fn(
-        model: ImageClassifier, extra: Any, batch: Batch, key: jax.Array, step: jax.Array
-    ) -> Loss:
-        teacher = with_parameters(model, extra['teacher'])
-        theirs = jax.tree.map(jax.lax.stop_gradient, teacher(batch['weak']))
-        ours = model(batch['strong'])
-        logits = ours.logits
-        if reading.cross_entropy_view == 'weak':
-            logits = model(batch['weak']).logits
-        terms = {
-            'cross_entropy': losses.mean(losses.softmax_cross_entropy(logits, batch['label'])),
-            'sample': losses.sample_relation(
-                ours.features, theirs.features, normalise=reading.normalise_gram
-            ),
-            'channel': losses.channel_relation(
-                ours.features,
-                theirs.features,
-                normalise=reading.normalise_gram,
-                divisor=reading.channel_divisor,
-            ),
-            'probability': losses.mean(
-                losses.probability_consistency(
-                    ours.logits, theirs.logits, direction=reading.divergence
-                )
-            ),
-        }
-        weight = jnp.where(step >= start, config.weight, 0.0)
-        consistency = terms['sample'] + terms['channel'] + terms['probability'] / 2
-        return Loss(terms['cross_entropy'] + weight * consistency, terms)
-
-    def update_teacher(extra: Any, model: nnx.State, step: jax.Array) -> Any:
-        parameters, _ = nnx.split_state(model, nnx.Param, ...)
-        alpha = losses.ema_decay(step, decay=config.ema_decay)
-        return extra | {'teacher': losses.ema(extra['teacher'], parameters, alpha)}
-
-    def add_teacher(state: TrainState, run: Run) -> TrainState:
-        parameters, _ = nnx.split_state(state.model, nnx.Param, ...)
-        return state._replace(extra={'teacher': jax.tree.map(jnp.copy, parameters)})
-
-    update = Update(
-        name='train',
-        loss_fn=loss_fn,
-        optimizer=optim.make(config.optimizer, config.epochs * steps),
-        steps=steps,
-        batch_size=config.batch_size,
-        sampler=config.sampler,
-        views={'strong': task.view(config.view), 'weak': task.view(config.teacher_view)},
-        after_step=update_teacher,
-    )
-    return Stage('rrl', (update,), rounds=config.epochs, prepare=add_teacher)
-
-
-# Stage 2: iterative classifier calibration, eq. 6 to 12.
-
-
-def _icc(config: Any, task: Task, reading: Reading) -> Stage:
-    if config.statistics not in ('variant', 'round', 'ema'):
-        raise unknown('source of statistics', config.statistics, ('variant', 'round', 'ema'))
+def stage(config: Icc, task: Task, reading: Reading) -> Stage:
+    """Returns the stage: rounds of an M-step of the classifier and an E-step of the encoder."""
     if config.statistics != 'variant':
         reading = dataclasses.replace(reading, vfc_statistics=config.statistics)
     updates = [_m_step(config, task)]
@@ -166,7 +34,7 @@ def _icc(config: Any, task: Task, reading: Reading) -> Stage:
 
     @functools.cache
     def estimate(mesh: jax.sharding.Mesh) -> Any:
-        return jax.jit(_estimator(config, task, reading, mesh))
+        return jax.jit(estimator(config, task, reading, mesh))
 
     def prepare(state: TrainState, run: Run) -> TrainState:
         state = reset_classifier(state, run)
@@ -197,7 +65,7 @@ def _feature_dim(state: TrainState) -> int:
     return nnx.to_pure_dict(state.model)['classifier']['kernel'].shape[0]
 
 
-def _estimator(config: Any, task: Task, reading: Reading, mesh: jax.sharding.Mesh) -> Any:
+def estimator(config: Icc, task: Task, reading: Reading, mesh: jax.sharding.Mesh) -> Any:
     """Returns (features, labels, EMA, key, round) -> (new EMA, what the round's steps need)."""
     total, num_classes = int(task.train_counts.sum()), task.num_classes
     factors = sharding.map_classes(functools.partial(_factors, reading=reading), mesh)
@@ -245,7 +113,7 @@ def _factors(covariance: jax.Array, reading: Reading) -> jax.Array:
     return losses.cholesky_factors(covariance)
 
 
-def _m_step(config: Any, task: Task) -> Update:
+def _m_step(config: Icc, task: Task) -> Update:
     """Calibrates the classifier, eq. 8: R virtual (or, without VFC, real) features a class and round."""
     per_class = config.m_batch_size // task.num_classes
     if per_class == 0:
@@ -282,7 +150,7 @@ def _m_step(config: Any, task: Task) -> Update:
     )
 
 
-def _e_step(config: Any, task: Task, reading: Reading) -> Update:
+def _e_step(config: Icc, task: Task, reading: Reading) -> Update:
     """Trains the encoder through the frozen classifier, eq. 12: label loss + lambda_e * FDC."""
 
     def label_loss(logits: jax.Array, labels: jax.Array) -> jax.Array:

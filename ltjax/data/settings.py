@@ -1,0 +1,126 @@
+"""The `data` part of a config as a plain object, with what it says by default. Values only: imports in no time."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, get_args
+
+from ltjax.settings import at_least, typed
+
+Format = Literal['embedded', 'npz', 'folder', 'csv', 'prepared']
+Subfolders = Literal['refuse', 'flatten', 'class', 'group']
+OnProblem = Literal['stop', 'exclude']
+Interpolation = Literal['area', 'bilinear', 'bicubic']
+SUBFOLDERS: tuple[str, ...] = get_args(Subfolders)
+ON_PROBLEM: tuple[str, ...] = get_args(OnProblem)
+INTERPOLATIONS: tuple[str, ...] = get_args(Interpolation)
+MAX_PIXELS = 89_478_485  # Pillow's own limit
+
+
+@dataclasses.dataclass(frozen=True)
+class Columns:
+    """What the columns of a CSV are called; `label` may be `one_hot`: a column a class."""
+
+    path: str = 'path'
+    label: str = 'label'
+    split: str = 'split'
+    group: str = 'group'
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """How images are divided.
+
+    Attributes:
+      val, test: fractions held out where the files bring no split.
+      seed: of the division; it is not the run's.
+      folds: how many to draw; 0: none.
+      fold: the number of the fold that is the test; -1: each in turn, results pooled.
+      protocol: a split of a prepared set by its name; '': its only one; 'none' draws one.
+      allow_leaks: take a split of the files that has groups or equal images on two sides.
+    """
+
+    val: float = 0.1
+    test: float = 0.2
+    seed: int = 0
+    folds: int = 0
+    fold: int = 0
+    protocol: str = ''
+    allow_leaks: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class LongTail:
+    """Training images a class, from `max_count` down by `ratio`; ratio 0 keeps what is there."""
+
+    max_count: int = 0
+    ratio: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Groups:
+    """Classes by name or place in the order; all empty: thirds of the classes by training images."""
+
+    head: tuple[Any, ...] = ()
+    medium: tuple[Any, ...] = ()
+    tail: tuple[Any, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """A data set: where it is, how it is read and how it is split.
+
+    Attributes:
+      name: of the set, see `catalog`.
+      format: who reads it, see `ltjax.data.reading`.
+      path: of the folder or file.
+      allow_outside: whether images may lie outside the folder, or that of the CSV.
+      columns: of a CSV.
+      images: folder of the images of a CSV whose column `path` holds ids.
+      suffix: what such an id lacks of its file's name.
+      subfolders: what folders inside class folders are: 'group', 'class', or without meaning ('flatten').
+      class_order: the classes with commas between them; or natural.
+      on_damaged: at images that cannot be read; 'exclude' lists them in excluded.csv.
+      on_unlabelled: at images without a label.
+      max_pixels: of an image to be decoded.
+      image_size: pixels a side; 0: as stored.
+      channels: 1 or 3; 0: as stored.
+      interpolation: of images that must be resized.
+      mean, std: of each channel, of images in 0 to 1; one value stands for all channels.
+      split: how images are divided.
+      long_tail: how training images are thinned.
+      groups: the classes of head, medium and tail.
+    """
+
+    name: str = ''
+    format: Format = 'npz'
+    path: str = ''
+    allow_outside: bool = False
+    columns: Columns = Columns()
+    images: str = ''
+    suffix: str = ''
+    subfolders: Subfolders = 'refuse'
+    class_order: str = ''
+    on_damaged: OnProblem = 'stop'
+    on_unlabelled: OnProblem = 'stop'
+    max_pixels: Annotated[int, at_least(1)] = MAX_PIXELS
+    image_size: Annotated[int, at_least(0)] = 0
+    channels: int = 0
+    interpolation: Interpolation = 'area'
+    mean: tuple[float, ...] = (0.5,)
+    std: tuple[float, ...] = (0.25,)
+    split: Split = Split()
+    long_tail: LongTail = LongTail()
+    groups: Groups = Groups()
+
+    @staticmethod
+    def of(config: 'Data | Mapping[str, Any]') -> 'Data':
+        """Returns the object for the `data` part of a config.
+
+        Raises:
+          UserError: a key or value that does not exist.
+        """
+        return config if isinstance(config, Data) else typed(Data, config, 'data')
+
+    def replace(self, **changes: Any) -> 'Data':
+        """Returns a copy with other values."""
+        return dataclasses.replace(self, **changes)

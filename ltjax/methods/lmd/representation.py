@@ -1,0 +1,72 @@
+"""Stage 1 of LMD: relation-aware representation learning, eq. 3 to 5."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from ltjax import losses
+from ltjax.engine import optim
+from ltjax.engine.stage import Batch, Loss, Run, Stage, Update
+from ltjax.engine.state import TrainState, with_parameters
+from ltjax.methods.lmd.settings import Reading, Rrl
+from ltjax.methods.task import Task
+from ltjax.models import ImageClassifier
+
+
+def stage(config: Rrl, task: Task, reading: Reading) -> Stage:
+    """Returns the stage: the student learns labels, and agrees with its EMA teacher."""
+    steps = task.steps(config.batch_size)
+    start = 0 if reading.from_start else config.start_epoch * steps
+
+    def loss_fn(
+        model: ImageClassifier, extra: Any, batch: Batch, key: jax.Array, step: jax.Array
+    ) -> Loss:
+        teacher = with_parameters(model, extra['teacher'])
+        theirs = jax.tree.map(jax.lax.stop_gradient, teacher(batch['weak']))
+        ours = model(batch['strong'])
+        logits = ours.logits
+        if reading.cross_entropy_view == 'weak':
+            logits = model(batch['weak']).logits
+        terms = {
+            'cross_entropy': losses.mean(losses.softmax_cross_entropy(logits, batch['label'])),
+            'sample': losses.sample_relation(
+                ours.features, theirs.features, normalise=reading.normalise_gram
+            ),
+            'channel': losses.channel_relation(
+                ours.features,
+                theirs.features,
+                normalise=reading.normalise_gram,
+                divisor=reading.channel_divisor,
+            ),
+            'probability': losses.mean(
+                losses.probability_consistency(
+                    ours.logits, theirs.logits, direction=reading.divergence
+                )
+            ),
+        }
+        weight = jnp.where(step >= start, config.weight, 0.0)
+        consistency = terms['sample'] + terms['channel'] + terms['probability'] / 2
+        return Loss(terms['cross_entropy'] + weight * consistency, terms)
+
+    def update_teacher(extra: Any, model: nnx.State, step: jax.Array) -> Any:
+        parameters, _ = nnx.split_state(model, nnx.Param, ...)
+        alpha = losses.ema_decay(step, decay=config.ema_decay)
+        return extra | {'teacher': losses.ema(extra['teacher'], parameters, alpha)}
+
+    def add_teacher(state: TrainState, run: Run) -> TrainState:
+        parameters, _ = nnx.split_state(state.model, nnx.Param, ...)
+        return state._replace(extra={'teacher': jax.tree.map(jnp.copy, parameters)})
+
+    update = Update(
+        name='train',
+        loss_fn=loss_fn,
+        optimizer=optim.make(config.optimizer, config.epochs * steps),
+        steps=steps,
+        batch_size=config.batch_size,
+        sampler=config.sampler,
+        views={'strong': task.view(config.view), 'weak': task.view(config.teacher_view)},
+        after_step=update_teacher,
+    )
+    return Stage('rrl', (update,), rounds=config.epochs, prepare=add_teacher)

@@ -1,0 +1,139 @@
+"""A config as a plain object, resolved once where a run begins; and what every config has beside its method.
+
+Values only, so that configs import it in no time.
+"""
+
+import copy
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from ml_collections import ConfigDict
+
+from ltjax.data import catalog
+from ltjax.data.settings import Data
+from ltjax.settings import at_least, typed
+
+# Keys that change no result: when to save, what to watch, how to share the work.
+FREE = ('checkpoint', 'watchdog_minutes', 'on_nonfinite', 'max_skipped', 'mesh', 'accumulate')
+
+Values = Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Mesh:
+    """Devices along which the batch is split (-1: all), and along which the state is split too."""
+
+    data: int = -1
+    fsdp: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """Minutes and steps between checkpoints inside a round, beside those after each; 0: none."""
+
+    every_minutes: float = 10.0
+    every_steps: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """The network.
+
+    Attributes:
+      name: see `ltjax.models`.
+      dtype: of the computation, or bfloat16.
+      remat: compute activations again for the gradient, to save memory.
+      pretrained: a file, or published weights such as timm/resnet18.tv_in1k.
+      pretrained_sha256: of the file.
+      pretrained_preprocessing: take the image size, mean and std of published weights.
+      options: what `models.create` takes beside name, dtype and remat.
+    """
+
+    name: str
+    dtype: str = 'float32'
+    remat: bool = False
+    pretrained: str = ''
+    pretrained_sha256: str = ''
+    pretrained_preprocessing: bool = True
+    options: Values = dataclasses.field(default_factory=dict, metadata={'rest': True})
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What a run is told.
+
+    Attributes:
+      method: the method's own values, among them its `name`; `methods.recipe` reads them.
+      model: the network.
+      data: the data set.
+      seed: of initialisation, augmentation, order and draws.
+      select: the round that is tested: the 'best' by validation balanced accuracy, or the 'last'.
+      start_from: workdir of a run whose first stage stands in for this one's.
+      save_features: whether predictions.npz holds features.
+      num_bootstrap: resamples of the intervals.
+      accumulate: parts of a batch that the encoder takes one after another, to save memory.
+      mesh: the devices.
+      checkpoint: when to save inside a round.
+      on_nonfinite: what a step with NaN or infinity does: 'stop' the run, or leave all as it was ('skip').
+      max_skipped: such steps in a run, before it stops.
+      watchdog_minutes: without a step before the run says where it hangs; 0: never.
+      values: all of this as JSON values, as config.json has it.
+    """
+
+    method: Values
+    model: Network
+    data: Data
+    seed: int = 0
+    select: Literal['best', 'last'] = 'best'
+    start_from: str = ''
+    save_features: bool = True
+    num_bootstrap: Annotated[int, at_least(1)] = 1000
+    accumulate: int = 1
+    mesh: Mesh = Mesh()
+    checkpoint: Checkpoint = Checkpoint()
+    on_nonfinite: Literal['stop', 'skip'] = 'stop'
+    max_skipped: int = 10
+    watchdog_minutes: float = 20.0
+    values: Values = dataclasses.field(default_factory=dict)
+
+    @staticmethod
+    def of(config: 'ConfigDict | Settings | Values') -> 'Settings':
+        """Returns the object for a config.
+
+        Raises:
+          UserError: a key or value that does not exist.
+        """
+        if isinstance(config, Settings):
+            return config
+        text = config.to_json() if isinstance(config, ConfigDict) else json.dumps(config)
+        values = json.loads(text)
+        return dataclasses.replace(typed(Settings, values), values=values)
+
+    def replace(self, name: str, value: Any) -> 'Settings':
+        """Returns a copy with another value of the key 'data.split.fold', say."""
+        values = copy.deepcopy(dict(self.values))
+        *path, last = name.split('.')
+        below = values
+        for key in path:
+            below = below[key]
+        below[last] = value
+        return Settings.of(values)
+
+
+def default(dataset: str) -> ConfigDict:
+    """Returns what a config for a data set has beside its method.
+
+    Raises:
+      UserError: no set has that name.
+    """
+    large = dataset in catalog.LARGE
+    network = Network('resnet18' if large else 'small_cnn')
+    values = dataclasses.asdict(Settings({}, network, Data()))
+    config = ConfigDict({key: values[key] for key in values if key not in ('method', 'values')})
+    del config.model['options']
+    if large:
+        config.model.stem = 'imagenet'
+    config.data = catalog.get(dataset)
+    return config

@@ -1,0 +1,120 @@
+"""Configs as plain objects: a tree of values, checked once, becomes frozen dataclasses.
+
+The type of a field says what it holds: `float`, `Literal['mean', 'sum']`, or more with `Annotated`:
+`Annotated[float, at_least(0)]`, `Annotated[str, one_of(NAMES)]`. A field without a value keeps its default.
+"""
+
+import dataclasses
+import math
+import typing
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, Literal, TypeVar
+
+from ltjax.errors import UserError, unknown
+
+T = TypeVar('T')
+
+# Raises UserError where the value of the key with that name is none that there is.
+Check = Callable[[str, Any], None]
+
+_KINDS: dict[Any, tuple[tuple[type, ...], str]] = {
+    bool: ((bool,), 'True or False'),
+    int: ((int,), 'a whole number'),
+    float: ((float, int), 'a number'),
+    str: ((str,), 'a text'),
+}
+
+
+def one_of(names: Collection[str]) -> Check:
+    """Returns the check that a text is one of `names`."""
+
+    def check(name: str, value: Any) -> None:
+        if value not in names:
+            raise unknown(name, value, names)
+
+    return check
+
+
+def _within(fits: Callable[[float], bool], remedy: str) -> Check:
+    def check(name: str, value: Any) -> None:
+        if not (math.isfinite(value) and fits(value)):
+            raise UserError(f'{name} is {value}: use {remedy}.')
+
+    return check
+
+
+def at_least(low: float) -> Check:
+    """Returns the check that a number is `low` or more."""
+    return _within(lambda value: value >= low, f'{low:g} or more')
+
+
+def positive() -> Check:
+    """Returns the check that a number is above zero."""
+    return _within(lambda value: value > 0, 'a positive number')
+
+
+def from_to(low: float, high: float) -> Check:
+    """Returns the check that a number is in [low, high]."""
+    return _within(lambda value: low <= value <= high, f'a number from {low:g} to {high:g}')
+
+
+def from_to_below(low: float, high: float) -> Check:
+    """Returns the check that a number is in [low, high)."""
+    return _within(lambda value: low <= value < high, f'a number from {low:g} to below {high:g}')
+
+
+def typed(cls: type[T], values: Mapping[str, Any], name: str = '') -> T:
+    """Returns the dataclass `cls` that holds `values`.
+
+    Args:
+      cls: its fields are bool, int, float, str, Literal, tuples of these, Mapping, or such dataclasses.
+        A field with the metadata `{'rest': True}` takes all keys that are no fields.
+      values: by the names of the fields.
+      name: of the key that holds `values`, for messages.
+
+    Raises:
+      UserError: a key that does not exist or is missing, or a value that is none that there is.
+    """
+    hints = typing.get_type_hints(cls, include_extras=True)
+    fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    rest = next((key for key, field in fields.items() if field.metadata.get('rest')), None)
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        if key in fields and key != rest:
+            found[key] = _typed(hints[key], value, f'{name}.{key}'.lstrip('.'))
+        elif rest is not None:
+            found.setdefault(rest, {})[key] = value
+        else:
+            raise unknown(f'key of {name or "the config"}', key, fields)
+    for key, field in fields.items():
+        if key not in found and field.default is field.default_factory is dataclasses.MISSING:
+            raise UserError(f'{name or "the config"} lacks {key}.')
+    return cls(**found)
+
+
+def _typed(hint: Any, value: Any, name: str) -> Any:
+    if dataclasses.is_dataclass(hint):
+        if not hasattr(value, 'items'):
+            raise UserError(
+                f'{name} is {value!r}: it has keys of its own, such as '
+                f'{name}.{dataclasses.fields(hint)[0].name}.'
+            )
+        return typed(typing.cast(type, hint), value, name)
+    if typing.get_origin(hint) is typing.Annotated:
+        value = _typed(hint.__origin__, value, name)
+        for check in hint.__metadata__:
+            check(name, value)
+        return value
+    if typing.get_origin(hint) is Literal:
+        if value not in typing.get_args(hint):
+            raise unknown(name, value, typing.get_args(hint))
+        return value
+    if typing.get_origin(hint) is tuple:
+        if isinstance(value, str) or not hasattr(value, '__iter__'):
+            raise UserError(f'{name} is {value!r}: give several values.')
+        (kind, *_) = typing.get_args(hint)
+        return tuple(_typed(kind, each, name) for each in value)
+    kinds, what = _KINDS.get(hint, ((), ''))
+    if kinds and (not isinstance(value, kinds) or isinstance(value, bool) != (hint is bool)):
+        raise UserError(f'{name} is {value!r}: give {what}.')
+    return hint(value) if kinds else value
