@@ -18,7 +18,7 @@ import numpy as np
 
 from ltjax import huge_pages
 from ltjax.engine.checkpoint import Checkpoints
-from ltjax.engine.loop import Training
+from ltjax.engine.rounds import Rounds
 from ltjax.engine.safeguards import Safeguards
 from ltjax.errors import Preempted
 from ltjax.run import train
@@ -68,7 +68,7 @@ def main() -> None:
     parser.add_argument('method', nargs='?', default='lmd')
     config = runpy.run_path(str(CONFIGS / f'{parser.parse_args().method}.py'))['get_config']()
     config.num_bootstrap = 10
-    rounds, saves = timed(Training, '_round'), timed(Training, '_save')
+    rounds, saves = timed(Rounds, 'run'), timed(Rounds, '_save')
     reads = [timed(Checkpoints, name) for name in ('__init__', 'progress', 'restore', 'scratch')]
     end_in_time()
     with tempfile.TemporaryDirectory() as folder:

@@ -7,7 +7,7 @@ import pytest
 import tiny
 from ltjax import losses
 from ltjax.engine.checkpoint import Checkpoints
-from ltjax.engine.loop import Training
+from ltjax.engine.training import Training
 
 COMPILATION = '/jax/core/compile/backend_compile_duration'
 ROUNDS = 4

@@ -14,12 +14,12 @@ from flax import nnx
 
 from ltjax import methods
 from ltjax.data import datasets
-from ltjax.engine import loop
+from ltjax.engine import loop, rounds
 from ltjax.engine.checkpoint import Checkpoints
 from ltjax.engine.logbook import Logbook
-from ltjax.engine.loop import Training
 from ltjax.engine.state import flatten, parameter_filter
 from ltjax.engine.step import make_step
+from ltjax.engine.training import Training
 from ltjax.methods.task import Task
 from ltjax.run import build
 from ltjax.run.settings import Settings
@@ -118,7 +118,7 @@ def run(made: Any, folder: pathlib.Path, **options: Any) -> tuple[Any, dict[str,
     """Trains as `made` says; returns the selected state on the host, the best round and the rows of the log."""
     trained = training(made, folder, **options)
     try:
-        state, best = trained.run()
+        state, best = loop.run(trained)
     finally:
         trained.checkpoints.close()
     return jax.device_get(state), best, trained.logbook.rows
@@ -141,7 +141,7 @@ def watch(made: Any, folder: pathlib.Path) -> tuple[list[tuple[str, Any, Any]], 
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, 'make_step', watching)
-        patch.setattr(loop, 'STEPS_PER_CALL', 1)
+        patch.setattr(rounds, 'STEPS_PER_CALL', 1)
         return steps, run(made, folder)
 
 
@@ -163,7 +163,7 @@ def interrupt(made: Any, folder: pathlib.Path, *, at: int) -> None:
 
     trained.checkpoints.save = failing
     try:
-        trained.run()
+        loop.run(trained)
     except Interrupted:
         return
     finally:

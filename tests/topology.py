@@ -49,16 +49,16 @@ def train(
     made = tiny.config(method, data, CHANGES[method] | (overrides or {}))
     trained = tiny.training(made, folder, mesh=sharding.make_mesh(**mesh))
     seen: list[list[int]] = []
-    fetch = trained._feed.batches
+    fetch = trained.feed.batches
 
     def recording(*arguments: Any, **options: Any) -> Any:
         for batch in fetch(*arguments, **options):
             seen.append(np.asarray(sharding.replicate(batch['index'], trained.mesh)).tolist())
             yield batch
 
-    trained._feed.batches = recording
+    trained.feed.batches = recording
     try:
-        state, _ = trained.run()
+        state, _ = loop.run(trained)
     finally:
         trained.checkpoints.close()
     whole = sharding.replicate((state.model, state.extra), trained.mesh)

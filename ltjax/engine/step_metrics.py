@@ -3,45 +3,17 @@
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import jax
 import numpy as np
 
 from ltjax.engine.logbook import Logbook
+from ltjax.engine.progress import RoundProgress
 from ltjax.engine.safeguards import NonFiniteLossError, Safeguards
 from ltjax.engine.streams import Streams
 
 # Of the ids of a bad batch in the message; nonfinite.json has them all.
 _SHOWN = 4
-
-
-@dataclasses.dataclass
-class RoundProgress:
-    """How far a round has come: what a checkpoint inside it keeps beside state and scratch. JSON values.
-
-    Attributes:
-      update: place of the update under way.
-      step: its steps done in this round.
-      counted: those of them that were not skipped.
-      sums: of its logged values.
-      row: what the log gets of the updates before it.
-      images: seen in this round.
-      seconds: that this round has taken.
-    """
-
-    update: int = 0
-    step: int = 0
-    counted: int = 0
-    sums: dict[str, float] = dataclasses.field(default_factory=dict)
-    row: dict[str, Any] = dataclasses.field(default_factory=dict)
-    images: int = 0
-    seconds: float = 0.0
-
-    def next_update(self, row: Mapping[str, Any]) -> None:
-        """Goes to the next update; `row` is what the log gets of this one."""
-        self.update, self.step, self.counted, self.sums = self.update + 1, 0, 0, {}
-        self.row |= row
 
 
 @dataclasses.dataclass

@@ -12,9 +12,9 @@ from ltjax.data.datasets import DataSet
 from ltjax.data.settings import Data
 from ltjax.engine.checkpoint import Checkpoints
 from ltjax.engine.logbook import Logbook
-from ltjax.engine.loop import Training
 from ltjax.engine.safeguards import Safeguards
 from ltjax.engine.stage import Recipe
+from ltjax.engine.training import Training
 from ltjax.errors import UserError
 from ltjax.methods.task import Task
 from ltjax.models import pretrained, published

@@ -19,11 +19,12 @@ from ltjax.data import datasets, identity, summary
 from ltjax.data.datasets import DataSet
 from ltjax.data.identity import Identity
 from ltjax.data.reading import decoding
+from ltjax.engine import loop
 from ltjax.engine.checkpoint import Checkpoints
 from ltjax.engine.logbook import Logbook
-from ltjax.engine.loop import Training
 from ltjax.engine.preemption import Interruption
 from ltjax.engine.state import TrainState
+from ltjax.engine.training import Training
 from ltjax.evaluation import metrics, report
 from ltjax.evaluation.groups import by_name, head_medium_tail
 from ltjax.files import user_path
@@ -91,7 +92,7 @@ def _run(
             if processes.is_first():
                 files.write_json(workdir / 'pretrained.json', weights.record)
         training = build.training(settings, data, recipe, checkpoints, logbook, weights, guards)
-        state, best = training.run()
+        state, best = loop.run(training)
         results = _results(settings, data, training, state, said) | {'best': dict(best)}
         results['test'] = test(settings, data, training, state, groups, workdir)
         results['test']['warnings'] += summary.warnings(said)

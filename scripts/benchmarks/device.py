@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ltjax.engine.loop import STEPS_PER_CALL
+from ltjax.engine.rounds import STEPS_PER_CALL
 from ltjax.engine.step import make_step
 
 from .measure import compiled_memory_mb, median_seconds, on_accelerator, run_through

@@ -10,7 +10,7 @@ import numpy as np
 from flax import nnx
 
 from ltjax import methods, sharding
-from ltjax.engine.loop import STEPS_PER_CALL
+from ltjax.engine.rounds import STEPS_PER_CALL
 from ltjax.engine.stage import Stage, Update
 from ltjax.engine.state import TrainState, parameter_filter
 from ltjax.engine.step import key_for, make_step

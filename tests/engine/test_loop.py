@@ -9,8 +9,9 @@ import pytest
 import tiny
 from ltjax import sharding
 from ltjax.data import datasets, splits
-from ltjax.engine import loop
+from ltjax.engine import loop, rounds
 from ltjax.engine.checkpoint import Checkpoints
+from ltjax.engine.rounds import Rounds
 from ltjax.engine.safeguards import NonFiniteLossError
 from ltjax.engine.state import TrainState
 from ltjax.errors import UserError
@@ -79,11 +80,11 @@ def test_an_interrupted_run_ends_as_the_undisturbed_one(undisturbed, tmp_path, a
     first.checkpoints.close()
     first.checkpoints = Failing(tmp_path / 'checkpoints', at)
     with pytest.raises(Interrupted):
-        first.run()
+        loop.run(first)
     first.checkpoints.close()
     second = tiny.training(made, tmp_path)
     assert second.checkpoints.numbers()[-1:] == ([rows[at - 1]['step']] if at else [])
-    resumed, best_resumed = second.run()
+    resumed, best_resumed = loop.run(second)
     assert tiny.same(state, jax.device_get(resumed))
     assert best == best_resumed
     images = second.data.images[second.data.parts['test']]
@@ -122,7 +123,7 @@ def test_predictions_and_results_survive_an_interruption(data, tmp_path, monkeyp
 def scored(monkeypatch, scores):
     """Makes the validation give `scores`, one after another."""
     left = iter(scores)
-    monkeypatch.setattr(loop, 'balanced_accuracy_score', lambda *_: next(left))
+    monkeypatch.setattr(rounds, 'balanced_accuracy_score', lambda *_: next(left))
 
 
 @pytest.mark.parametrize(
@@ -140,9 +141,11 @@ def test_the_state_is_that_of_the_first_best_round(
     made = tiny.config('cross_entropy', data, {'select': select, 'method.train.epochs': 4})
     scored(monkeypatch, scores)
     kept = []
-    monkeypatch.setattr(loop, '_lasting', lambda state: kept.append(jax.device_get(state)) or state)
+    monkeypatch.setattr(
+        rounds, 'lasting', lambda state: kept.append(jax.device_get(state)) or state
+    )
     trained = tiny.training(made, tmp_path)
-    state, best = trained.run()
+    state, best = loop.run(trained)
     steps = trained.recipe.stages[0].updates[0].steps
     assert best == {
         'checkpoint': (expected + 1) * steps,
@@ -150,9 +153,8 @@ def test_the_state_is_that_of_the_first_best_round(
         'round': expected,
         'val_balanced_accuracy': scores[expected],
     }
-    # kept[0] is the state before the first round.
-    assert tiny.same(kept[1 + expected].model, jax.device_get(state).model)
-    others = [other for i, other in enumerate(kept[:5]) if i != 1 + expected]
+    assert tiny.same(kept[expected].model, jax.device_get(state).model)
+    others = [other for i, other in enumerate(kept[:4]) if i != expected]
     assert not any(tiny.same(other.model, jax.device_get(state).model) for other in others)
     assert trained.checkpoints.numbers() == [(n + 1) * steps for n in sorted({expected, 2, 3})]
     trained.checkpoints.close()
@@ -176,7 +178,7 @@ def test_the_best_round_is_still_known_after_an_interruption(data, tmp_path, mon
     first.checkpoints.close()
     first.checkpoints = Failing(tmp_path / 'checkpoints', 3)
     with pytest.raises(Interrupted):
-        first.run()
+        loop.run(first)
     first.checkpoints.close()
     assert tiny.run(made, tmp_path)[1]['round'] == 1
 
@@ -213,7 +215,7 @@ def test_steps_without_images_give_the_same_bits_many_a_call_and_one(data, tmp_p
     made = tiny.config('lmd', data, {'method.icc.virtual_per_class': 129})
     results = []
     for count in (5, 1):
-        monkeypatch.setattr(loop, 'STEPS_PER_CALL', count)
+        monkeypatch.setattr(rounds, 'STEPS_PER_CALL', count)
         results.append(tiny.run(made, tmp_path / str(count)))
     (state, best, rows), (state_one, best_one, rows_one) = results
     assert rows[-1]['step'] == rows_one[-1]['step'] == 2 * 3 + 2 * (17 + 3)
@@ -242,8 +244,8 @@ def test_one_device_and_eight_see_the_same_images(data, tmp_path):
     orders = []
     for name, devices in (('one', jax.devices()[:1]), ('all', None)):
         trained = tiny.training(made, tmp_path / name, mesh=sharding.make_mesh(devices))
-        stage = trained.recipe.stages[0]
-        _, streams, _ = trained._step(stage, stage.updates[0])
+        update = trained.recipe.stages[0].updates[0]
+        streams = Rounds(trained, 0).runner(update).streams
         orders.append([streams[''][step].tolist() for step in range(5)])
         trained.checkpoints.close()
     assert orders[0] == orders[1]

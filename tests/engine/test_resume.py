@@ -5,7 +5,7 @@ import contextlib
 import pytest
 
 import tiny
-from ltjax.engine import loop
+from ltjax.engine import loop, rounds
 from ltjax.engine.preemption import Interruption
 from ltjax.errors import Preempted
 
@@ -44,9 +44,9 @@ def end_at(made, folder, step):
         pytest.MonkeyPatch.context() as patch,
     ):
         # Steps that are made many a call end with a call; the bits do not depend on how many.
-        patch.setattr(loop, 'STEPS_PER_CALL', 1)
+        patch.setattr(rounds, 'STEPS_PER_CALL', 1)
         with pytest.raises(Preempted, match=rf'saved at step {step} of'):
-            trained.run()
+            loop.run(trained)
         return checkpoints.progress(step)
 
 

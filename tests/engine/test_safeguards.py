@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import tiny
-from ltjax.engine import safeguards
+from ltjax.engine import loop, safeguards
 from ltjax.engine.safeguards import NonFiniteLossError, Safeguards, require_finite
 from ltjax.engine.watchdog import Watchdog
 from ltjax.errors import UserError
@@ -91,7 +91,7 @@ def test_skipping_changes_nothing_as_long_as_all_is_well(data, tmp_path):
     state, _, rows = tiny.run(config(data), tmp_path / 'stop')
     trained = tiny.training(config(data), tmp_path / 'skip')
     trained.safeguards.on_nonfinite = 'skip'
-    skipping, _ = trained.run()
+    skipping, _ = loop.run(trained)
     trained.checkpoints.close()
     for a, b in zip(tiny.timeless(rows), tiny.timeless(trained.logbook.rows), strict=True):
         assert a['loss'] == pytest.approx(b['loss'], rel=1e-6)

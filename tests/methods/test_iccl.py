@@ -7,6 +7,7 @@ from flax import nnx
 
 import tiny
 from ltjax import methods, sharding
+from ltjax.engine import loop
 from ltjax.engine.state import flatten
 from ltjax.errors import UserError
 from ltjax.losses import class_probabilities
@@ -77,7 +78,7 @@ def test_no_mixture_reaches_the_network_during_the_warm_up(watched, data, tmp_pa
         states.append(jax.device_get(state))
 
     trained.checkpoints.save = save
-    trained.run()
+    loop.run(trained)
     trained.checkpoints.close()
     steps = [after for name, _, after in watched[0] if name == 'train']
     assert tiny.same(states[0], steps[STEPS - 1]._replace(optimizers=states[0].optimizers))

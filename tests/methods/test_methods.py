@@ -7,6 +7,7 @@ from flax import nnx
 
 import tiny
 from ltjax import methods
+from ltjax.engine import loop
 from ltjax.engine.state import flatten, parameter_filter
 from ltjax.errors import UserError
 from ltjax.methods.task import Task
@@ -65,7 +66,7 @@ def test_logit_adjustment_without_tau_is_cross_entropy(data, tmp_path):
 def test_decoupling_retrains_the_classifier_alone(data, tmp_path):
     made = tiny.config('decoupling', data, {'select': 'last'})
     trained = tiny.training(made, tmp_path)
-    state, _ = trained.run()
+    state, _ = loop.run(trained)
     number = trained.checkpoints.numbers()[0]
     assert trained.checkpoints.progress(number)['stage_name'] == 'cross_entropy'
     first = trained.checkpoints.restore(number, state._replace(optimizers={}))

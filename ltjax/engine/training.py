@@ -1,0 +1,101 @@
+"""One training: what the loop needs, and what hooks may ask."""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+
+from ltjax import sharding
+from ltjax.data.datasets import DataSet
+from ltjax.data.pipeline import Feed
+from ltjax.data.reading import Images
+from ltjax.engine import inference
+from ltjax.engine.checkpoint import Checkpoints
+from ltjax.engine.checks import check_recipe
+from ltjax.engine.logbook import Logbook
+from ltjax.engine.progress import RunProgress
+from ltjax.engine.safeguards import Safeguards
+from ltjax.engine.stage import Recipe, Update
+from ltjax.engine.state import TrainState, parameter_filter
+from ltjax.engine.step import key_for, make_forward
+from ltjax.errors import unknown
+
+EVALUATION_BATCH = 256
+
+SELECT = ('best', 'last')
+
+
+@dataclasses.dataclass
+class Training:
+    """One run of a recipe on a data set: what the loop needs, and what hooks may ask (`stage.Run`).
+
+    Args:
+      data: images, labels and split.
+      create: key -> a freshly initialised network.
+      recipe: what to train.
+      view: (key, images) -> normalised images without augmentation, for evaluation.
+      seed: of initialisation, augmentation, order and draws.
+      mesh: the devices.
+      logbook: takes one row a round.
+      checkpoints: take the state after each round.
+      select: 'best' keeps the best validated round of the last stage, 'last' the last.
+      start_from: workdir of another run whose first stage stands in for this one's; None: train it.
+      accumulate: parts of a batch that the encoder takes one after another.
+      initial: values in place of the fresh network's, where the run begins: pretrained weights.
+      safeguards: when to save inside a round, when to stop, what to do with NaN.
+    """
+
+    data: DataSet
+    create: Callable[[jax.Array], nnx.Module]
+    recipe: Recipe
+    view: Callable
+    seed: int
+    mesh: jax.sharding.Mesh
+    logbook: Logbook
+    checkpoints: Checkpoints
+    select: str = 'best'
+    start_from: pathlib.Path | None = None
+    accumulate: int = 1
+    initial: nnx.State | None = None
+    safeguards: Safeguards = dataclasses.field(default_factory=Safeguards)
+
+    def __post_init__(self) -> None:
+        train = self.data.parts['train']
+        self.train_labels = self.data.labels[train]
+        self.train_ids = self.data.ids[train]
+        self.num_classes = len(self.data.class_names)
+        self._train_images = self.data.images_of('train')
+        self._root = jax.random.key(self.seed)
+        self.graphdef = nnx.graphdef(nnx.eval_shape(lambda: self.create(self._root)))
+        self._init = jax.jit(lambda key: nnx.state(self.create(key)))
+        if self.select not in SELECT:
+            raise unknown('select', self.select, SELECT)
+        check_recipe(self.recipe, self.mesh, accumulate=self.accumulate)
+        self.feed = Feed(self._train_images, self.train_labels, self.mesh)
+        self._forward = make_forward(self.graphdef, self.mesh, self.view)
+        self.progress = RunProgress(self.recipe.steps_before(len(self.recipe.stages)))
+
+    # What hooks between rounds may ask: see `stage.Run`.
+
+    def key(self, purpose: str, index: int = 0) -> jax.Array:
+        return jax.random.fold_in(key_for(self._root, purpose), index)
+
+    def new_model(self, key: jax.Array) -> nnx.State:
+        return sharding.place_state(self._init(key), self.mesh)
+
+    def new_optimizer_state(self, update: Update, model: nnx.State) -> Any:
+        trainable, _ = nnx.split_state(model, parameter_filter(update.trains), ...)
+        return sharding.place_state(update.optimizer.init(trainable), self.mesh)
+
+    def train_features(self, state: TrainState) -> jax.Array:
+        return sharding.replicate(self.predict(state, self._train_images)[0], self.mesh)
+
+    def predict(self, state: TrainState, images: Images) -> tuple[np.ndarray, np.ndarray]:
+        """Returns features and logits of `images` uint8 [N, H, W, C], in inference mode."""
+        return inference.run(
+            self._forward, state.model, images, batch_size=EVALUATION_BATCH, mesh=self.mesh
+        )
