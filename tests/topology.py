@@ -44,6 +44,7 @@ def train(
     """
     import tiny
     from ltjax import sharding
+    from ltjax.engine import loop
     from ltjax.engine.state import flatten
 
     made = tiny.config(method, data, CHANGES[method] | (overrides or {}))
