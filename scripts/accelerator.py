@@ -201,7 +201,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--out', type=user_path, metavar='DIR', help='where the results go')
     parser.add_argument('--minutes', type=float, default=7.0, help='for all parts; default: 7')
-    parser.add_argument('--only', nargs='+', metavar='PART', help='default: all')
+    parser.add_argument('--only', nargs='+', metavar='PART', help='in this order; default: all')
     parser.add_argument('--small', action='store_true', help='tiny sizes, for a CPU too')
     parser.add_argument(
         '--limit', nargs='+', type=one_limit, default=[], metavar='PART=SECONDS', help='of a part'
@@ -221,7 +221,7 @@ def main() -> int:
     for name in (*(arguments.only or ()), *limits):
         if name not in PARTS:
             raise unknown('part', name, PARTS)
-    names = [name for name in PARTS if name in (arguments.only or PARTS)]
+    names = list(dict.fromkeys(arguments.only or PARTS))
     arguments.out.mkdir(parents=True, exist_ok=True)
     # Told to end, it ends what it started.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
