@@ -26,7 +26,7 @@ TESTS = (
     'tests/losses/test_gaussian.py',
     'tests/losses/test_distribution.py',
     'tests/engine/test_step.py',
-    'tests/methods/test_lmd.py',
+    'tests/methods/test_lmd_statistics.py',
 )
 # The same with few of them.
 SMALL_TESTS = ('tests/losses/test_gaussian.py',)
@@ -158,7 +158,7 @@ def tests(job: Job) -> Rows:
         command = [sys.executable, '-m', 'pytest', '-W', 'default', f'--junitxml={report}']
         command += ['-p', 'no:cacheprovider']
         if not job.small and _version('pytest-xdist') != 'absent':
-            command += ['-n', str(max(1, min(4, (os.cpu_count() or 1) // 2)))]
+            command += ['-n', str(max(1, min(6, (os.cpu_count() or 1) // 2)))]
         command += SMALL_TESTS if job.small else TESTS
         subprocess.run(command, cwd=ROOT, env=environment, stdout=sys.stderr, check=False)
         suite = xml.etree.ElementTree.parse(report).getroot()[0]
