@@ -1,7 +1,7 @@
 """The same work here and in PyTorch, by turns, from the same weights and on the same images."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -15,13 +15,32 @@ from .measure import median_seconds, on_accelerator
 from .random_run import RandomRun, dataset
 
 NUM_CLASSES = 8
+KINDS = ('forward', 'train')
 
 
-def train_step(model: str, pixels: int, *, small: bool) -> dict[str, Any]:
-    """A forward pass and a step of cross-entropy."""
+def train_step(
+    model: str,
+    pixels: int,
+    *,
+    small: bool,
+    batch: int = 0,
+    turns: int = 0,
+    kinds: Sequence[str] = KINDS,
+) -> dict[str, Any]:
+    """A forward pass and a step of cross-entropy.
+
+    Args:
+      model: of `torch_models.MODELS`.
+      pixels: of a side.
+      small: tiny sizes.
+      batch: images; 0: what suits the device.
+      turns: of each side; 0: as many as make a steady median.
+      kinds: of KINDS; PyTorch compiles each by itself, which takes most of a short measurement.
+    """
     from . import torch_models, torch_steps  # PyTorch is an extra
 
-    batch, pixels, steps, repeats = _sizes(pixels, small)
+    usual, pixels, steps, repeats = _sizes(pixels, small)
+    batch, repeats = usual if small else batch or usual, turns or repeats
     overrides = {'method.train.view': 'none', 'method.train.optimizer.weight_decay': 5e-4}
     run = RandomRun('cross_entropy', dataset(False), _model(model) | overrides, _SIZES)
     state = run.new_model(run.key('model'))
@@ -50,21 +69,25 @@ def train_step(model: str, pixels: int, *, small: bool) -> dict[str, Any]:
         for name, tuning in torch_steps.tunings(on_accelerator()).items()
     }
     some = next(iter(theirs.values()))
-    difference = np.abs(ours['forward']() - some['forward']().float().cpu().numpy())
     results: dict[str, Any] = {'model': model, 'batch': batch, 'pixels': pixels}
-    results['largest_difference_of_logits'] = float(difference.max())
-    for kind in ('forward', 'train'):
+    if 'forward' in kinds:
+        difference = np.abs(ours['forward']() - some['forward']().float().cpu().numpy())
+        results['largest_difference_of_logits'] = float(difference.max())
+    else:
+        losses = _loss(ours['train']()), _loss(some['train']())
+        results['relative_difference_of_losses'] = abs(losses[0] / losses[1] - 1)
+    for kind in kinds:
         functions = {'ltjax': ours[kind]} | {name: steps[kind] for name, steps in theirs.items()}
-        results |= _compared(functions, repeats, steps, batch, f'{kind}_')
+        results |= _compared(functions, repeats, steps, batch, f'{kind}_', warm=not turns)
     return results
 
 
-def stage_one(*, small: bool) -> dict[str, Any]:
-    """A step of LMD's first stage, 96 pixels, batch 32; the weak view is the strong one, mirrored."""
+def stage_one(*, small: bool, pixels: int = 96, batch: int = 32, turns: int = 0) -> dict[str, Any]:
+    """A step of LMD's first stage; the weak view is the strong one, mirrored. `turns` as for `train_step`."""
     from . import torch_models, torch_steps
 
-    _, pixels, steps, repeats = _sizes(96, small)
-    batch = 4 if small else 32
+    usual, pixels, steps, repeats = _sizes(pixels, small)
+    batch, repeats = usual if small else batch, turns or repeats
     overrides = {'method.rrl.start_epoch': 0, 'method.rrl.view': 'none'}
     run = RandomRun('lmd', dataset(False), _model('resnet18') | overrides, _SIZES)
     stage = run.stages['rrl']
@@ -104,7 +127,7 @@ def stage_one(*, small: bool) -> dict[str, Any]:
         'losses': losses['ltjax'],
         'relative_differences_of_losses': off,
     }
-    return results | _compared(functions, repeats, steps, batch, '')
+    return results | _compared(functions, repeats, steps, batch, '', warm=not turns)
 
 
 _SIZES = (NUM_CLASSES, 1000, 3)
@@ -128,14 +151,15 @@ def _loss(result: Any) -> float:
 
 
 def _compared(
-    functions: dict[str, Any], repeats: int, steps: int, batch: int, prefix: str
+    functions: dict[str, Any], repeats: int, steps: int, batch: int, prefix: str, *, warm: bool
 ) -> dict[str, float]:
     """Returns milliseconds and images a second of a step, and ours over the fastest of theirs."""
-    measured = median_seconds(functions, repeats, warm=True)
+    measured = median_seconds(functions, repeats, warm=warm)
     seconds = {name: value / steps for name, value in measured.items()}
     fastest = min(value for name, value in seconds.items() if name != 'ltjax')
     return {
         **{f'{prefix}{name}_ms': 1e3 * value for name, value in seconds.items()},
         f'{prefix}images_per_second': batch / seconds['ltjax'],
+        f'{prefix}torch_images_per_second': batch / fastest,
         f'{prefix}ratio_to_fastest_torch': seconds['ltjax'] / fastest,
     }

@@ -38,22 +38,19 @@ def ceilings(dtype: str, *, small: bool) -> dict[str, float]:
     }
 
 
-def roofline(model: str, *, small: bool) -> dict[str, Any]:
+def roofline(model: str, *, small: bool, turns: int = 7) -> dict[str, Any]:
     """A train step's operations and bytes, by XLA's account, against the ceilings; in bfloat16 on an accelerator.
 
     The bytes are those of the compiled step, whose loops count once (on CPUs, gradients of kernels).
     """
-    batch, pixels = (8, 32) if small else ((256, 224) if on_accelerator() else (16, 224))
-    dtype = 'bfloat16' if on_accelerator() else 'float32'
-    overrides = {'model.dtype': dtype, 'method.train.view': 'none'} | network(model, small)
-    run = RandomRun('cross_entropy', dataset(small), overrides, (8, 1000, 3))
-    stage = run.stages['cross_entropy']
+    run, batch, pixels = step_of(model, small)
+    stage, dtype = run.stages['cross_entropy'], run.config.model.dtype
     update, shape = stage.updates[0], (pixels, pixels, 3)
     flops = run.flops(stage, update, batch, shape) / run.mesh.size
     bytes_ = run.compiled(stage, update, batch, shape).cost_analysis()['bytes accessed']
     steps = 10 if on_accelerator() else 1
     function = run.stepper(stage, update, batch, shape, steps=steps)
-    seconds = median_seconds({'step': function}, 1 if small else 7)['step'] / steps
+    seconds = median_seconds({'step': function}, 1 if small else turns)['step'] / steps
     limits = ceilings(dtype, small=small)
     return {
         'model': model,
@@ -64,6 +61,21 @@ def roofline(model: str, *, small: bool) -> dict[str, Any]:
         **limits,
         **placed(flops, bytes_, seconds, limits),
     }
+
+
+def step_of(model: str, small: bool) -> tuple[RandomRun, int, int]:
+    """Returns a run of cross-entropy, in bfloat16 on an accelerator, and the batch and pixels of its step.
+
+    The step is that of `beside_torch`, so that what one of them compiled is there for the other.
+    """
+    batch, pixels = (8, 32) if small else ((256, 224) if on_accelerator() else (16, 224))
+    overrides = {
+        'model.dtype': 'bfloat16' if on_accelerator() else 'float32',
+        'method.train.view': 'none',
+        'method.train.optimizer.weight_decay': 5e-4,
+    }
+    overrides |= network(model, small)
+    return RandomRun('cross_entropy', dataset(small), overrides, (8, 1000, 3)), batch, pixels
 
 
 def placed(

@@ -98,13 +98,13 @@ class Round:
 _PAPER = (25_000, 50_000, 352)
 
 
-def alone(model: str, num_classes: int, *, small: bool) -> dict[str, Any]:
-    """A round of ltjax, and how far memory rises above what it was before the first."""
+def alone(model: str, num_classes: int, *, small: bool, turns: int = 3) -> dict[str, Any]:
+    """A round of ltjax, the median of `turns`, and how far memory rises above what it was before the first."""
     em = Round(model, 3 if small else num_classes, small=small)
     jax.block_until_ready(em.state)
     before, _ = memory_mb()
     functions = {part: getattr(em, part) for part in PARTS}
-    seconds = median_seconds(functions, 1 if small else 3)
+    seconds = median_seconds(functions, 1 if small else turns)
     results: dict[str, Any] = {**em.sizes}
     results |= {f'{part}_seconds': value for part, value in seconds.items()}
     results['round_seconds'] = sum(seconds.values())

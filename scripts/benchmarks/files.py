@@ -142,8 +142,14 @@ class FileRun:
             yield metrics
 
 
-def reading(encoding: str, *, small: bool) -> dict[str, Any]:
-    """Reading alone, training on a batch on the device, and training from files; memory in ten epochs of each."""
+def reading(encoding: str, *, small: bool, epochs: int = EPOCHS) -> dict[str, Any]:
+    """Reading alone, training on a batch on the device, and training from files; memory in ten epochs of each.
+
+    Args:
+      encoding: 'jpeg' or 'png'.
+      small: tiny sizes.
+      epochs: of each; fewer than ten say nothing of memory.
+    """
     wanted = sizes(small)
     with tempfile.TemporaryDirectory() as name:
         model = network('resnet18', small)
@@ -154,10 +160,10 @@ def reading(encoding: str, *, small: bool) -> dict[str, Any]:
             Memory(lambda: files.train(files.batches(wanted.train))),
         )
         # The first call of each is its warm-up.
-        seconds = median_seconds({'read': alone}, EPOCHS - 1)
+        seconds = median_seconds({'read': alone}, epochs - 1)
         seconds |= median_seconds(
             {'device': lambda: files.train(iter([lying] * wanted.train)), 'files': trained},
-            EPOCHS - 1,
+            epochs - 1,
         )
         shard_mb = files.shard_mb
     speeds = {
@@ -165,7 +171,7 @@ def reading(encoding: str, *, small: bool) -> dict[str, Any]:
         'on_device': wanted.batch * wanted.train / seconds['device'],
         'from_files': wanted.batch * wanted.train / seconds['files'],
     }
-    return {
+    results = {
         'encoding': encoding,
         'pixels': wanted.pixels,
         'batch': wanted.batch,
@@ -174,6 +180,10 @@ def reading(encoding: str, *, small: bool) -> dict[str, Any]:
         **{f'{name}_images_per_second': speed for name, speed in speeds.items()},
         'pipeline_over_step': speeds['pipeline'] / speeds['on_device'],
         'from_files_over_on_device': speeds['from_files'] / speeds['on_device'],
+    }
+    if epochs < EPOCHS:
+        return results
+    return results | {
         'memory_mb_after_epochs_of_reading': alone.after,
         'memory_mb_after_epochs_of_training': trained.after,
         'memory_growth_reading': alone.growth,

@@ -15,12 +15,25 @@ def markdown(results: Mapping[str, Any]) -> str:
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Returns the figures of a case, a measurement a line; or a figure a line, where there are more of these."""
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    lines = [names, *([shown(row.get(name, '')) for name in names] for row in rows)]
-    if len(names) > len(rows):
+    lines = _lines(rows)
+    if len(lines[0]) > len(rows):
         lines = [list(column) for column in zip(*lines, strict=True)]
-    lines.insert(1, ['---'] * len(lines[0]))
-    return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
+    return _drawn(lines)
+
+
+def rows(measured: Sequence[Mapping[str, Any]]) -> str:
+    """Returns the figures of a case, a measurement a line."""
+    return _drawn(_lines(measured))
+
+
+def _lines(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    return [names, *([shown(row.get(name, '')) for name in names] for row in rows)]
+
+
+def _drawn(lines: Sequence[Sequence[str]]) -> str:
+    ruled = [lines[0], ['---'] * len(lines[0]), *lines[1:]]
+    return '\n'.join(f'| {" | ".join(line)} |' for line in ruled)
 
 
 def shown(value: Any) -> str:

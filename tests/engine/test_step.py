@@ -104,6 +104,7 @@ def test_metrics_are_loss_gradient_norm_and_what_the_loss_adds(model):
     assert metrics['gradient_norm'] > 0
 
 
+@pytest.mark.eight_devices
 def test_one_device_and_eight_agree(model):
     # Sums in another order: a few units in the last place of float32 after three steps.
     _, one, ours = take_steps(model, UPDATE, 3, jax.devices()[:1])

@@ -251,6 +251,7 @@ def test_a_batch_without_examples_that_count_is_zero(case):
         np.testing.assert_array_equal(array, 0)
 
 
+@pytest.mark.eight_devices
 def test_same_value_and_gradient_on_eight_devices(case):
     assert jax.device_count() == 8
     batch = len(case.labels)

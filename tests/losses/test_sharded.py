@@ -8,6 +8,8 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from ltjax import losses
 
+pytestmark = pytest.mark.eight_devices
+
 BATCH, WIDTH, CLASSES = 16, 6, 3
 STUDENT, TEACHER = jax.random.uniform(jax.random.key(0), (2, BATCH, WIDTH))
 LABELS = jnp.arange(BATCH) % CLASSES

@@ -1,0 +1,101 @@
+"""Small networks: steps as the training loop makes them, against the same steps queued on a batch that lies there."""
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from ltjax.data.pipeline import Feed
+from ltjax.engine import streams
+from ltjax.engine.logbook import Logbook
+from ltjax.engine.meter import Inside, Meter
+from ltjax.engine.safeguards import Safeguards
+from ltjax.engine.step import make_step
+
+from .kernels import by_kernel, traced
+from .measure import median_seconds
+from .random_run import RandomRun, dataset
+
+NUM_CLASSES = 10
+
+
+class LoopRun:
+    """Cross-entropy of the small sets' settings, the images in the device's memory."""
+
+    def __init__(self, model: str, pixels: int, *, batch: int, images: int, steps: int) -> None:
+        """Takes a network by name, the side of an image, and numbers of images and of steps a call."""
+        channels = 1 if model == 'small_cnn' else 3
+        overrides = {'method.train.batch_size': batch, 'method.train.view': 'upright_weak'}
+        if model != 'small_cnn':
+            overrides['model.name'] = model
+        self.run = RandomRun(
+            'cross_entropy',
+            dataset(model == 'small_cnn'),
+            overrides,
+            (NUM_CLASSES, images, channels),
+        )
+        self.stage = self.run.stages['cross_entropy']
+        self.update, self.steps = self.stage.updates[0], steps
+        labels = self.run.train_labels
+        shape = (len(labels), pixels, pixels, channels)
+        self.feed = Feed(
+            np.random.default_rng(0).integers(0, 256, shape, np.uint8), labels, self.run.mesh
+        )
+        self.streams = streams.make_streams(
+            self.update, labels, num_classes=NUM_CLASSES, seed=self.run.seed, name='benchmark'
+        )
+        self._step = make_step(self.update, self.run.graphdef, self.run.mesh)
+        self._state, self._key = self.run.enter(self.stage), self.run.key('benchmark')
+        self._done = 0
+        (self._lying,) = streams.batches(self.update, self.streams, self.feed, 0, 1)
+
+    def _make(self, batch: Any) -> Any:
+        step = np.int32(self._done)
+        self._done += 1
+        self._state, metrics = self._step(self._state, batch, self._key, step)
+        return metrics
+
+    def loop(self) -> float:
+        """Makes steps as the training loop does: gathers, steps, reads one step late; returns the mean loss."""
+        ids = np.arange(len(self.feed.labels))
+        meter = Meter(
+            Inside(), self.stage.name, self.update.name, self.streams, ids, Safeguards(), _Silent()
+        )
+        first = self._done
+        for batch in streams.batches(
+            self.update, self.streams, self.feed, first, first + self.steps
+        ):
+            meter.add(self._done, self._make(batch))
+        return meter.means('')['loss']
+
+    def alone(self) -> None:
+        """Queues as many steps on one batch, and waits once."""
+        for _ in range(self.steps):
+            metrics = self._make(self._lying)
+        jax.block_until_ready((self._state, metrics))
+
+
+class _Silent(Logbook):
+    """Writes nothing; no value here is NaN, which is all that a meter would tell it."""
+
+    def __init__(self) -> None:
+        pass
+
+
+def share(model: str, pixels: int, *, small: bool) -> dict[str, Any]:
+    """Steps a second of the loop and of the steps alone; and the device's own time in the loop, by a trace of it."""
+    batch, images, steps, turns = (8, 64, 3, 1) if small else (128, 4096, 100, 3)
+    run = LoopRun(model, pixels, batch=batch, images=images, steps=steps)
+    seconds = median_seconds({'loop': run.loop, 'alone': run.alone}, turns)
+    busy = sum(kernel['ms'] for kernel in by_kernel(traced(run.loop))) / 1e3
+    return {
+        'model': model,
+        'pixels': pixels,
+        'batch': batch,
+        'dtype': run.run.config.model.dtype,
+        'loop_steps_per_second': steps / seconds['loop'],
+        'alone_steps_per_second': steps / seconds['alone'],
+        'alone_over_loop': seconds['alone'] / seconds['loop'],
+        'kernels_ms': 1e3 * busy / steps,
+        'device_share_of_loop': busy / seconds['loop'],
+    }
