@@ -4,11 +4,11 @@ from typing import Any
 
 import jax
 import numpy as np
+from ltjax.engine.meter import Inside, Meter
 
 from ltjax.data.pipeline import Feed
 from ltjax.engine import streams
 from ltjax.engine.logbook import Logbook
-from ltjax.engine.meter import Inside, Meter
 from ltjax.engine.safeguards import Safeguards
 from ltjax.engine.step import make_step
 
