@@ -4,13 +4,14 @@ from typing import Any
 
 import jax
 import numpy as np
-from ltjax.engine.meter import Inside, Meter
 
 from ltjax.data.pipeline import Feed
 from ltjax.engine import streams
 from ltjax.engine.logbook import Logbook
+from ltjax.engine.progress import RoundProgress
 from ltjax.engine.safeguards import Safeguards
 from ltjax.engine.step import make_step
+from ltjax.engine.step_metrics import StepMetrics
 
 from .kernels import by_kernel, traced
 from .measure import median_seconds
@@ -58,8 +59,14 @@ class LoopRun:
     def loop(self) -> float:
         """Makes steps as the training loop does: gathers, steps, reads one step late; returns the mean loss."""
         ids = np.arange(len(self.feed.labels))
-        meter = Meter(
-            Inside(), self.stage.name, self.update.name, self.streams, ids, Safeguards(), _Silent()
+        meter = StepMetrics(
+            RoundProgress(),
+            self.stage.name,
+            self.update.name,
+            self.streams,
+            ids,
+            Safeguards(),
+            _Silent(),
         )
         first = self._done
         for batch in streams.batches(
