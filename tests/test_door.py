@@ -1,5 +1,6 @@
 """ltjax as programs use it: what `import ltjax` gives, and that it says and does what the commands do."""
 
+import io
 import json
 import os
 import signal
@@ -14,6 +15,7 @@ from ml_collections import ConfigDict
 
 import ltjax
 import tiny
+from ltjax.engine import watchdog
 from ltjax.run import cross_validation, ownership
 from ltjax.run.trained import Predictions, Trained
 
@@ -116,7 +118,7 @@ def test_a_config_has_a_name_a_path_and_a_default_data_set(name, monkeypatch, tm
 
 
 def test_ones_own_config_file(tmp_path, monkeypatch):
-    text = 'from ltjax.run import defaults\ndef get_config(): return defaults.get("npz")\n'
+    text = 'from ltjax.run import settings\ndef get_config(): return settings.default("npz")\n'
     (tmp_path / 'mine.py').write_text(text, 'utf-8')
     assert ltjax.get_config(tmp_path / 'mine.py').data.format == 'npz'
     with pytest.raises(ltjax.UserError, match='mine.py: too many positional arguments'):
@@ -333,6 +335,11 @@ def test_mistakes_say_what_the_command_says(data, trained, tmp_path):
 def test_what_is_no_config_is_refused(config, tmp_path):
     with pytest.raises(ltjax.UserError, match=r'give what ltjax.get_config returns'):
         ltjax.train(config, tmp_path / 'run')
+
+
+def test_a_notebooks_streams_need_no_file_of_the_system():
+    """The watchdog writes through a number of a file: a notebook's stderr may have none."""
+    assert watchdog._system_file(io.StringIO()) == 2
 
 
 def test_without_locks_a_run_says_so(tmp_path, monkeypatch, caplog):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ltjax.data import catalog, reading
+from ltjax.data import reading
 from ltjax.data.reading import archive, arguments, rules, values
 from ltjax.data.reading.archive import made_up_name
 from ltjax.data.settings import Data, Split
@@ -36,7 +36,7 @@ def read(model: 'Trained', data: Any) -> reading.Raw:
     pixels = None if isinstance(data, Data) else np.asarray(data)
     height, width, channels = model.image_shape
     ours = model.settings.data
-    config = (data if pixels is None else Data.of(catalog.get('npz'))).replace(
+    config = (data if pixels is None else Data(name='npz')).replace(
         channels=channels,
         interpolation=ours.interpolation,
         allow_outside=True,  # named by whoever asks

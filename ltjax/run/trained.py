@@ -32,7 +32,7 @@ from ltjax.run.settings import Settings
 BATCH_SIZE = 256
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Predictions:
     """What a model says of N images.
 
