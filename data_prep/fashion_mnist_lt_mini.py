@@ -21,11 +21,11 @@ import gzip
 import hashlib
 import io
 import pathlib
-import sys
 import zipfile
 
 import numpy as np
 
+from ltjax.command import exits
 from ltjax.data import long_tail
 from ltjax.errors import UserError
 from ltjax.files import user_path
@@ -117,6 +117,7 @@ def write_npz(path: pathlib.Path, arrays: dict[str, np.ndarray]) -> None:
             archive.writestr(entry, buffer.getvalue(), zipfile.ZIP_DEFLATED, compresslevel=9)
 
 
+@exits()
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
@@ -125,10 +126,7 @@ def main() -> None:
     parser.add_argument('--out', default='ltjax/data/embedded', type=user_path)
     parser.add_argument('--tuning', type=user_path, help='write a set to choose settings on')
     arguments = parser.parse_args()
-    try:
-        check_sources(arguments.source)
-    except UserError as error:
-        sys.exit(f'error: {error}')
+    check_sources(arguments.source)
     arrays = build(arguments.source, tuning=arguments.tuning is not None)
     path = arguments.tuning or arguments.out / 'fashion_mnist_lt_mini.npz'
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -11,7 +11,7 @@ import sys
 
 from flax import nnx
 
-from ltjax.errors import UserError
+from ltjax.command import called, exits
 from ltjax.files import user_path
 from ltjax.models import pretrained
 from ltjax.run.trained import Trained
@@ -19,7 +19,7 @@ from ltjax.run.trained import Trained
 
 def main(argv: list[str]) -> None:
     """Reads the arguments, writes the file and says so."""
-    parser = argparse.ArgumentParser('python -m ltjax.export', description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(called('ltjax.export'), description=__doc__.splitlines()[0])
     parser.add_argument('--workdir', type=user_path, required=True, help='a finished run')
     parser.add_argument('--out', type=user_path, required=True, help='the .safetensors to write')
     parser.add_argument('--layout', help='torchvision, timm or original; default: the first it has')
@@ -34,13 +34,10 @@ def main(argv: list[str]) -> None:
     print(f'{given.out}: {trained.settings.model.name}, {len(trained.class_names)} classes')
 
 
+@exits()
 def cli() -> None:
-    """The entry point: mistakes end with one line on stderr and exit status 2."""
-    try:
-        main(sys.argv[1:])
-    except UserError as error:
-        print(f'error: {error}', file=sys.stderr)
-        sys.exit(2)
+    """The entry point."""
+    main(sys.argv[1:])
 
 
 if __name__ == '__main__':

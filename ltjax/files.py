@@ -24,7 +24,7 @@ def check_target(target: pathlib.Path, source: pathlib.Path) -> None:
         raise UserError(f'{target} is what is read: write to another file.')
 
 
-def user_path(path: str | pathlib.Path) -> pathlib.Path:
+def user_path(path: str | os.PathLike[str]) -> pathlib.Path:
     """Returns a path with `~` and `~user` replaced, which a shell leaves alone behind `--flag=`.
 
     >>> user_path('~/runs') == pathlib.Path.home() / 'runs'

@@ -8,22 +8,21 @@ import hashlib
 import os
 import pathlib
 import re
-import runpy
 import sys
 import time
-from collections.abc import Iterator
 from typing import Any
 
 from absl import app, flags, logging
 from ml_collections import config_flags
 
 from ltjax import cluster, huge_pages
-from ltjax.errors import Preempted, UserError, unknown
+from ltjax.command import exits
+from ltjax.errors import UserError, unknown
 from ltjax.files import user_path
-from ltjax.run import settings
+from ltjax.run import config_files, settings
 
 _CONFIG = config_flags.DEFINE_config_file(
-    'config', None, 'A file of configs/, with the data set after a colon.', lock_config=True
+    'config', None, 'A method or a config file, with the data set after a colon.', lock_config=True
 )
 _WORKDIR = flags.DEFINE_string(
     'workdir',
@@ -47,6 +46,7 @@ _COORDINATOR = flags.DEFINE_string(
 )
 _NUM_PROCESSES = flags.DEFINE_integer('num_processes', None, 'How many processes there are.')
 _PROCESS_ID = flags.DEFINE_integer('process_id', None, 'Which this is, from 0.')
+_HELP = {'--help', '-help', '-h', '-?', '--helpshort', '-helpshort'}
 _JOIN_TIMEOUT = flags.DEFINE_float('join_timeout', 45.0, 'Seconds until all processes are there.')
 
 
@@ -57,7 +57,7 @@ def main(argv: list[str]) -> None:
             f'unexpected argument {argv[1]!r}: values are given as --config.NAME=VALUE.'
         )
     if _CONFIG.value is None:
-        raise UserError('no config: give --config=configs/lmd.py, say.')
+        raise UserError('no config: give --config=lmd, say.')
     config = _CONFIG.value
     workdir = user_path(_WORKDIR.value or default_workdir(config, sys.argv))
     if not flags.FLAGS['verbosity'].present:
@@ -78,15 +78,14 @@ def run(config: Any, workdir: pathlib.Path) -> None:
     import jax
 
     from ltjax.evaluation import table
-    from ltjax.run import cross_validation, train
+    from ltjax.run import start
 
     if _CACHE.value:
         jax.config.update('jax_compilation_cache_dir', str(pathlib.Path(_CACHE.value).expanduser()))
         jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.2)
     started = time.monotonic()
     finished = (workdir / 'results.json').exists()
-    every_fold = config.data.split.fold == cross_validation.ALL
-    results = (cross_validation if every_fold else train).run(config, workdir, force=_FORCE.value)
+    results = start.train(config, workdir, force=_FORCE.value)
     if finished:
         print(f'{workdir} already holds this run, finished; remove it to run again.')
     print(table.format_metrics(results))
@@ -106,53 +105,47 @@ def default_workdir(config: Any, argv: list[str]) -> str:
 
 def parse(argv: list[str]) -> list[str]:
     """Parses the flags; a mistake in them becomes one line."""
-    check_config(argv)
+    if _HELP & {*argv[1:]}:
+        module = flags.FLAGS.find_module_defining_flag('workdir')
+        print(f'{__doc__}\nflags:\n{flags.FLAGS.module_help(module)}')
+        print('Try --helpfull to get a list of all flags.')
+        sys.exit(0)
+    argv = found(argv)
     try:
         return flags.FLAGS(argv)
     except SystemExit:
-        sys.exit(0)  # --help was answered, which absl ends with status 1
+        sys.exit(0)  # --helpfull was answered, which absl ends with status 1
     except (flags.Error, TypeError, ValueError) as error:
         raise UserError(' '.join(str(error).split())) from None
 
 
-def check_config(argv: list[str]) -> None:
-    """Raises UserError for a config file, data set or config key that does not exist, naming the nearest.
+def found(argv: list[str]) -> list[str]:
+    """Returns the arguments with the path of the config file in place of its name.
 
-    ml_collections finds these too, but tells them in a traceback.
+    Raises:
+      UserError: a config file, data set or config key does not exist; the nearest is named. ml_collections finds these
+        too, but tells them in a traceback.
     """
-    words = '\n'.join(argv)
-    given = re.search(r'^--?config(?:=|\n)(.+)$', words, flags=re.MULTILINE)
-    if given is None:
-        return
-    path, *argument = given[1].split(':', 1)
-    if not pathlib.Path(path).is_file():
-        folder = pathlib.Path(path).parent
-        raise unknown('config file', path, map(str, folder.glob('*.py')))
-    config = runpy.run_path(path)['get_config'](*argument)
-    valid = list(_keys(config))
-    for name in re.findall(r'^--?(?:no)?config\.([\w.]+)', words, flags=re.MULTILINE):
-        if name not in valid and not any(key.startswith(f'{name}.') for key in valid):
+    argv, valid = [*argv], None
+    for at, word in enumerate(argv):
+        given = re.fullmatch(r'(--?config=)(.+)', word, flags=re.DOTALL)
+        flag, value = given.groups() if given else ('', word)
+        if given is None and (at == 0 or argv[at - 1] not in ('--config', '-config')):
+            continue
+        name, *dataset = value.split(':', 1)
+        path = config_files.find(name)
+        valid = list(config_files.keys(config_files.get_config(path, *dataset)))
+        argv[at] = ':'.join([f'{flag}{path}', *dataset])
+    for name in re.findall(r'^--?(?:no)?config\.([\w.]+)', '\n'.join(argv), flags=re.MULTILINE):
+        if valid and name not in valid and not any(key.startswith(f'{name}.') for key in valid):
             raise unknown('config key', name, valid)
+    return argv
 
 
-def _keys(config: Any, prefix: str = '') -> Iterator[str]:
-    for name, value in config.items():
-        if hasattr(value, 'items'):
-            yield from _keys(value, f'{prefix}{name}.')
-        else:
-            yield prefix + name
-
-
+@exits()
 def cli() -> None:
-    """The entry point: mistakes end with one line on stderr and exit status 2, a run told to end with 75."""
-    try:
-        app.run(main, flags_parser=parse)
-    except Preempted as end:
-        print(end, file=sys.stderr)
-        raise
-    except UserError as error:
-        print(f'error: {error}', file=sys.stderr)
-        sys.exit(2)
+    """The entry point."""
+    app.run(main, flags_parser=parse)
 
 
 if __name__ == '__main__':

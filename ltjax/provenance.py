@@ -4,6 +4,7 @@ import hashlib
 import importlib.metadata
 import json
 import pathlib
+import shlex
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -30,6 +31,14 @@ def versions() -> dict[str, str]:
     return {'ltjax': __version__, 'python': sys.version.split()[0]} | found
 
 
+def command() -> str:
+    """Returns what this process was started with, as one would type it."""
+    program, *words = sys.orig_argv
+    if words and pathlib.Path(words[0]).stem == 'ltjax':  # a script of the command's name
+        program, *words = words
+    return shlex.join([pathlib.Path(program).name, *words])
+
+
 def git_commit() -> str:
     """Returns the commit of the source tree, with '-dirty' if it was changed; '' if it is no repository."""
     root = pathlib.Path(__file__).resolve().parent.parent
@@ -43,10 +52,13 @@ def git_commit() -> str:
 
 
 def source_digest() -> str:
-    """Returns a digest of ltjax's source, which a commit is not: it may have been changed since."""
+    """Returns a digest of ltjax's source, which a commit is not: it may have been changed since.
+
+    Without the config files that an installed package has inside: what they say is in the config.
+    """
     root = pathlib.Path(__file__).resolve().parent
     digest = hashlib.sha256()
-    for path in sorted(root.rglob('*.py')):
+    for path in sorted(set(root.rglob('*.py')) - set(root.glob('configs/*'))):
         digest.update(path.relative_to(root).as_posix().encode() + b'\0' + path.read_bytes())
     return digest.hexdigest()
 

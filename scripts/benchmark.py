@@ -44,6 +44,7 @@ import jax
 from benchmarks import beside_torch, device, em, files, measure, steps, tables
 
 from ltjax import huge_pages
+from ltjax.command import exits
 from ltjax.errors import UserError, unknown
 from ltjax.files import user_path
 
@@ -140,8 +141,5 @@ def main() -> None:
 
 if __name__ == '__main__':
     huge_pages.restart()
-    try:
+    with exits():
         main()
-    except UserError as error:
-        print(f'error: {error}', file=sys.stderr)
-        sys.exit(2)

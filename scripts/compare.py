@@ -16,7 +16,6 @@ import json
 import pathlib
 import re
 import runpy
-import sys
 import tomllib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -26,6 +25,7 @@ import numpy as np
 from absl import logging
 
 from ltjax import files, huge_pages
+from ltjax.command import exits
 from ltjax.engine.safeguards import NonFiniteLossError
 from ltjax.errors import UserError, unknown
 from ltjax.evaluation.bootstrap import paired_bootstrap
@@ -288,8 +288,5 @@ def main() -> None:
 
 if __name__ == '__main__':
     huge_pages.restart()
-    try:
+    with exits():
         main()
-    except UserError as error:
-        print(f'error: {error}', file=sys.stderr)
-        sys.exit(2)

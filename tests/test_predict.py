@@ -51,9 +51,9 @@ def call(workdir, data, out, *more):
 def test_the_test_split_comes_out_as_the_run_wrote_it(workdir, model):
     with np.load(workdir / 'predictions.npz') as archive:
         test = tiny.arrays()['images'][tiny.arrays()['split'] == 'test']
-        features, logits = model.predict(test)
-        np.testing.assert_allclose(logits, archive['logits'], rtol=1e-5, atol=1e-5)
-        np.testing.assert_allclose(features, archive['features'], rtol=1e-5, atol=1e-5)
+        found = model.predict(test)
+        np.testing.assert_allclose(found.logits, archive['logits'], rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(found.features, archive['features'], rtol=1e-5, atol=1e-5)
     assert model.class_names == NAMES
     assert model.image_shape == (12, 12, 1)
 
@@ -85,7 +85,7 @@ def test_a_csv_has_probabilities_by_name(workdir, model, tmp_path, capsys):
     with (tmp_path / 'out.csv').open(newline='', encoding='utf-8') as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == ['id', 'label', 'prediction', 'p(mel)', 'p(bkl)', 'p(nv)']
-    logits = predict.predict(model, data)['logits']
+    logits = model.predict(data).logits
     for row, expected in zip(rows, logits, strict=True):
         assert row['label'] == ''
         assert row['prediction'] == NAMES[expected.argmax()]
@@ -99,38 +99,38 @@ def test_a_csv_has_probabilities_by_name(workdir, model, tmp_path, capsys):
 
 
 def test_an_unlabelled_folder(model, tmp_path):
-    found = predict.predict(model, folder(tmp_path, ['b.png', 'a.png']))
-    assert found['ids'].tolist() == ['a.png', 'b.png']
-    assert found['labels'].tolist() == [-1, -1]
-    direct = model.predict(tiny.arrays()['images'][[1, 0]])[1]
-    np.testing.assert_allclose(found['logits'], direct, rtol=1e-5, atol=1e-5)
+    found = model.predict(folder(tmp_path, ['b.png', 'a.png']))
+    assert found.ids.tolist() == ['a.png', 'b.png']
+    assert found.labels.tolist() == [-1, -1]
+    direct = model.forward(tiny.arrays()['images'][[1, 0]])[1]
+    np.testing.assert_allclose(found.logits, direct, rtol=1e-5, atol=1e-5)
 
 
 def test_class_folders_are_matched_by_name(model, tmp_path):
-    found = predict.predict(model, folder(tmp_path, ['nv/1.png', 'mel/2.png', 'nv/3.png']))
-    assert dict(zip(found['ids'].tolist(), found['labels'].tolist(), strict=True)) == {
+    found = model.predict(folder(tmp_path, ['nv/1.png', 'mel/2.png', 'nv/3.png']))
+    assert dict(zip(found.ids.tolist(), found.labels.tolist(), strict=True)) == {
         'mel/2.png': 0, 'nv/1.png': 2, 'nv/3.png': 2,
     }  # fmt: skip
 
 
 def test_images_of_one_class_are_no_mistake(model, tmp_path):
-    found = predict.predict(model, folder(tmp_path, ['nv/1.png', 'nv/3.png']))
-    assert found['labels'].tolist() == [2, 2]
+    found = model.predict(folder(tmp_path, ['nv/1.png', 'nv/3.png']))
+    assert found.labels.tolist() == [2, 2]
 
 
 def test_a_csv_of_paths(model, tmp_path):
     folder(tmp_path, ['x/1.png', 'x/2.png'])
     (tmp_path / 'list.csv').write_text('path,label\nx/2.png,bkl\nx/1.png,mel\n', 'utf-8')
-    found = predict.predict(model, tmp_path / 'list.csv')
-    assert found['ids'].tolist() == ['x/2.png', 'x/1.png']
-    assert found['labels'].tolist() == [1, 0]
+    found = model.predict(tmp_path / 'list.csv')
+    assert found.ids.tolist() == ['x/2.png', 'x/1.png']
+    assert found.labels.tolist() == [1, 0]
 
 
 def test_images_are_brought_to_the_models_size_and_channels(model, tmp_path):
     images = np.full((3, 30, 30, 3), 90, np.uint8)
-    found = predict.predict(model, npz(tmp_path / 'a.npz', images=images))
-    direct = model.predict(np.full((3, 12, 12, 1), 90, np.uint8))[1]
-    np.testing.assert_allclose(found['logits'], direct, rtol=1e-5, atol=1e-5)
+    found = model.predict(npz(tmp_path / 'a.npz', images=images))
+    direct = model.forward(np.full((3, 12, 12, 1), 90, np.uint8))[1]
+    np.testing.assert_allclose(found.logits, direct, rtol=1e-5, atol=1e-5)
 
 
 def refused(*arguments):
@@ -189,7 +189,7 @@ def test_a_run_of_eight_devices_is_read_on_one(workdir, tmp_path):
     known = 'note: 10 of 10 images are among those that the model was trained on'
     assert done.stdout == f'{out}: 10 images\n{known}\n'
     with np.load(out) as archive:
-        expected = predict.predict(predict.Trained.load(workdir), data)['logits']
+        expected = predict.Trained.load(workdir).predict(data).logits
         np.testing.assert_allclose(archive['logits'], expected, rtol=1e-4, atol=1e-5)
 
 

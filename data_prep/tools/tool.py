@@ -3,13 +3,13 @@
 import argparse
 import hashlib
 import pathlib
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from ltjax.command import exits
 from ltjax.data import splits as splitting
 from ltjax.data.prepared import records, writing
 from ltjax.data.prepared.writing import Item
@@ -68,6 +68,7 @@ class Source(NamedTuple):
     options: Callable[[argparse.ArgumentParser], None] | None = None
 
 
+@exits()
 def run(source: Source, description: str, argv: Sequence[str] | None = None) -> None:
     """The command: reads and checks the official files, prepares the set, says what came out."""
     parser = argparse.ArgumentParser(
@@ -87,27 +88,23 @@ def run(source: Source, description: str, argv: Sequence[str] | None = None) -> 
     if source.options is not None:
         source.options(parser)
     arguments = parser.parse_args(argv)
-    try:
-        if not arguments.source.exists():
-            raise UserError(f'{arguments.source} does not exist. {source.origin}')
-        content = source.read(arguments.source, arguments)
-        plan = writing.Plan(
-            name=source.name,
-            class_names=content.class_names,
-            items=content.items,
-            image_size=arguments.size,
-            channels=source.channels,
-            licence=source.licence,
-            origin=source.origin,
-            splits=content.splits,
-            encoding=arguments.encoding,
-            on_damaged=arguments.on_damaged,
-            ordered=source.ordered,
-        )
-        manifest = writing.write(arguments.out, plan, threads=arguments.threads)
-    except UserError as error:
-        print(f'error: {error}', file=sys.stderr)
-        sys.exit(2)
+    if not arguments.source.exists():
+        raise UserError(f'{arguments.source} does not exist. {source.origin}')
+    content = source.read(arguments.source, arguments)
+    plan = writing.Plan(
+        name=source.name,
+        class_names=content.class_names,
+        items=content.items,
+        image_size=arguments.size,
+        channels=source.channels,
+        licence=source.licence,
+        origin=source.origin,
+        splits=content.splits,
+        encoding=arguments.encoding,
+        on_damaged=arguments.on_damaged,
+        ordered=source.ordered,
+    )
+    manifest = writing.write(arguments.out, plan, threads=arguments.threads)
     for name, count in zip(manifest['class_names'], manifest['counts'], strict=True):
         print(f'{count:8d}  {name}')
     for id_, reason in manifest['excluded'].items():

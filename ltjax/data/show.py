@@ -15,6 +15,7 @@ import matplotlib
 import matplotlib.figure
 import numpy as np
 
+from ltjax.command import called, exits
 from ltjax.data import augment, catalog, reading
 from ltjax.data.reading import arguments
 from ltjax.data.settings import Data, Split
@@ -78,7 +79,7 @@ def _choose(raw: reading.Raw, count: int, seed: int) -> np.ndarray:
 
 def main(argv: Sequence[str]) -> None:
     """The command."""
-    parser = argparse.ArgumentParser('python -m ltjax.data.show', description=__doc__)
+    parser = argparse.ArgumentParser(called('ltjax.data.show'), description=__doc__)
     parser.add_argument('--out', type=user_path, required=True, help='the .png, .svg or .pdf')
     parser.add_argument('--data', type=user_path, help='a folder, .csv, .npz or prepared set')
     parser.add_argument('--views', nargs='+', default=['upright_weak', 'upright_strong'])
@@ -104,13 +105,10 @@ def main(argv: Sequence[str]) -> None:
     print(f'{given.out}: {len(images)} images, {", ".join(given.views)}')
 
 
+@exits()
 def cli() -> None:
-    """The entry point: mistakes end with one line on stderr and exit status 2."""
-    try:
-        main(sys.argv[1:])
-    except UserError as error:
-        print(f'error: {error}', file=sys.stderr)
-        sys.exit(2)
+    """The entry point."""
+    main(sys.argv[1:])
 
 
 if __name__ == '__main__':

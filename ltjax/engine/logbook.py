@@ -6,7 +6,7 @@ import os
 import pathlib
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TextIO
 
 import jax
@@ -22,14 +22,26 @@ class Logbook:
 
     Of several processes only the first writes. A row is on its way to the disk when `row` returns: TensorBoard's own
     writer has a thread, which a full disk ends in silence.
+
+    Args:
+      workdir: of the run.
+      stream: where progress is shown, if it is a terminal.
+      on_row: is called with every row that is written.
     """
 
-    def __init__(self, workdir: pathlib.Path, *, stream: TextIO = sys.stderr) -> None:
+    def __init__(
+        self,
+        workdir: pathlib.Path,
+        *,
+        stream: TextIO = sys.stderr,
+        on_row: Callable[[dict[str, Any]], object] | None = None,
+    ) -> None:
         self._workdir = workdir
         self._writes = jax.process_index() == 0
         self._file: TextIO | None = None
         self._events: EventsWriter | None = None
         self._stream = stream
+        self._on_row = on_row
         self._live = stream.isatty() and self._writes
         self._started = time.monotonic()
         self._last_shown = 0.0
@@ -74,6 +86,8 @@ class Logbook:
             score = values['val_balanced_accuracy']
             shown = f'loss {values["loss"]:.4f}, validation balanced accuracy {score:.1%}'
             self._print(f'{values["stage"]} round {values["round"]}: {shown}', end='\n')
+        if self._on_row is not None and self._writes:
+            self._on_row({**values, 'step': step})
 
     def incident(self, values: Mapping[str, Any]) -> None:
         """Writes nonfinite.json: the newest batch whose loss, gradient or state was not finite."""

@@ -61,4 +61,12 @@ class Watchdog:
             self._stream.write(f'\nwatchdog: {text}\n')
             self._stream.flush()
             if not self._compiles:
-                faulthandler.dump_traceback(self._stream)
+                faulthandler.dump_traceback(_system_file(self._stream))
+
+
+def _system_file(stream: TextIO) -> int:
+    """Returns the number of a stream, or that of stderr: a notebook's streams may have none."""
+    try:
+        return stream.fileno()
+    except (AttributeError, OSError, ValueError):
+        return 2

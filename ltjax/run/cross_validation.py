@@ -3,7 +3,7 @@
 import dataclasses
 import pathlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,11 @@ ALL = -1  # the value of data.split.fold that asks for every fold
 
 
 def run(
-    config: ConfigDict | Settings, workdir: pathlib.Path, *, force: bool = False
+    config: ConfigDict | Settings,
+    workdir: pathlib.Path,
+    *,
+    force: bool = False,
+    on_round: Callable[[dict[str, Any]], object] | None = None,
 ) -> dict[str, Any]:
     """Trains and tests on every fold in turn; finished folds are kept, an unfinished one is continued.
 
@@ -31,6 +35,7 @@ def run(
         predictions.npz and report.html of all test folds together, in which every image is tested once,
         by a network that has not seen it (nor its group). Finished, it is not made again.
       force: as in `train.run`.
+      on_round: as in `train.run`, for one fold after the other.
 
     Returns:
       What results.json holds; 'folds' has balanced accuracy and macro F1 of each fold.
@@ -61,7 +66,8 @@ def run(
         runs: list[dict[str, Any]] = []
         for fold in numbers:
             one = settings.replace('data.split.fold', fold)
-            runs.append(train.run(one, workdir / f'fold-{fold}', force=force))
+            folder = workdir / f'fold-{fold}'
+            runs.append(train.run(one, folder, force=force, on_round=on_round))
         results = _pool(settings, workdir, numbers, runs)
         told = [line for run in runs for line in summary.warnings(run['data'])]
         results['test']['warnings'] += list(dict.fromkeys(told))

@@ -2,16 +2,18 @@
 
 import contextlib
 import errno
-import fcntl
 import json
 import os
 import pathlib
-import shlex
 import socket
-import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, TextIO
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 from absl import logging
 
@@ -80,7 +82,7 @@ def claim(workdir: pathlib.Path, settings: Settings) -> None:
                     return
         workdir.mkdir(parents=True, exist_ok=True)
         header = {
-            'command': f'python -m ltjax.main {shlex.join(sys.argv[1:])}',
+            'command': provenance.command(),
             'started': time.strftime('%Y-%m-%dT%H:%M:%S%z'),
         }
         header |= {'config_sha256': provenance.digest(settings.values)}
@@ -147,6 +149,9 @@ def locked(workdir: pathlib.Path) -> Iterator[Callable[[], None]]:
 
 
 def _lock(file: TextIO) -> None:
+    if fcntl is None:
+        logging.warning('%s cannot be locked on this system: start no second run', file.name)
+        return
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

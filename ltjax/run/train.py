@@ -6,7 +6,7 @@ import json
 import pathlib
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -33,7 +33,11 @@ from ltjax.run.settings import Settings
 
 
 def run(
-    config: ConfigDict | Settings, workdir: pathlib.Path, *, force: bool = False
+    config: ConfigDict | Settings,
+    workdir: pathlib.Path,
+    *,
+    force: bool = False,
+    on_round: Callable[[dict[str, Any]], object] | None = None,
 ) -> dict[str, Any]:
     """Trains, tests and reports as `config` says.
 
@@ -43,6 +47,7 @@ def run(
         tensorboard/, report.html, and pretrained.json where weights were loaded. A finished run of
         the same config is not repeated; an unfinished one is continued after its newest whole checkpoint.
       force: continue though config, source or versions changed in a way that may change results.
+      on_round: is called after every round with its row of metrics.jsonl, on the first process.
 
     Returns:
       What results.json holds.
@@ -62,11 +67,16 @@ def run(
         resuming.same_data(workdir, settings, finished)
         return finished
     with ownership.disk_errors(workdir), Interruption() as interruption:
-        return _run(settings, workdir, interruption, force=force)
+        return _run(settings, workdir, interruption, force=force, on_round=on_round)
 
 
 def _run(
-    settings: Settings, workdir: pathlib.Path, interruption: Interruption, *, force: bool
+    settings: Settings,
+    workdir: pathlib.Path,
+    interruption: Interruption,
+    *,
+    force: bool,
+    on_round: Callable[[dict[str, Any]], object] | None,
 ) -> dict[str, Any]:
     started = time.monotonic()
     data = datasets.load(settings.data)
@@ -85,7 +95,7 @@ def _run(
         checkpoints = enter(contextlib.closing(Checkpoints(workdir / 'checkpoints')))
         resuming.check(settings, workdir, checkpoints, known, guards.provenance, force=force)
         _begin(settings, workdir, data, known)
-        logbook = enter(contextlib.closing(Logbook(workdir)))
+        logbook = enter(contextlib.closing(Logbook(workdir, on_row=on_round)))
         weights = None
         if settings.model.pretrained and not (settings.start_from or checkpoints.numbers()):
             weights = build.load_weights(settings, recipe, data)

@@ -1,30 +1,59 @@
-"""A trained model, read from its workdir: `Trained.load(workdir).predict(images)`."""
+"""A trained model, read from its workdir: `load(workdir).predict(data)`."""
 
 import contextlib
 import dataclasses
 import functools
 import json
-import pathlib
+import os
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+from absl import logging
 from flax import nnx
 
 from ltjax import methods, sharding
 from ltjax.data import augment
+from ltjax.data import identity as identities
 from ltjax.data.identity import FORCEABLE, Identity
-from ltjax.data.reading import Images
+from ltjax.data.reading import Images, Raw
 from ltjax.engine import inference
 from ltjax.engine.checkpoint import Checkpoints
 from ltjax.engine.state import TrainState
 from ltjax.engine.step import make_forward
 from ltjax.errors import UserError
+from ltjax.evaluation import metrics
+from ltjax.evaluation.groups import by_name, head_medium_tail
 from ltjax.files import user_path
 from ltjax.methods.task import Task
-from ltjax.run import build, ownership
+from ltjax.run import build, ownership, predicting
 from ltjax.run.settings import Settings
 
 BATCH_SIZE = 256
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Predictions:
+    """What a model says of N images.
+
+    Attributes:
+      ids: str [N], paths relative to the folder, or those of the files.
+      labels: int32 [N], in the numbering of the model, -1 where there is none.
+      logits: float32 [N, K].
+      features: float32 [N, C], from which the classifier makes them.
+      class_names: the K classes.
+    """
+
+    ids: np.ndarray
+    labels: np.ndarray
+    logits: np.ndarray
+    features: np.ndarray
+    class_names: tuple[str, ...]
+
+    @functools.cached_property
+    def probabilities(self) -> np.ndarray:
+        """Float64 [N, K]; UserError if a logit is not finite."""
+        return metrics.softmax(self.logits)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +68,8 @@ class Trained:
       state: its parameters and BatchNorm statistics.
       data_sha256: of the identity of the data that it was trained on.
       identity: all of that; None if it was removed from the workdir.
+      train_counts: training images of each class.
+      ordered: whether the classes are grades, in their order.
     """
 
     settings: Settings
@@ -48,9 +79,11 @@ class Trained:
     state: nnx.State
     data_sha256: str
     identity: Identity | None
+    train_counts: tuple[int, ...]
+    ordered: bool
 
     @classmethod
-    def load(cls, workdir: pathlib.Path | str) -> 'Trained':
+    def load(cls, workdir: str | os.PathLike[str]) -> 'Trained':
         """Reads the model that the run in `workdir` selected.
 
         Raises:
@@ -89,10 +122,82 @@ class Trained:
         identity = Identity.read(workdir)
         if identity is not None and identity.digests() != said:
             identity = None
-        return cls(settings, names, shape, graphdef, state, said.get('sha256', ''), identity)
+        return cls(
+            settings,
+            names,
+            shape,
+            graphdef,
+            state,
+            data_sha256=said.get('sha256', ''),
+            identity=identity,
+            train_counts=tuple(results['train_counts']),
+            ordered=results.get('data', {}).get('class_order', {}).get('ordered', False),
+        )
 
-    def predict(self, images: Images) -> tuple[np.ndarray, np.ndarray]:
-        """Returns features float32 [N, C] and logits float32 [N, K] of images uint8 [N, H, W, C]."""
+    def predict(self, data: Any) -> Predictions:
+        """Applies the model to images.
+
+        Args:
+          data: a folder, an npz, a CSV or a prepared set, with or without labels, in the layouts that training
+            reads; or images uint8 [N, H, W, C]. They are brought to the model's size and channels.
+
+        Raises:
+          UserError: the data cannot be read, or have classes or a shape that the model does not know.
+        """
+        found, said = self.apply(predicting.read(self, data))
+        for line in said:
+            logging.warning('%s', line)
+        return found
+
+    def evaluate(self, data: Any, num_bootstrap: int = 1000) -> dict[str, Any]:
+        """Tests the model on images with labels.
+
+        Args:
+          data: as `predict` takes them, each image with a label.
+          num_bootstrap: samples that the intervals are made of.
+
+        Returns:
+          What 'test' of results.json holds, except for warnings about the data that were trained on.
+
+        Raises:
+          UserError: as `predict`; or an image has no label.
+        """
+        if num_bootstrap < 1:
+            raise UserError(f'num_bootstrap is {num_bootstrap}: use 1 or more.')
+        raw = predicting.read(self, data)
+        unlabelled = predicting.known_labels(raw, self.class_names)[0] < 0
+        if unlabelled.any():
+            raise UserError(
+                f'{unlabelled.sum()} of {len(raw.ids)} images of {raw.table.where} have no label '
+                f'({raw.ids[unlabelled.argmax()]} for one): give each one to evaluate, or predict.'
+            )
+        found, said = self.apply(raw)
+        chosen = by_name(dataclasses.asdict(self.settings.data.groups), self.class_names)
+        results = metrics.evaluate(
+            found.labels,
+            found.logits,
+            class_names=self.class_names,
+            train_counts=self.train_counts,
+            groups=head_medium_tail(self.train_counts, chosen),
+            ordered=self.ordered,
+            num_bootstrap=num_bootstrap,
+        )
+        results['warnings'] += said
+        return results
+
+    def apply(self, raw: Raw) -> tuple[Predictions, list[str]]:
+        """Returns what the model says of images from `predicting.read`, and lines about what was decided."""
+        labels, said = predicting.known_labels(raw, self.class_names)
+        known = identities.overlap(raw.digests, self.identity) if self.identity is not None else 0
+        if known:
+            said.append(
+                f'{known} of {len(raw.ids)} images are among those that the model was trained on'
+            )
+        features, logits = self.forward(raw.images)
+        return Predictions(raw.ids, labels, logits, features, self.class_names), said
+
+    def forward(self, images: Images) -> tuple[np.ndarray, np.ndarray]:
+        """Returns features float32 [N, C] and logits float32 [N, K] of images of the model's size and channels."""
         mesh = sharding.make_mesh()
         return inference.run(self._forward, self.state, images, batch_size=BATCH_SIZE, mesh=mesh)
 
@@ -101,3 +206,6 @@ class Trained:
         data = self.settings.data
         view = augment.view('none', mean=data.mean, std=data.std)
         return make_forward(self.graphdef, sharding.make_mesh(), view)
+
+
+load = Trained.load

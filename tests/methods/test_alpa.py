@@ -201,7 +201,8 @@ def test_a_run_of_ldam_predicts_what_it_reported(data, tmp_path):
     made.save_features = False
     results = train.run(made, tmp_path)
     held = tiny.arrays()
-    _, logits = trained.Trained.load(tmp_path).predict(held['images'][held['split'] == 'test'])
+    images = held['images'][held['split'] == 'test']
+    logits = trained.load(tmp_path).predict(images).logits
     with np.load(tmp_path / 'predictions.npz') as archive:
         np.testing.assert_allclose(logits, archive['logits'], rtol=1e-5, atol=1e-6)
     assert [plot['title'] for plot in results['plots']] == [

@@ -191,7 +191,7 @@ def test_a_finished_run_predicts_what_it_reported(data, tmp_path):
     results = train.run(config(data, inference='recalibrated'), tmp_path)
     held = tiny.arrays()
     images = held['images'][held['split'] == 'test']
-    _, logits = trained.Trained.load(tmp_path).predict(images)
+    logits = trained.load(tmp_path).predict(images).logits
     with np.load(tmp_path / 'predictions.npz') as archive:
         np.testing.assert_allclose(logits, archive['logits'], rtol=1e-5, atol=1e-6)
     titles = [plot['title'] for plot in results['plots']]

@@ -54,7 +54,7 @@ def test_a_run_starts_from_the_weights_and_goes_on_without_them(tmp_path, weight
     assert found['classifier.weight'].shape == (3, 16)
     assert not np.array_equal(found['norms.0.running_mean'], tensors(5)['norms.0.running_mean'])
     model = Trained.load(tmp_path / 'run')
-    assert model.predict(tiny.arrays()['images'][:2])[1].shape == (2, 3)
+    assert model.predict(tiny.arrays()['images'][:2]).logits.shape == (2, 3)
 
 
 def test_mistakes_end_before_the_first_step(tmp_path, weights):

@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from ltjax.command import called, exits
 from ltjax.data import audit, near_duplicates
 from ltjax.data.audit import report, sources, split
 from ltjax.data.reading import arguments
@@ -12,9 +13,9 @@ from ltjax.errors import UserError
 from ltjax.files import check_target, user_path, write_json
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns the exit status."""
-    parser = argparse.ArgumentParser('python -m ltjax.data.audit', description=audit.__doc__)
+def main(argv: Sequence[str]) -> int:
+    """The command; returns the exit status, unless it raises UserError."""
+    parser = argparse.ArgumentParser(called('ltjax.data.audit'), description=audit.__doc__)
     parser.add_argument('path', type=user_path, help='a folder, .csv, .npz or prepared set')
     parser.add_argument('--json', type=user_path, help='also write all of it as JSON')
     parser.add_argument('--image-size', type=int, default=0, help='pixels a side to train at')
@@ -35,44 +36,50 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     arguments.add(parser)
     given = parser.parse_args(argv)
-    try:
-        config = arguments.config(given.path, given)
-        if given.json:
-            check_target(given.json, given.path)
-        config = config.replace(
-            allow_outside=given.allow_outside,
-            max_pixels=given.max_pixels,
-            image_size=given.image_size,
-        )
-        if given.write_split:
-            source = sources.read(given.path, config)
-            split.check_target(given.write_split, given.path, source)
-        found = audit.examine(
-            given.path,
-            config,
-            threads=given.threads,
-            max_distance=given.distance,
-            val=given.val,
-            test=given.test,
-            seed=given.seed,
-            suggest=given.write_split is not None,
-            report=lambda line: print(line, file=sys.stderr),
-        )
-        print(report.text(found))
-        if found.suggestion and not given.write_split:
-            print('  write it with --write-split FILE.csv')
-        if given.json:
-            write_json(given.json, found.as_json())
-        if given.write_split:
-            if found.suggestion is None:
-                raise UserError(f'{given.write_split} is not written: see the last note.')
-            split.write(given.write_split, given.path, source, found.suggestion)
-            print(f'{given.write_split}: {len(found.suggestion.sides)} images')
-    except (UserError, OSError) as error:
-        print(f'error: {error}', file=sys.stderr)
-        return 2
+    config = arguments.config(given.path, given)
+    if given.json:
+        check_target(given.json, given.path)
+    config = config.replace(
+        allow_outside=given.allow_outside,
+        max_pixels=given.max_pixels,
+        image_size=given.image_size,
+    )
+    if given.write_split:
+        source = sources.read(given.path, config)
+        split.check_target(given.write_split, given.path, source)
+    found = audit.examine(
+        given.path,
+        config,
+        threads=given.threads,
+        max_distance=given.distance,
+        val=given.val,
+        test=given.test,
+        seed=given.seed,
+        suggest=given.write_split is not None,
+        report=lambda line: print(line, file=sys.stderr),
+    )
+    print(report.text(found))
+    if found.suggestion and not given.write_split:
+        print('  write it with --write-split FILE.csv')
+    if given.json:
+        write_json(given.json, found.as_json())
+    if given.write_split:
+        if found.suggestion is None:
+            raise UserError(f'{given.write_split} is not written: see the last note.')
+        split.write(given.write_split, given.path, source, found.suggestion)
+        print(f'{given.write_split}: {len(found.suggestion.sides)} images')
     return 1 if found.findings or found.refusal else 0
 
 
+@exits()
+def cli() -> None:
+    """The entry point."""
+    try:
+        status = main(sys.argv[1:])
+    except OSError as error:
+        raise UserError(str(error)) from None
+    sys.exit(status)
+
+
 if __name__ == '__main__':
-    sys.exit(main())
+    cli()

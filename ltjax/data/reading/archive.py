@@ -27,8 +27,21 @@ def read(path: pathlib.Path) -> Written:
         raise UserError(
             f'{path} is not a readable npz of plain arrays ({reason}): write it with np.savez.'
         ) from None
+    return written(arrays, str(path))
+
+
+def written(arrays: dict[str, np.ndarray], where: str) -> Written:
+    """Returns what arrays say: images uint8 [N, H, W] or [N, H, W, C] and what else there is.
+
+    Args:
+      arrays: by the names of an npz.
+      where: what they come from, for messages.
+
+    Raises:
+      UserError: an array is missing or has another shape or type.
+    """
     if 'images' not in arrays:
-        raise UserError(f'{path} has no array `images` (it has {", ".join(sorted(arrays))}).')
+        raise UserError(f'{where} has no array `images` (it has {", ".join(sorted(arrays))}).')
     images = arrays['images']
     if (
         images.dtype != np.uint8
@@ -36,42 +49,42 @@ def read(path: pathlib.Path) -> Written:
         or images.shape[3:] not in ((), (1,), (3,))
     ):
         raise UserError(
-            f'`images` of {path} is {images.dtype} {images.shape}: '
+            f'`images` of {where} is {images.dtype} {images.shape}: '
             'it should be uint8 [N, H, W], [N, H, W, 1] or [N, H, W, 3].'
         )
     images = images if images.ndim == 4 else images[..., np.newaxis]
     if len(images) == 0:
-        raise UserError(f'{path} holds no images.')
+        raise UserError(f'{where} holds no images.')
     for name in ('ids', 'split', 'group', 'class_names'):
         if name in arrays:
-            arrays[name] = _flat(arrays[name], name, path)
+            arrays[name] = _flat(arrays[name], name, where)
     for name in ('labels', 'ids', 'split', 'group'):
         if name in arrays and len(np.atleast_1d(arrays[name])) != len(images):
             raise UserError(
-                f'{path} has {len(images)} images but {len(np.atleast_1d(arrays[name]))} {name}.'
+                f'{where} has {len(images)} images but {len(np.atleast_1d(arrays[name]))} {name}.'
             )
     ids = arrays.get('ids', np.char.mod('%06d', np.arange(len(images))))
     labels, names = None, list[str]()
     made_up = 'class_names' not in arrays
     if 'labels' in arrays:
-        numbers = _checked(arrays['labels'], path)
+        numbers = _checked(arrays['labels'], where)
         names = [str(name) for name in arrays.get('class_names', ())]
         if made_up:
             largest = int(numbers.max())
             if largest >= _MAX_CLASSES:
                 raise UserError(
-                    f'label {largest} of {path} is out of range: labels are classes from 0; give class_names too.'
+                    f'label {largest} of {where} is out of range: labels are classes from 0; give class_names too.'
                 )
             names = [made_up_name(k) for k in range(largest + 1)]
         if numbers.min() < 0 or numbers.max() >= len(names):
             bad = int(numbers.min()) if numbers.min() < 0 else int(numbers.max())
             raise UserError(
-                f'label {bad} of {path} is out of range: labels are 0 to {len(names) - 1}.'
+                f'label {bad} of {where} is out of range: labels are 0 to {len(names) - 1}.'
             )
         labels = [names[number] for number in numbers.tolist()]
     return Written(
         'npz',
-        str(path),
+        where,
         ids=ids.astype(str).tolist(),
         pixels=images,
         place=lambda row: f'image {row}',
@@ -91,22 +104,22 @@ def made_up_name(label: int) -> str:
     return f'class {label}'
 
 
-def _flat(values: np.ndarray, name: str, path: pathlib.Path) -> np.ndarray:
+def _flat(values: np.ndarray, name: str, where: str) -> np.ndarray:
     """Returns an array of one dimension, which may come with a second of length 1; bytes become text."""
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
     if values.ndim != 1:
         raise UserError(
-            f'`{name}` of {path} is of shape {values.shape}: it should have one value an image.'
+            f'`{name}` of {where} is of shape {values.shape}: it should have one value an image.'
         )
     return np.char.decode(values, 'utf-8') if values.dtype.kind == 'S' else values
 
 
-def _checked(labels: np.ndarray, path: pathlib.Path) -> np.ndarray:
+def _checked(labels: np.ndarray, where: str) -> np.ndarray:
     """Returns labels [N], which may come as [N, 1]."""
     if not np.issubdtype(labels.dtype, np.integer):
-        raise UserError(f'labels of {path} are {labels.dtype}: they should be integers from 0.')
+        raise UserError(f'labels of {where} are {labels.dtype}: they should be integers from 0.')
     labels = labels.reshape(len(labels), -1)
     if labels.shape[1] != 1:
-        raise UserError(f'{path} has {labels.shape[1]} labels an image: it should have one.')
+        raise UserError(f'{where} has {labels.shape[1]} labels an image: it should have one.')
     return labels[:, 0]

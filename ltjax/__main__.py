@@ -1,0 +1,68 @@
+"""The command `ltjax`: one name for all commands, each of which is a module too."""
+
+import importlib
+import pathlib
+import sys
+from typing import NamedTuple
+
+from ltjax import __version__, huge_pages
+from ltjax.command import exits
+from ltjax.errors import UserError, unknown
+
+
+class Command(NamedTuple):
+    """A module with a function `cli`, which reads sys.argv, and what it does."""
+
+    module: str
+    help: str
+
+
+COMMANDS = {
+    'train': Command('ltjax.main', 'train a classifier, test it and write a report'),
+    'predict': Command('ltjax.predict', 'apply a trained model to images'),
+    'audit': Command('ltjax.data.audit.__main__', 'look for mistakes in a data set'),
+    'show': Command('ltjax.data.show', 'draw what augmentation does to images'),
+    'export': Command('ltjax.export', 'write a trained model under the names of PyTorch'),
+}
+
+
+def usage(program: str) -> str:
+    """Returns what --help prints."""
+    width = max(map(len, COMMANDS))
+    lines = [f'  {name:{width}}  {command.help}' for name, command in COMMANDS.items()]
+    return '\n'.join(
+        [
+            f'usage: {program} COMMAND ...',
+            '',
+            'Long-tailed (medical) image classification.',
+            '',
+            *lines,
+            '',
+            f'{program} COMMAND --help says what a command takes.',
+        ]
+    )
+
+
+@exits()
+def cli() -> None:
+    """The entry point: gives its arguments to a command."""
+    path = pathlib.Path(sys.argv[0])
+    program = 'python -m ltjax' if path.name == '__main__.py' else 'ltjax'
+    name, *rest = sys.argv[1:] or ['']
+    if name in ('-h', '--help'):
+        print(usage(program))
+    elif name == '--version':
+        print(f'ltjax {__version__}')
+    elif name in COMMANDS:
+        if name == 'train':
+            huge_pages.restart()
+        sys.argv = [f'{program} {name}', *rest]
+        importlib.import_module(COMMANDS[name].module).cli()
+    elif not name:
+        raise UserError(f'no command: give one of {", ".join(COMMANDS)}.')
+    else:
+        raise unknown('command', name, COMMANDS)
+
+
+if __name__ == '__main__':
+    cli()

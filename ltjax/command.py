@@ -1,0 +1,29 @@
+"""What all commands share: how they end, and what they were called."""
+
+import contextlib
+import sys
+from collections.abc import Iterator
+
+from ltjax.errors import Preempted, UserError
+
+
+@contextlib.contextmanager
+def exits() -> Iterator[None]:
+    """Ends the process as a command does: a mistake is one line on stderr and status 2.
+
+    A run that was told to end says so and ends with its own status, see `Preempted`.
+    """
+    try:
+        yield
+    except Preempted as end:
+        print(end, file=sys.stderr)
+        raise
+    except UserError as error:
+        print(f'error: {error}', file=sys.stderr)
+        sys.exit(2)
+
+
+def called(module: str) -> str:
+    """Returns how the command of a module was called: 'ltjax predict', or 'python -m ltjax.predict'."""
+    name = sys.argv[0]  # see ltjax/__main__.py
+    return name if name.startswith(('ltjax ', 'python -m ltjax ')) else f'python -m {module}'

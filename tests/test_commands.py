@@ -1,0 +1,102 @@
+"""The command `ltjax`, and what all commands share."""
+
+import importlib
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+import ltjax
+import tiny
+from ltjax import __main__ as commands
+
+
+def command(*words, cwd, module='ltjax', **environment):
+    return subprocess.run(
+        [sys.executable, '-m', module, *words],
+        capture_output=True, text=True, cwd=cwd, check=False,
+        env=os.environ | {'PYTHONPATH': str(tiny.ROOT)} | environment,
+    )  # fmt: skip
+
+
+def test_one_command_lists_the_others(monkeypatch, capsys):
+    def call(*words):
+        monkeypatch.setattr(sys, 'argv', ['/usr/bin/ltjax', *words])
+        status = 0
+        try:
+            commands.cli()
+        except SystemExit as end:
+            status = end.code
+        return status, *capsys.readouterr()
+
+    status, out, err = call('--help')
+    assert (status, err) == (0, '')
+    assert out.startswith('usage: ltjax COMMAND')
+    for name, about in commands.COMMANDS.items():
+        assert re.search(rf'^  {name} +{about.help}$', out, flags=re.MULTILINE)
+        assert importlib.util.find_spec(about.module) is not None
+    assert call('--version') == (0, f'ltjax {ltjax.__version__}\n', '')
+    assert call('trian') == (2, '', "error: unknown command 'trian': did you mean train?\n")
+    assert call()[0] == 2
+    for name in set(commands.COMMANDS) - {'train'}:
+        status, out, _ = call(name, '--help')
+        assert status == 0
+        assert out.startswith(f'usage: ltjax {name} [-h]')
+
+
+def test_train_takes_a_name_for_a_file(tmp_path):
+    done = command('train', '--help', cwd=tmp_path)
+    assert done.returncode == 0
+    assert '--workdir' in done.stdout
+    for words in (['--config=lmd'], ['--config', 'lmd'], ['--config=configs/lmd.py']):
+        done = command('train', *words, '--config.methd.x=1', cwd=tmp_path)
+        assert done.returncode == 2
+        assert done.stderr.startswith("error: unknown config key 'methd.x': did you mean")
+    for words, said in (
+        (['--config=lmdd'], "unknown config 'lmdd': did you mean lmd?"),
+        (['--config=configs/lmdd.py:npz'], "unknown config 'lmdd': did you mean lmd?"),
+        (['--config=mine.py'], "config file 'mine.py' does not exist: correct the path."),
+        (['--config=lmd:npz'], "data set 'npz' needs its files: set --config.data.path=..."),
+    ):
+        done = command('train', *words, cwd=tmp_path)
+        assert (done.returncode, done.stderr) == (2, f'error: {said}\n')
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_usage_says_how_a_command_was_called(monkeypatch, capsys):
+    for name in set(commands.COMMANDS) - {'train'}:
+        module = commands.COMMANDS[name].module
+        monkeypatch.setattr(sys, 'argv', [f'/x/{name}.py', '--help'])
+        with pytest.raises(SystemExit):
+            importlib.import_module(module).cli()
+        shown = f'usage: python -m {module.removesuffix(".__main__")} [-h]'
+        assert capsys.readouterr().out.startswith(shown)
+
+
+def test_a_console_script_starts_anew_with_huge_pages_asked_for(tmp_path):
+    """What `restart` starts again is the script, with its arguments."""
+    script = tmp_path / 'ltjax'
+    script.write_text(
+        'import os, pathlib, sys\n'
+        'from ltjax import huge_pages\n'
+        f'huge_pages._MODE = pathlib.Path({str(tmp_path / "mode")!r})\n'
+        'print(os.environ.get("GLIBC_TUNABLES"), sys.argv[1:], flush=True)\n'
+        'from ltjax.__main__ import cli\n'
+        'cli()\n',
+        'utf-8',
+    )
+    (tmp_path / 'mode').write_text('always [madvise] never', 'utf-8')
+    environment = {k: v for k, v in os.environ.items() if k != 'GLIBC_TUNABLES'}
+    done = subprocess.run(
+        [sys.executable, str(script), 'train', '--config=no such'],
+        capture_output=True, text=True, cwd=tmp_path, check=False,
+        env=environment | {'PYTHONPATH': str(tiny.ROOT)},
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "unknown config 'no such'" in done.stderr
+    asked = done.stdout.splitlines()
+    assert asked[0] == "None ['train', '--config=no such']"
+    assert asked[1:] in ([], ["glibc.malloc.hugetlb=1 ['train', '--config=no such']"])
