@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ltjax.run.start import train
     from ltjax.run.trained import load
 
-__version__ = '0.1.0'
+__version__ = '0.2.0'
 __all__ = ['UserError', 'get_config', 'load', 'losses', 'train']
 
 # Where each lies: they are imported when they are asked for, since jax takes seconds.
