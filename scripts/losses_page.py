@@ -42,19 +42,24 @@ Agreement = Mapping[str, Mapping[str, float]]
 
 INTRODUCTION = """# Losses, class statistics and samplers
 
-Every public function of `ltjax.losses`, with its source and, where papers and code differ or there is no code, the
-reading chosen. Written by `python scripts/losses_page.py` from the docstrings; do not edit. Where golden numbers are
-named, the function agrees with them in value and gradient, as measured at the end of the page. Import any of them from
-`ltjax.losses`, without the rest of ltjax.
+Every public function of `ltjax.losses`. Import any of them from `ltjax.losses`, without the rest of ltjax.
+
+- **source**: the paper and its equation.
+- **reading**: our interpretation, where paper and code differ or no code was released.
+- **golden**: the reference numbers with which value and gradient agree, as measured at the end of the page.
+
+`python scripts/losses_page.py` writes this page from the docstrings; do not edit it.
 
 """
 
 MEASURED = """## Measured agreement
 
-The largest error of any value or gradient in a golden file, relative to the largest number of its array. Golden numbers
-come from the original code where it was released, in float64, and from the equations elsewhere; files whose name ends
-in `_reading` pin down our own reading, and are no evidence of fidelity. `python scripts/losses_page.py --measure`
-repeats the measurement (on a CPU); `pytest tests/test_golden.py` checks the tolerances.
+The largest error of any value or gradient in a golden file, relative to the largest number of its array.
+
+- Golden numbers come from the original code, in float64, where it was released, and otherwise from the equations.
+- Files whose name ends in `_reading` pin down our own interpretation. They are no evidence of fidelity.
+- `python scripts/losses_page.py --measure` repeats the measurement (on a CPU); `pytest tests/test_golden.py` checks the
+  tolerances.
 
 | golden file | functions | float64 | float32 |
 |---|---|---|---|

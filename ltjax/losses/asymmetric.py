@@ -70,8 +70,8 @@ def asymmetric_multi_label(
     Source: Ridnik et al., "Asymmetric loss for multi-label classification", ICCV 2021,
     section 2.
 
-    Reading: of the two classes of the released code one sends the gradient through the factors, as
-    here, the other detaches them by default. Both sum over the batch too.
+    Reading: the released code has two versions. One lets the gradient pass through the factors, as
+    here; the other detaches them by default. Both also sum over the batch.
 
     >>> value = asymmetric_multi_label(jnp.zeros([1, 2]), jnp.array([0]), gamma_pos=0.0, gamma_neg=1.0, clip=0.0)
     >>> round(float(value[0]), 4)  # log(2) + log(2) / 2
@@ -214,9 +214,9 @@ def alpa(
     overcome medical image long-tailed class imbalance", 2024, equation 11. The defaults are its
     version 2; `ALPA_VERSIONS` has all.
 
-    Reading: the clip and the sign are those of the released code, version 3 is in the paper alone.
-    The coefficients as printed do not solve the paper's own conditions, 'pade' does: they are lines
-    of slope 3/2 and 1, and the default all the same, being what was trained with.
+    Reading: clip and sign follow the released code; version 3 is only in the paper. The printed
+    coefficients are lines of slope 3/2 and 1 and do not solve the paper's own conditions; 'pade'
+    does. The printed ones are the default because the authors trained with them.
 
     >>> value = alpa(jnp.zeros([1, 2]), jnp.array([0]), clip=0.0, **ALPA_VERSIONS['v1'])
     >>> round(float(value[0]), 6)  # 3/4 of the positive and 1/512 of the negative

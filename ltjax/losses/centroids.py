@@ -50,9 +50,10 @@ def update_centroids(
     Source: Tiong et al., "Improving tail-class representation with centroid contrastive learning"
     (ICCL), 2021, equation 1.
 
-    Reading: no code was released. The printed sum runs over classes, where an index of samples is
-    meant, and says "exponential moving average", which a sum over the batch is not: the default is
-    that average sample by sample, as in MoPro, which the paper follows, but not normalised after.
+    Reading: no code was released. The printed sum runs over classes, where an index of samples must
+    be meant. The paper calls it an "exponential moving average", which a sum over the batch is not.
+    The default is a moving average sample by sample, as in MoPro, which the paper follows, but
+    without normalising afterwards.
 
     >>> embeddings, labels = jnp.array([[1.0], [3.0]]), jnp.array([0, 0])
     >>> update_centroids(jnp.zeros([2, 1]), embeddings, labels, momentum=0.5).tolist()

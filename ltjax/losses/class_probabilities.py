@@ -138,8 +138,8 @@ def bmix_cbrt(counts: Counts) -> Floats:
     Source: Galdran et al., "Balanced-MixUp for highly imbalanced medical image classification",
     MICCAI 2021.
 
-    Reading: named for the cube root there, the exponent is 7/8; we keep what it does. The cube root
-    itself is `class_aware` with gamma = -1/3.
+    Reading: the code names it after the cube root, but its exponent is 7/8; we keep what it does.
+    The cube root itself is `class_aware` with gamma = -1/3.
 
     >>> bmix_cbrt([256, 1]).round(4).tolist()
     [0.9922, 0.0078]
@@ -275,7 +275,7 @@ def difficulty_weights(accuracy: ArrayLike, *, floor: float = 1e-3) -> Floats:
 
 
 def difficulty_aware(counts: Counts, *, accuracy: ArrayLike, floor: float = 1e-3) -> Floats:
-    """Difficulty sampling, p_k proportional to n_k / acc_k: imbalanced still.
+    """Difficulty sampling, p_k proportional to n_k / acc_k: still imbalanced.
 
     Args:
       counts: [K] training images of each class.

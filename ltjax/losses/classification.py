@@ -112,9 +112,9 @@ def logit_adjustment(
 
     Source: Menon et al., "Long-tail learning via logit adjustment", ICLR 2021, equations 9 and 10.
 
-    Reading: the epsilon is that of a public PyTorch port, which a class without images wins by: it
-    gets -log epsilon, 27.6, more than nothing. The paper has none. `samplers.log_prior` leaves it out,
-    and tau to the loss.
+    Reading: the epsilon is that of a public PyTorch port; the paper has none. It lets a class
+    without images win, by -log epsilon = 27.6. `samplers.log_prior` has no epsilon and leaves tau
+    to the loss.
 
     >>> logit_adjustment([3, 1], tau=2.0).round(4).tolist()
     [-0.5754, -2.7726]

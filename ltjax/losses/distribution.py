@@ -45,7 +45,8 @@ def squared_mahalanobis(features: ArrayLike, mean: ArrayLike, whitening: ArrayLi
 
     Source: Pan et al. (LMD), 2025, equations 10 and 11.
 
-    Reading: with the inverse that the name of the distance and the released code give it.
+    Reading: with the inverse covariance, as in the released code and as the distance's name
+    implies.
 
     >>> squared_mahalanobis(jnp.array([[2.0]]), jnp.zeros([1, 1]), jnp.array([[[2.0]]])).tolist()
     [[16.0]]

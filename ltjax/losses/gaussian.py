@@ -64,7 +64,8 @@ def class_gaussians(
 
     Source: Pan et al. (LMD), 2025, equation 6.
 
-    Reading: the ridge as in the released code; a class with one row is ours, there it divides by 0.
+    Reading: the ridge is that of the released code. For a class with one row that code divides by
+    0; the rule here is ours.
 
     >>> gaussians = class_gaussians(jnp.array([[0.0], [2.0], [5.0]]), jnp.array([0, 0, 1]), 2)
     >>> gaussians.mean.tolist(), gaussians.counts.tolist()

@@ -50,8 +50,8 @@ def memory_embedding(
     Source: Liu et al., "Large-scale long-tailed recognition in an open world", CVPR 2019, section
     3.
 
-    Reading: a feature on a centroid would be divided by 0; d is at least 1e-6, where the direction,
-    which is all that the logits keep, no longer changes.
+    Reading: a feature on a centroid would be divided by 0, so d is at least 1e-6. At that size the
+    direction no longer changes, and the logits keep only the direction.
 
     >>> layers = MemoryLayers(jnp.zeros([1, 2]), jnp.zeros(1), jnp.zeros([2, 2]), jnp.zeros(2))
     >>> memory_embedding(jnp.array([[0.0, 2.0]]), jnp.zeros([1, 2]), layers).tolist()

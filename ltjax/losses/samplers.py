@@ -114,7 +114,7 @@ def epoch_length(counts: Counts) -> int:
     Source: Kang et al., "Decoupling representation and classifier for long-tailed recognition",
     ICLR 2020, whose released class-aware sampler offers as many.
 
-    Reading: that code nevertheless ends its epochs after the steps of an ordinary one.
+    Reading: that code nevertheless ends an epoch after as many steps as an ordinary one has.
 
     >>> epoch_length([9, 1, 0])
     18

@@ -143,7 +143,7 @@ def cc_sam_learning_rate(peak: float) -> optax.Schedule:
 def aduni_learning_rate(
     peak: float, *, epochs: int = 400, warmup_epochs: int = 10, decay_rate: float = 0.1
 ) -> optax.Schedule:
-    """Warm-up, then the cosine to peak decay_rate^3 as if there had been none.
+    """Warm-up, then the cosine to peak decay_rate^3, as if there had been no warm-up.
 
     Args:
       peak: learning rate after the warm-up.

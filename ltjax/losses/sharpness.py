@@ -121,8 +121,8 @@ def average_over_noise(loss_fn: Callable[[Any], Result], params: Any, noise: Any
     classification", MICCAI 2022, search of a flat region on the imbalanced
     data (stage 1).
 
-    Reading: ours, and no evidence of fidelity. That a flat region is searched is the paper's; that
-    it is searched by averaging the cross-entropy over uniform noise is our guess.
+    Reading: ours, and no evidence of fidelity. The paper searches for a flat region; that it does
+    so by averaging the cross-entropy over uniform noise is our guess.
 
     >>> float(average_over_noise(lambda w: w**2, jnp.array(1.0), jnp.array([-1.0, 1.0])))
     2.0
@@ -147,8 +147,8 @@ def project_to_box(params: Tree, centre: Tree, bound: ArrayLike) -> Tree:
     classification", MICCAI 2022, fine-tuning within the flat region on
     balanced data (stage 2).
 
-    Reading: ours, and no evidence of fidelity: the paper's way to stay inside the region could not
-    be checked. We clamp after every update. Its distillation between the stages is
+    Reading: ours, and no evidence of fidelity: we could not check how the paper stays inside the
+    region. We clamp after every update. Its distillation between the stages is
     `distilled_cross_entropy`.
 
     >>> project_to_box(jnp.array([0.5, 0.0]), jnp.zeros([2]), 0.25).tolist()
