@@ -1,4 +1,4 @@
-"""What mkdocs.yml cannot say: the first page of the site is README.md, with its links as docs/ has them."""
+"""What mkdocs.yml cannot say: the first page of the site is README.md, and links of a notebook lead to pages."""
 
 import pathlib
 import re
@@ -24,6 +24,20 @@ def moved(target: str) -> str:
     ('data.md', 'changelog.md')
     """
     return PAGES.get(target, target.removeprefix('docs/'))
+
+
+def on_page_content(html: str, *, page: Any, files: Any, **_: Any) -> str:
+    """Called by mkdocs for each page; returns its HTML. A notebook's links to pages that do not exist raise."""
+    if not page.file.src_uri.endswith('.ipynb'):
+        return html
+
+    def linked(link: re.Match[str]) -> str:
+        target = files.get_file_from_path(link[1])
+        if target is None:
+            raise ValueError(f'{page.file.src_uri} has a link to {link[1]}, which is not in docs/')
+        return f'href="{target.url_relative_to(page.file)}"'
+
+    return re.sub(r'href="([\w./-]+\.md)"', linked, html)
 
 
 def on_serve(server: Any, **_: Any) -> Any:
