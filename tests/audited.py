@@ -59,8 +59,7 @@ def listed(folder: pathlib.Path, number: int = 12) -> list[list[str]]:
 
 def examine(path: pathlib.Path, max_distance: int = 24, **settings: Any) -> Any:
     """Returns what the audit finds, with settings of the `data` part of a config."""
-    config = arguments.config(path)
-    config.update(settings)
+    config = arguments.config(path).replace(**settings)
     return audit.examine(path, config, threads=2, max_distance=max_distance)
 
 

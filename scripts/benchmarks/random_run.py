@@ -1,5 +1,6 @@
 """A stage of a method as a training runs it, on random images and features: what scripts/benchmark.py measures."""
 
+import math
 import pathlib
 import runpy
 from collections.abc import Callable
@@ -128,10 +129,11 @@ class RandomRun:
     def flops(self, stage: Stage, update: Update, size: int, shape: tuple) -> float:
         """Returns the operations of the step on a batch of images.
 
-        Not those of the compiled step: on CPUs it has loops, whose body XLA counts once.
+        Not those of the compiled step: on CPUs it has loops, whose body XLA counts once. NaN: XLA gives no account.
         """
         traced = self._traced(stage, update, size, shape)
-        return traced.lower(lowering_platforms=('cuda',)).cost_analysis()['flops']
+        account = traced.lower(lowering_platforms=('cuda',)).cost_analysis() or {}
+        return account.get('flops', math.nan)
 
     def _traced(self, stage: Stage, update: Update, size: int, shape: tuple) -> Any:
         batch = self.random_batch(size, shape)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import tiny
+from ltjax.engine.rounds import Rounds
 from ltjax.errors import Preempted, UserError
 from ltjax.run import cross_validation, train
 from own_data.sets import config as data_config
@@ -90,16 +91,16 @@ def config(path, **changes):
 
 def begin(made, workdir):
     """Trains until two rounds are saved, and is told to end."""
-    training = train.Training._save
+    save = Rounds._save
     rounds = []
 
     def stopping(self, *arguments, **options):
         rounds.append(1)
         self._stop = len(rounds) == 2
-        training(self, *arguments, **options)
+        save(self, *arguments, **options)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train.Training, '_save', stopping)
+        patch.setattr(Rounds, '_save', stopping)
         with pytest.raises(Preempted):
             train.run(made, workdir)
 
