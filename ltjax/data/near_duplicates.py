@@ -14,6 +14,7 @@ from collections.abc import Iterator
 
 import cv2
 import numpy as np
+from scipy.cluster.hierarchy import DisjointSet
 
 MAX_DISTANCE = 24
 MIN_CORRELATION = 0.99
@@ -82,22 +83,14 @@ def _centred(thumbnails: np.ndarray) -> np.ndarray:
 
 
 class Clusters:
-    """A partition of 0 to n-1 that starts with singletons and is coarsened by `join` (union-find)."""
+    """A partition of 0 to n-1 that starts with singletons and is coarsened by `join`."""
 
-    def __init__(self, size: int):
-        self._parent = list(range(size))
-
-    def _root(self, i: int) -> int:
-        parent = self._parent
-        while parent[i] != i:
-            parent[i] = parent[parent[i]]
-            i = parent[i]
-        return i
+    def __init__(self, size: int) -> None:
+        self._sets = DisjointSet(range(size))
 
     def join(self, i: int, j: int) -> None:
         """Puts the clusters of i and j together."""
-        low, high = sorted((self._root(i), self._root(j)))
-        self._parent[high] = low
+        self._sets.merge(i, j)
 
     def join_equal(self, keys: np.ndarray) -> None:
         """Puts all members together that have the same key; the empty text is no key."""
@@ -108,7 +101,8 @@ class Clusters:
 
     def labels(self) -> np.ndarray:
         """Returns the smallest member of everyone's cluster, int64 [n]."""
-        return np.array([self._root(i) for i in range(len(self._parent))], np.int64)
+        smallest: dict[int, int] = {}
+        return np.array([smallest.setdefault(self._sets[i], i) for i in self._sets], np.int64)
 
     def several(self) -> list[list[int]]:
         """Returns the clusters of two members or more, by their smallest members."""
