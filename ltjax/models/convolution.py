@@ -1,18 +1,20 @@
 """Convolution for `nnx.Conv`, and max-pooling, that are as quick on CPUs as on other devices.
 
-XLA's CPU backend is slow in some cases that these networks meet. Measured on two cores:
+XLA's CPU backend is slow in some cases that these networks meet. Measured on two cores with jax 0.10.2; a branch can
+go as soon as the library takes no longer in its case:
 
-- Depthwise. 7x7 over [8, 14, 14, 384] takes 29 ms, with both gradients 270 ms; as a sum over the
-  kernel's taps, which XLA fuses into one loop, 1 ms and 17 ms.
-- Grouped. The kernel's gradient of 3x3 in 32 groups over [4, 56, 56, 128] takes 6 s; with matrix
-  products the whole takes 0.2 s.
-- More taps than pixels. XLA then exchanges kernel and image, for fewer multiplications but without
-  a quick routine: ResNet-18 takes 1.7 s for a step of 16 images of 64 pixels, whose last maps are
-  2x2; 0.2 s with these convolutions as matrix products.
+- Depthwise. 7x7 over [8, 14, 14, 384] takes 29 ms, with both gradients 270 ms; as a sum over the kernel's taps,
+  which XLA fuses into one loop, 1 ms and 17 ms. The gradients: https://github.com/jax-ml/jax/issues/13800.
+- Grouped. The kernel's gradient of 3x3 in 32 groups over [4, 56, 56, 128] takes 6 s; with matrix products the whole
+  takes 0.2 s. The same issue.
+- More taps than pixels. XLA's algebraic simplifier then exchanges kernel and image, for fewer multiplications but
+  without a quick routine (--xla_disable_hlo_passes=algsimp avoids it): ResNet-18 takes 1.7 s for a step of 16 images
+  of 64 pixels, whose last maps are 2x2; 0.2 s with these convolutions as matrix products. We know of no issue.
 - The gradient of a kernel. 3x3 over [16, 56, 56, 64] takes 35 ms, twice the forward pass; as matrix products over a
-  few images at a time 19 ms.
+  few images at a time 19 ms. We know of no issue.
 
-Max-pooling too: the gradient of 3x3 over [16, 112, 112, 64] takes 230 ms, that of maxima of shifted images 50 ms.
+Max-pooling too: the gradient of 3x3 over [16, 112, 112, 64], XLA's SelectAndScatter, takes 230 ms, that of maxima of
+shifted images 50 ms. We know of no issue.
 """
 
 import functools
