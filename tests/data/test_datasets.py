@@ -148,7 +148,7 @@ def test_what_is_no_npz_is_refused(tmp_path):
 def test_a_path_is_needed_and_must_exist(tmp_path):
     assert "data set 'npz' needs its files: set --config.data.path" in refused('')
     assert 'absent.npz does not exist' in refused(tmp_path / 'absent.npz')
-    assert "unknown data format 'npy': did you mean npz" in refused(tmp_path, format='npy')
+    assert "unknown data.format 'npy': did you mean npz" in refused(tmp_path, format='npy')
 
 
 def test_the_long_tail_is_cut_in_the_order_of_the_classes_sizes(tmp_path):
