@@ -1,50 +1,53 @@
-"""One process of a cluster with jax, for test_run.py: `with_jax.py PORT PROCESS_ID ACTION WHO`.
+"""One process of two, for test_joining.py: `member.py PORT PROCESS ACTION WHO [NUM_PROCESSES [TIMEOUT]]`.
 
-All sum over all devices; then process WHO acts, and the others wait for it in the next sum. WHO=-1: all act.
+All sum over all processes; then process WHO (-1: all) does ACTION, and the others wait for it in the next sum.
 """
 
 import os
 import pathlib
 import sys
+import time
 
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
-from ltjax import cluster
-from ltjax.errors import UserError
+from ltjax.errors import Preempted, UserError
+from ltjax.processes import detection, joining
 
 
-def sum_over_devices() -> float:
-    import jax
-    import numpy as np
-
-    mesh = jax.make_mesh((jax.device_count(),), ('data',), axis_types=(jax.sharding.AxisType.Auto,))
-    sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec('data'))
-    ones = np.full(jax.local_device_count(), 1.0 + jax.process_index(), np.float32)
-    return float(jax.jit(lambda x: x.sum())(jax.make_array_from_process_local_data(sharding, ones)))
+def total() -> float:
+    return float(multihost_utils.process_allgather(np.float32(1 + jax.process_index())).sum())
 
 
-def main(port: int, process_id: int, action: str, who: int) -> None:
-    member = cluster.find(
-        os.environ, coordinator=f'localhost:{port}', num_processes=2, process_id=process_id
+def main(
+    port: str, process: str, action: str, who: str, count: str = '2', timeout: str = '60'
+) -> None:
+    member = detection.find(
+        {},
+        coordinator=f'localhost:{port}',
+        num_processes=int(count),
+        process_id=int(process),
     )
-    with cluster.joined(member, ConfigDict({'seed': 0}), pathlib.Path('absent'), timeout=30):
-        total = sum_over_devices()
-        print(f'the sum is {total}', flush=True)
-        print(f'the sum is {total}', file=sys.stderr, flush=True)
-        if who in (process_id, -1):
+    with joining.joined(member, ConfigDict(), pathlib.Path('absent'), timeout=float(timeout)):
+        for stream in (sys.stdout, sys.stderr):
+            print(f'the sum is {total()}', file=stream, flush=True)
+        if who in (process, '-1'):
             match action:
                 case 'finish':
+                    time.sleep(5 * (process == '0'))
                     return
                 case 'mistake':
                     raise UserError('a mistake')
                 case 'bug':
                     raise ZeroDivisionError('a bug')
                 case 'stop':
-                    sys.exit(75)
+                    raise Preempted('stopped')
                 case 'kill':
                     os.kill(os.getpid(), 9)
-        sum_over_devices()
+        total()
 
 
 if __name__ == '__main__':
-    main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], int(sys.argv[4]))
+    main(*sys.argv[1:])

@@ -1,42 +1,32 @@
-"""A whole run through the command: two processes, told to stop inside a round; then one process ends it."""
+"""A whole run through the command, of two processes that end inside a round; then one process ends it."""
 
 import json
-import os
-import pathlib
 import signal
-import subprocess
-import sys
 import time
 
 import numpy as np
 import pytest
 
-from cluster.ports import free_port
+from processes.start import ends, free_port, start
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+pytestmark = [pytest.mark.processes, pytest.mark.slow]
+
 STEPS, EPOCHS = 100, 4
 
 
-def start(folder, process=None, port=0, devices=1):
-    command = [
-        *(sys.executable, '-m', 'ltjax.main', '--config=configs/cross_entropy.py:npz'),
+def train(folder, *flags, devices=1):
+    return start(
+        *('-m', 'ltjax.main', '--config=configs/cross_entropy.py:npz'),
         *(f'--config.data.path={folder / "data.npz"}', f'--workdir={folder / "run"}'),
         *(f'--config.method.train.epochs={EPOCHS}', '--config.method.train.batch_size=8'),
         *('--config.method.train.view=none', '--config.num_bootstrap=10', '--compilation_cache='),
-    ]
-    if process is not None:
-        command += [f'--coordinator=localhost:{port}', '--num_processes=2']
-        command += [f'--process_id={process}']
-    platform = {'JAX_PLATFORMS': 'cpu', 'JAX_NUM_CPU_DEVICES': str(devices)}
-    with (folder / f'{process}.log').open('w') as log:
-        return subprocess.Popen(
-            command, stdout=log, stderr=log, cwd=ROOT, env=os.environ | platform
-        )
+        *flags,
+        JAX_NUM_CPU_DEVICES=str(devices),
+    )
 
 
 def rows(folder):
-    path = folder / 'run' / 'metrics.jsonl'
-    text = path.read_text('utf-8') if path.exists() else ''
+    text = (folder / 'run' / 'metrics.jsonl').read_text('utf-8')
     return [json.loads(line) for line in text.splitlines()]
 
 
@@ -52,37 +42,45 @@ def folder(tmp_path):
     return tmp_path
 
 
+def signalled_in_the_second_round(folder, number):
+    """Returns how two processes end of which process 1 gets a signal."""
+    flags = [f'--coordinator=localhost:{free_port()}', '--num_processes=2']
+    pair = [train(folder, *flags, f'--process_id={i}', devices=2) for i in range(2)]
+    deadline = time.monotonic() + 240
+    log = folder / 'run' / 'metrics.jsonl'
+    while not (log.exists() and log.stat().st_size) and time.monotonic() < deadline:
+        if any(process.poll() is not None for process in pair):
+            break
+        time.sleep(0.05)
+    pair[1].send_signal(number)
+    return ends(*pair, within=120)
+
+
 def test_two_processes_stop_inside_a_round_and_one_goes_on(folder):
-    port = free_port()
-    processes = [start(folder, process, port, devices=2) for process in range(2)]
-    try:
-        deadline = time.monotonic() + 240
-        while not rows(folder):
-            logs = [(folder / f'{i}.log').read_text() for i in range(2)]
-            assert time.monotonic() < deadline, logs
-            assert [process.poll() for process in processes] == [None, None], logs
-            time.sleep(0.05)
-        processes[1].send_signal(signal.SIGTERM)
-        statuses = [process.wait(timeout=120) for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
-    logs = [(folder / f'{i}.log').read_text() for i in range(2)]
-    assert statuses == [75, 75], logs
-    assert 'the same command goes on' in logs[0]
+    done = signalled_in_the_second_round(folder, signal.SIGTERM)
+    assert [end[0] for end in done] == [75, 75], done
+    assert 'the same command goes on' in done[0][2]
     before = rows(folder)
-    assert len(before) < EPOCHS
+    assert 0 < len(before) < EPOCHS
     newest = max(int(path.name) for path in (folder / 'run' / 'checkpoints').glob('[0-9]*'))
     assert newest % STEPS != 0  # inside a round
 
-    alone = start(folder)
-    assert alone.wait(timeout=240) == 0, (folder / 'None.log').read_text()
-    log = (folder / 'None.log').read_text()
-    assert 'devices: 4' in log  # it says that there are fewer now
+    ((status, _, stderr),) = ends(train(folder), within=240)
+    assert status == 0, stderr
+    assert 'devices: 4' in stderr  # it says that there are fewer now
     after = rows(folder)
     assert after[: len(before)] == before
     assert [row['step'] for row in after] == [STEPS * (i + 1) for i in range(EPOCHS)]
     results = json.loads((folder / 'run' / 'results.json').read_text('utf-8'))
     assert results['test']['metrics']['balanced_accuracy']['value'] > 0.9
     assert not list((folder / 'run').glob('*.tmp'))
+
+
+def test_a_process_killed_in_training_ends_the_other_and_its_run_goes_on(folder):
+    first, second = signalled_in_the_second_round(folder, signal.SIGKILL)
+    assert second[0] == -9
+    assert first[0] in (-6, 1), first
+    said = ('The following tasks are unhealthy', 'perhaps because another process is gone')
+    assert any(line in first[2] for line in said)
+    ((status, _, stderr),) = ends(train(folder), within=240)
+    assert status == 0, stderr
