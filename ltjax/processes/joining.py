@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import math
 import os
 import pathlib
 import re
@@ -27,6 +26,7 @@ from ltjax.processes.detection import Member
 # Under this name a process that fails leaves its number, status and error in jax's store. All look there every 0.5 s.
 # It lingers for 2 s, so that no collective breaks before; process 0, which keeps the store, for twice as long.
 _FAILED, _EVERY, _LINGER = 'ltjax/failed', 0.5, 2.0
+_ENDING = threading.Lock()  # of the thread that ends this process; the other keeps quiet
 
 
 @contextlib.contextmanager
@@ -77,7 +77,7 @@ def _initialize(member: Member, timeout: float) -> None:
         member.process_id,
         local_device_ids=member.local_device_ids,
         cluster_detection_method=None if member.by_jax else 'deactivate',
-        initialization_timeout=math.ceil(timeout) + 30,
+        initialization_timeout=int(timeout) + 31,
         heartbeat_timeout_seconds=20,  # then it aborts the others
     )
     timer.cancel()
@@ -121,6 +121,7 @@ def _compare(config: Any, folder: pathlib.Path, member: Member) -> None:
 
 def _fail(error: BaseException, client: Any) -> NoReturn:
     """Prints an error as the command would, tells the others, and ends this process."""
+    _ENDING.acquire()
     line, status = ' '.join(f'{type(error).__name__}: {error}'.split())[:1000], 1
     if isinstance(error, UserError):
         line, status = str(error), 2
@@ -138,9 +139,8 @@ def _watch(client: Any, ended: threading.Event) -> None:
     while not ended.wait(_EVERY):
         with contextlib.suppress(jax.errors.JaxRuntimeError):  # there is nothing
             process, status, line = json.loads(client.key_value_try_get(_FAILED))
-            if process != global_state.process_id:
-                _end(status, f'process {process} failed: {line}')
-            return
+            _ENDING.acquire()
+            _end(status, f'process {process} failed: {line}')
 
 
 def _end(status: int, line: str) -> NoReturn:

@@ -14,7 +14,14 @@ from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
 from ltjax.errors import Preempted, UserError
-from ltjax.processes import detection, joining
+from ltjax.processes.detection import Member
+from ltjax.processes.joining import joined
+
+ERRORS = {
+    'mistake': UserError('a mistake'),
+    'bug': ZeroDivisionError('a bug'),
+    'stop': Preempted('stopped'),
+}
 
 
 def total() -> float:
@@ -24,28 +31,17 @@ def total() -> float:
 def main(
     port: str, process: str, action: str, who: str, count: str = '2', timeout: str = '60'
 ) -> None:
-    member = detection.find(
-        {},
-        coordinator=f'localhost:{port}',
-        num_processes=int(count),
-        process_id=int(process),
-    )
-    with joining.joined(member, ConfigDict(), pathlib.Path('absent'), timeout=float(timeout)):
+    member = Member(f'localhost:{port}', int(count), int(process))
+    with joined(member, ConfigDict(), pathlib.Path('absent'), timeout=float(timeout)):
         for stream in (sys.stdout, sys.stderr):
             print(f'the sum is {total()}', file=stream, flush=True)
         if who in (process, '-1'):
             match action:
                 case 'finish':
-                    time.sleep(5 * (process == '0'))
-                    return
-                case 'mistake':
-                    raise UserError('a mistake')
-                case 'bug':
-                    raise ZeroDivisionError('a bug')
-                case 'stop':
-                    raise Preempted('stopped')
+                    return time.sleep(5 * (process == '0'))
                 case 'kill':
                     os.kill(os.getpid(), 9)
+            raise ERRORS[action]
         total()
 
 

@@ -5,29 +5,27 @@ import pytest
 from ltjax.errors import UserError
 from ltjax.processes.detection import Member, find
 
-SLURM = {
-    'SLURM_JOB_ID': '4711',
-    'SLURM_STEP_ID': '0',
-    'SLURM_STEP_NODELIST': 'gpu[07-09]',
-    'SLURM_STEP_NUM_NODES': '3',
-    'SLURM_STEP_NUM_TASKS': '3',
-    'SLURM_NTASKS': '3',
-    'SLURM_PROCID': '2',
-    'SLURM_LOCALID': '0',
-}
-OPEN_MPI = {
-    'OMPI_COMM_WORLD_SIZE': '2',
-    'OMPI_COMM_WORLD_RANK': '1',
-    'OMPI_COMM_WORLD_LOCAL_SIZE': '2',
-    'OMPI_COMM_WORLD_LOCAL_RANK': '1',
-}
-OPEN_MPI_5 = OPEN_MPI | {'PMIX_NAMESPACE': 'prterun-node-3-24584@1'}
-OPEN_MPI_4 = OPEN_MPI | {'OMPI_COMM_WORLD_LOCAL_SIZE': '1'}
-OPEN_MPI_4 |= {'OMPI_MCA_orte_hnp_uri': '1531576320.0;tcp://10.96.0.1,10.148.0.1:34911'}
-IP_6 = {'OMPI_MCA_orte_hnp_uri': '1314521088.0;tcp6://[fe80::b9b,2620:10d::2]:43370'}
-TPU = {'TPU_WORKER_HOSTNAMES': 'a,b,c,d', 'TPU_WORKER_ID': '3'}
+
+def variables(text):
+    return dict(word.split('=', 1) for word in text.split())
+
+
+SLURM = variables(
+    'SLURM_JOB_ID=4711 SLURM_STEP_ID=0 SLURM_STEP_NODELIST=gpu[07-09] SLURM_STEP_NUM_NODES=3 SLURM_STEP_NUM_TASKS=3 '
+    'SLURM_NTASKS=3 SLURM_PROCID=2 SLURM_LOCALID=0'
+)
+SHARED = SLURM | variables('SLURM_STEP_NUM_NODES=1 SLURM_LOCALID=2')
+# As Open MPI 5.0.11 sets them, and as jax quotes them of version 4.
+OPEN_MPI = variables('OMPI_COMM_WORLD_SIZE=2 OMPI_COMM_WORLD_RANK=1 OMPI_COMM_WORLD_LOCAL_RANK=1')
+OPEN_MPI_5 = OPEN_MPI | variables(
+    'OMPI_COMM_WORLD_LOCAL_SIZE=2 PMIX_NAMESPACE=prterun-node-3-24584@1'
+)
+OPEN_MPI_4 = OPEN_MPI | variables(
+    'OMPI_MCA_orte_hnp_uri=1531576320.0;tcp://10.96.0.1,10.148.0.1:34911'
+)
+IP_6 = variables('OMPI_MCA_orte_hnp_uri=1314521088.0;tcp6://[fe80::b9b,2620:10d::2]:43370')
+TPU = variables('TPU_WORKER_HOSTNAMES=a,b,c,d TPU_WORKER_ID=3')
 FLAGS = {'coordinator': 'host:1234', 'num_processes': 2, 'process_id': 1}
-SHARED = SLURM | {'SLURM_STEP_NUM_NODES': '1', 'SLURM_LOCALID': '2'}
 
 
 @pytest.mark.parametrize(

