@@ -15,7 +15,7 @@ from typing import Any
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from ltjax import cluster, huge_pages
+from ltjax import huge_pages
 from ltjax.command import exits
 from ltjax.errors import UserError, unknown
 from ltjax.files import user_path
@@ -42,7 +42,7 @@ _CACHE = flags.DEFINE_string(
 _COORDINATOR = flags.DEFINE_string(
     'coordinator',
     None,
-    'HOST:PORT of process 0, of several on one run; PORT+1 is used too. Schedulers are asked first: docs/cluster.md.',
+    'HOST:PORT of process 0, of several on one run. Schedulers tell it themselves: docs/cluster.md.',
 )
 _NUM_PROCESSES = flags.DEFINE_integer('num_processes', None, 'How many processes there are.')
 _PROCESS_ID = flags.DEFINE_integer('process_id', None, 'Which this is, from 0.')
@@ -62,27 +62,29 @@ def main(argv: list[str]) -> None:
     workdir = user_path(_WORKDIR.value or default_workdir(config, sys.argv))
     if not flags.FLAGS['verbosity'].present:
         logging.set_verbosity(logging.WARNING)  # the libraries tell at length what they do
-    member = cluster.find(
+    # Imported here, so that --help and a mistyped flag answer at once.
+    import jax
+
+    from ltjax.processes import detection, joining
+
+    if _CACHE.value:  # jax looks at it when it first compiles, which is when processes join
+        jax.config.update('jax_compilation_cache_dir', str(pathlib.Path(_CACHE.value).expanduser()))
+        jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.2)
+    member = detection.find(
         os.environ,
         coordinator=_COORDINATOR.value,
         num_processes=_NUM_PROCESSES.value,
         process_id=_PROCESS_ID.value,
     )
-    with cluster.joined(member, config, workdir, timeout=_JOIN_TIMEOUT.value):
+    with joining.joined(member, config, workdir, timeout=_JOIN_TIMEOUT.value):
         run(config, workdir)
 
 
 def run(config: Any, workdir: pathlib.Path) -> None:
     """Trains, tests and reports; prints the table of test metrics and the path of the report."""
-    # Imported here, so that --help and a mistyped flag answer at once.
-    import jax
-
     from ltjax.evaluation import table
     from ltjax.run import start
 
-    if _CACHE.value:
-        jax.config.update('jax_compilation_cache_dir', str(pathlib.Path(_CACHE.value).expanduser()))
-        jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.2)
     started = time.monotonic()
     finished = (workdir / 'results.json').exists()
     results = start.train(config, workdir, force=_FORCE.value)

@@ -186,6 +186,8 @@ class Checkpoints:
     def _writing(self) -> Iterator[None]:
         try:
             yield
+        except jax.errors.JaxRuntimeError:  # of a collective: another process is gone
+            raise
         except Exception as error:  # the libraries beneath have no common one for a full disk
             reason = ' '.join(str(error).split())[:200]
             raise UserError(

@@ -14,7 +14,7 @@ attribute() {
 
 # Names, or triples such as unknown:unknown:10.0.0.2, by the number of the worker.
 IFS=, read -ra workers <<<"$(attribute worker-network-endpoints)"
-LTJAX_PROCESS_ID=$(attribute agent-worker-number)
-export LTJAX_PROCESS_ID LTJAX_NUM_PROCESSES=${#workers[@]} LTJAX_COORDINATOR=${workers[0]##*:}:8482
+number=$(attribute agent-worker-number)
 
-exec python -m ltjax.main "$@"
+exec python -m ltjax.main --coordinator="${workers[0]##*:}:8482" --num_processes="${#workers[@]}" \
+  --process_id="$number" "$@"

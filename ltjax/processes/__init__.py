@@ -9,9 +9,6 @@ from jax.experimental import multihost_utils
 
 from ltjax.errors import UserError
 
-# Seconds until a network file system shows on one host what another has written.
-_SEEN_WITHIN = 10.0
-
 
 def is_first() -> bool:
     """Returns whether this process writes the files of a run."""
@@ -43,11 +40,11 @@ def wait_for_first(workdir: pathlib.Path, name: str) -> None:
     if not jax.distributed.is_initialized():
         return
     multihost_utils.sync_global_devices(name)
-    deadline = time.monotonic() + _SEEN_WITHIN
-    while not (workdir / name).exists():
-        if time.monotonic() > deadline:
-            raise UserError(
-                f'{workdir} of process {jax.process_index()} lacks {name}, which process 0 has written: give a '
-                '--workdir that all processes share.'
-            )
+    for _ in range(100):  # a network file system may show it only after seconds
+        if (workdir / name).exists():
+            return
         time.sleep(0.1)
+    raise UserError(
+        f'{workdir} of process {jax.process_index()} lacks {name}, which process 0 has written: give a --workdir that '
+        'all processes share.'
+    )

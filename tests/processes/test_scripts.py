@@ -4,7 +4,6 @@ The schedulers are played: `srun`, `scontrol` and `curl` are small programs that
 """
 
 import os
-import pathlib
 import subprocess
 import sys
 
@@ -12,7 +11,7 @@ import pytest
 import yaml
 
 import tiny
-from cluster.ports import free_port
+from processes.start import ends, free_port, start
 
 SCRIPTS = tiny.ROOT / 'scripts' / 'cluster'
 
@@ -20,7 +19,7 @@ SCRIPTS = tiny.ROOT / 'scripts' / 'cluster'
 FLAGS = ('--config=configs/lmd.py:npz', '--config.data.path=absent.npz', '--workdir=absent')
 
 SRUN = """
-options=(); while [[ $1 == --* ]]; do shift; done
+while [[ $1 == --* ]]; do shift; done
 export SLURM_STEP_ID=0 SLURM_STEP_NODELIST=localhost SLURM_STEP_NUM_TASKS=2 SLURM_STEP_NUM_NODES=2 SLURM_LOCALID=0
 SLURM_PROCID=1 "$@" & other=$!
 SLURM_PROCID=0 "$@"; status=$?
@@ -40,93 +39,74 @@ def play(tmp_path):
             (tmp_path / name).chmod(0o755)
         path = f'{tmp_path}{os.pathsep}{os.environ["PATH"]}'
         settings = {'PATH': path, 'PYTHONPATH': str(tiny.ROOT), 'JAX_PLATFORMS': 'cpu'}
-        return subprocess.Popen(
+        return subprocess.run(
             ['bash', str(SCRIPTS / script), *FLAGS],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            capture_output=True,
             text=True,
             cwd=tiny.ROOT,
             env=os.environ | settings | environment,
+            timeout=100,
         )
 
     return run
 
 
-def ends_by_the_missing_file(stderr: str) -> bool:
-    lines = [line for line in stderr.splitlines() if 'error' in line]
-    return any('absent.npz does not exist' in line for line in lines)
-
-
+@pytest.mark.processes
+@pytest.mark.slow
 def test_slurm(play):
     job = play('slurm.sh', {'srun': SRUN}, SLURM_JOB_ID=str(os.getpid()))
-    _, stderr = job.communicate(timeout=60)
     assert job.returncode == 2
-    assert ends_by_the_missing_file(stderr)
-    assert '[process 1] error' in stderr
+    assert 'absent.npz does not exist' in job.stderr
+    assert '[process 1] error' in job.stderr
 
 
 def test_slurm_requeues_what_was_told_to_stop_and_nothing_else(play, tmp_path):
     for status, said in ((75, 'requeue 12\n'), (1, '')):
         programs = {'srun': f'exit {status}', 'scontrol': f'echo "$@" >> {tmp_path}/said'}
         (tmp_path / 'said').write_text('')
-        job = play('slurm.sh', programs, SLURM_JOB_ID='12')
-        job.communicate(timeout=60)
-        assert job.returncode == status
+        assert play('slurm.sh', programs, SLURM_JOB_ID='12').returncode == status
         assert (tmp_path / 'said').read_text() == said
 
 
-@pytest.mark.parametrize(
-    'form', ['localhost,{other}', 'unknown:unknown:localhost,unknown:unknown:{other}']
-)
+@pytest.mark.parametrize('form', ['localhost,{}', 'unknown:unknown:localhost,unknown:unknown:{}'])
 def test_tpu_vm(play, form):
-    workers = form.format(other='worker-1')
+    workers = form.format('worker-1')
     curl = f'case "${{@: -1}}" in *endpoints) echo {workers};; *agent-worker-number) echo $WORKER;; esac'
-    ports = {'python': 'echo "$LTJAX_COORDINATOR $LTJAX_NUM_PROCESSES $LTJAX_PROCESS_ID $*"'}
     for worker in '01':
-        job = play('tpu_vm.sh', {'curl': curl} | ports, WORKER=worker)
-        stdout, _ = job.communicate(timeout=60)
-        assert stdout == f'localhost:8482 2 {worker} -m ltjax.main {" ".join(FLAGS)}\n'
+        job = play('tpu_vm.sh', {'curl': curl, 'python': 'echo "$*"'}, WORKER=worker)
+        ours = f'--coordinator=localhost:8482 --num_processes=2 --process_id={worker}'
+        assert job.stdout == f'-m ltjax.main {ours} {" ".join(FLAGS)}\n'
 
 
+@pytest.mark.processes
+@pytest.mark.slow
 def test_kubernetes():
     service, job = yaml.safe_load_all((SCRIPTS / 'kubernetes.yaml').read_text('utf-8'))
     pod = job['spec']['template']['spec']
     (container,) = pod['containers']
-    environment = {entry['name']: entry['value'] for entry in container['env']}
-    assert job['spec']['completions'] == job['spec']['parallelism'] == 2
-    assert environment['LTJAX_NUM_PROCESSES'] == '2'
+    program, *words = container['command']
     # The name of pod 0, as an Indexed Job and its headless service make it.
-    name = f'{job["metadata"]["name"]}-0.{service["metadata"]["name"]}'
-    assert environment['LTJAX_COORDINATOR'] == f'{name}:8482'
+    host = f'{job["metadata"]["name"]}-0.{service["metadata"]["name"]}:8482'
+    assert f'--coordinator={host}' in words
+    assert job['spec']['completions'] == job['spec']['parallelism'] == 2
+    assert '--num_processes=2' in words
     assert service['spec']['clusterIP'] == 'None'
     assert service['spec']['selector'] == {'job-name': job['metadata']['name']}
     assert pod['subdomain'] == service['metadata']['name']
     mounts = {mount['mountPath'] for mount in container['volumeMounts']}
     assert {volume['name'] for volume in pod['volumes']} == {'data', 'runs'}
-
-    program, *words = container['command']
-    assert program == 'python'
     assert all(any(mount in word for word in words) for mount in mounts)
-    environment['LTJAX_COORDINATOR'] = f'localhost:{free_port()}'
-    started = [
-        subprocess.Popen(
-            [sys.executable, *words, '--config.data.path=absent', '--workdir=absent'],
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=tiny.ROOT,
-            env=os.environ
-            | environment
-            | {'JOB_COMPLETION_INDEX': str(index), 'JAX_PLATFORMS': 'cpu'},
-        )
-        for index in range(2)
-    ]
-    said = [process.communicate(timeout=60)[1] for process in started]
-    assert [process.returncode for process in started] == [2, 2]
-    assert '[process 1] error' in said[1]
-    assert any('absent does not exist' in text for text in said)
+    assert program == 'python'
+    (index,) = container['env']
+    local = ' '.join(words).replace(host, f'localhost:{free_port()}')
+    both = (local.replace(f'$({index["name"]})', str(i)).split() for i in range(2))
+    done = ends(*(start(*one, '--config.data.path=absent', '--workdir=absent') for one in both))
+    assert [status for status, *_ in done] == [2, 2]
+    assert '[process 1] error' in done[1][2]
+    assert any('absent does not exist' in stderr for _, _, stderr in done)
 
 
 def test_the_document_names_every_script():
-    text = pathlib.Path(tiny.ROOT / 'docs' / 'cluster.md').read_text('utf-8')
+    text = (tiny.ROOT / 'docs' / 'cluster.md').read_text('utf-8')
     for script in SCRIPTS.iterdir():
         assert f'scripts/cluster/{script.name}' in text
