@@ -8,7 +8,7 @@ from PIL import Image
 
 from ltjax.data import catalog
 from ltjax.data.reading import decoding
-from ltjax.data.settings import ON_PROBLEM
+from ltjax.data.settings import ON_PROBLEM, Data
 from ltjax.errors import UserError
 
 GREY = np.arange(0, 240, dtype=np.uint8).reshape(12, 20)
@@ -23,7 +23,7 @@ def write(path, pixels):
 def load(root, names, **changes):
     config = catalog.get('folder')
     config.update(changes)
-    return decoding.load(root, names, config)
+    return decoding.load(root, names, Data.of(config))
 
 
 def test_many_files_become_one_array(tmp_path):
