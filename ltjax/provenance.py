@@ -64,7 +64,7 @@ def source_digest() -> str:
 
 
 def differences(
-    theirs: Mapping, ours: Mapping, prefix: str = '', free: Sequence[str] = ()
+    theirs: Mapping[str, Any], ours: Mapping[str, Any], prefix: str = '', free: Sequence[str] = ()
 ) -> list[tuple[str, Any, Any]]:
     """Returns (name, theirs, ours) of what differs; names in `free` do not count on the first level."""
     found = []

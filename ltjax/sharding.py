@@ -7,13 +7,15 @@ works in one process and in several alike; a process reads and writes what lies 
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from ltjax.errors import UserError
+
+Tree = TypeVar('Tree')
 
 AXES = ('data', 'fsdp')
 
@@ -81,9 +83,10 @@ def state_shardings(tree: Any, mesh: Mesh) -> Any:
     return jax.tree.map(lambda leaf: state_sharding(np.shape(leaf), mesh), tree)
 
 
-def place_state(tree: Any, mesh: Mesh) -> Any:
+def place_state(tree: Tree, mesh: Mesh) -> Tree:
     """Puts every leaf of `tree`, the same in every process, as `state_sharding` says."""
-    return _put(tree, state_shardings(tree, mesh))
+    placed: Tree = _put(tree, state_shardings(tree, mesh))
+    return placed
 
 
 def replicate(tree: Any, mesh: Mesh) -> Any:

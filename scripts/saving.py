@@ -27,7 +27,7 @@ CONFIGS = pathlib.Path(__file__).resolve().parent.parent / 'configs'
 ENDS_AFTER = 500  # steps; inside a round
 
 
-def patch(owner: type, **methods: Callable) -> None:
+def patch(owner: type, **methods: Callable[..., Any]) -> None:
     """Replaces methods of a class."""
     for name, method in methods.items():
         setattr(owner, name, method)
@@ -35,7 +35,7 @@ def patch(owner: type, **methods: Callable) -> None:
 
 def timed(owner: Any, name: str) -> list[float]:
     """Returns the list that from now on gets the seconds of every call of a method."""
-    function: Callable = getattr(owner, name)
+    function: Callable[..., Any] = getattr(owner, name)
     seconds: list[float] = []
 
     def measured(*arguments: Any, **options: Any) -> Any:

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -38,7 +39,7 @@ LARGE = (
     'inaturalist2018',
 )
 
-DATA_SETS: dict[str, dict] = {
+DATA_SETS: dict[str, dict[str, Any]] = {
     # Fashion-MNIST, 1000 down to 10 images a class: embedded, not medical.
     'fashion_mnist_lt_mini': {'format': 'embedded', 'mean': (0.286,), 'std': (0.353,)},
     # Red blood cells (Naruenatthanaset et al., 2021) of 11 types, 32 px, split by smear.

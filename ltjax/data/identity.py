@@ -283,7 +283,7 @@ def _label_names(identity: Identity) -> np.ndarray:
     return np.array([*identity.class_names.tolist(), ''])[identity.labels]
 
 
-def _sha256(value: list) -> str:
+def _sha256(value: list[Any]) -> str:
     return hashlib.sha256(json.dumps(value).encode()).hexdigest()
 
 

@@ -120,7 +120,9 @@ class Feed:
                 yield self.batch(stream[step], with_images=with_images)
             return
         batch_size = len(stream[start])
-        ahead: collections.deque[concurrent.futures.Future] = collections.deque()
+        ahead: collections.deque[concurrent.futures.Future[dict[str, np.ndarray]]] = (
+            collections.deque()
+        )
         for step in range(start, stop + READ_AHEAD):
             if step < stop:
                 ahead.append(self._readers.submit(self._read, stream, step))

@@ -8,8 +8,10 @@ from collections.abc import Mapping
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold
 
-from ltjax.data.reading.values import SPLITS as NAMES
+from ltjax.data.reading.values import SPLITS
 from ltjax.errors import UserError
+
+NAMES = SPLITS
 
 
 def _stratified(labels: np.ndarray, fraction: float, rng: np.random.Generator) -> np.ndarray:

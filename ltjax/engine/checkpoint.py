@@ -108,7 +108,7 @@ class Checkpoints:
         )
         logging.set_verbosity(before)
         self._thread = ThreadPoolExecutor(1, 'sums')
-        self._sealing: Future | None = None
+        self._sealing: Future[None] | None = None
         self._proven = False
 
     def save(

@@ -1,6 +1,6 @@
 """Passes over many images with the network held still: features and logits, in batches, in order."""
 
-from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
@@ -8,11 +8,12 @@ from flax import nnx
 
 from ltjax import sharding
 from ltjax.data.reading import Images
+from ltjax.engine.step import Forward
 
 
 def run(
-    forward: Callable,
-    model: nnx.State,
+    forward: Forward,
+    model: nnx.State[Any, Any],
     images: Images,
     *,
     batch_size: int,

@@ -90,7 +90,7 @@ class Update:
     streams: Mapping[str, Stream] = dataclasses.field(default_factory=dict)
     trains: str = 'all'
     batch_norm: str = 'batch'
-    after_step: Callable[[Any, nnx.State, jax.Array], Any] | None = None
+    after_step: Callable[[Any, nnx.State[Any, Any], jax.Array], Any] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,11 +144,11 @@ class Run(Protocol):
     train_labels: np.ndarray
     mesh: jax.sharding.Mesh
 
-    def new_model(self, key: jax.Array) -> nnx.State:
+    def new_model(self, key: jax.Array) -> nnx.State[Any, Any]:
         """Returns a freshly initialised network's state."""
         ...
 
-    def new_optimizer_state(self, update: Update, model: nnx.State) -> Any:
+    def new_optimizer_state(self, update: Update, model: nnx.State[Any, Any]) -> Any:
         """Returns the optimiser state of `update` before its first step."""
         ...
 

@@ -18,7 +18,7 @@ class TrainState(NamedTuple):
       extra: the method's own: teacher, Gaussians, queue ...
     """
 
-    model: nnx.State
+    model: nnx.State[Any, Any]
     optimizers: dict[str, Any]
     extra: Any
 
@@ -45,7 +45,7 @@ def parameter_filter(trains: str) -> Any:
     return filters[trains]
 
 
-def with_parameters(model: ImageClassifier, parameters: nnx.State) -> ImageClassifier:
+def with_parameters(model: ImageClassifier, parameters: nnx.State[Any, Any]) -> ImageClassifier:
     """Returns a copy of `model` with other parameters and the same BatchNorm statistics."""
     graphdef, state = nnx.split(model)
     statistics = nnx.filter_state(state, nnx.Not(nnx.Param))

@@ -15,13 +15,14 @@ from ltjax.engine.state import TrainState, parameter_filter
 from ltjax.models import set_chunks, set_key
 
 Step = Callable[..., tuple[TrainState, dict[str, jax.Array]]]
+Forward = Callable[[nnx.State[Any, Any], jax.Array], tuple[jax.Array, jax.Array]]
 
 BATCH_NORM = ('batch', 'running')
 
 
 def make_step(
     update: Update,
-    graphdef: nnx.GraphDef,
+    graphdef: nnx.GraphDef[Any],
     mesh: jax.sharding.Mesh,
     *,
     accumulate: int = 1,
@@ -55,7 +56,7 @@ def make_step(
         batch = _with_views(update.views, batch, key) | further
         trainable, statistics, frozen = nnx.split_state(state.model, trains, nnx.BatchStat, ...)
 
-        def objective(trainable: nnx.State) -> tuple[jax.Array, Any]:
+        def objective(trainable: nnx.State[Any, Any]) -> tuple[jax.Array, Any]:
             model = nnx.merge(graphdef, trainable, statistics, frozen, copy=True)
             set_batch_norm(model, update.batch_norm)
             set_key(model, key_for(key, 'model'))
@@ -94,7 +95,7 @@ def make_step(
     return jax.jit(step_fn, donate_argnums=0, static_argnames='count')
 
 
-def make_forward(graphdef: nnx.GraphDef, mesh: jax.sharding.Mesh, view: Callable) -> Callable:
+def make_forward(graphdef: nnx.GraphDef[Any], mesh: jax.sharding.Mesh, view: View) -> Forward:
     """Returns `forward(model state, images uint8) -> (features, logits)`, in inference mode.
 
     Args:
@@ -103,7 +104,7 @@ def make_forward(graphdef: nnx.GraphDef, mesh: jax.sharding.Mesh, view: Callable
       view: (key, images) -> normalised float32; must not be random.
     """
 
-    def forward(model_state: nnx.State, images: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def forward(model_state: nnx.State[Any, Any], images: jax.Array) -> tuple[jax.Array, jax.Array]:
         model = nnx.merge(graphdef, model_state, copy=True)
         set_batch_norm(model, 'running')
         outputs = model(view(jax.random.key(0), images))

@@ -19,7 +19,7 @@ from ltjax.engine.checks import check_recipe
 from ltjax.engine.logbook import Logbook
 from ltjax.engine.progress import RunProgress
 from ltjax.engine.safeguards import Safeguards
-from ltjax.engine.stage import Recipe, Update
+from ltjax.engine.stage import Recipe, Update, View
 from ltjax.engine.state import TrainState, parameter_filter
 from ltjax.engine.step import key_for, make_forward
 from ltjax.errors import unknown
@@ -52,7 +52,7 @@ class Training:
     data: DataSet
     create: Callable[[jax.Array], nnx.Module]
     recipe: Recipe
-    view: Callable
+    view: View
     seed: int
     mesh: jax.sharding.Mesh
     logbook: Logbook
@@ -60,7 +60,7 @@ class Training:
     select: str = 'best'
     start_from: pathlib.Path | None = None
     accumulate: int = 1
-    initial: nnx.State | None = None
+    initial: nnx.State[Any, Any] | None = None
     safeguards: Safeguards = dataclasses.field(default_factory=Safeguards)
 
     def __post_init__(self) -> None:
@@ -84,10 +84,10 @@ class Training:
     def key(self, purpose: str, index: int = 0) -> jax.Array:
         return jax.random.fold_in(key_for(self._root, purpose), index)
 
-    def new_model(self, key: jax.Array) -> nnx.State:
+    def new_model(self, key: jax.Array) -> nnx.State[Any, Any]:
         return sharding.place_state(self._init(key), self.mesh)
 
-    def new_optimizer_state(self, update: Update, model: nnx.State) -> Any:
+    def new_optimizer_state(self, update: Update, model: nnx.State[Any, Any]) -> Any:
         trainable, _ = nnx.split_state(model, parameter_filter(update.trains), ...)
         return sharding.place_state(update.optimizer.init(trainable), self.mesh)
 

@@ -121,7 +121,7 @@ def recipe(config: Config, task: Task) -> Recipe:
         }
         return state._replace(extra=extra)
 
-    def move_momentum_encoder(extra: Any, model: nnx.State, step: jax.Array) -> Any:
+    def move_momentum_encoder(extra: Any, model: nnx.State[Any, Any], step: jax.Array) -> Any:
         parameters = nnx.filter_state(model, nnx.Param)
         return extra | {'momentum': losses.ema(extra['momentum'], parameters, config.momentum)}
 

@@ -10,7 +10,8 @@ import numpy as np
 from ltjax import losses
 from ltjax.data import augment
 from ltjax.engine import optim
-from ltjax.engine.stage import Batch, Loss, Stage, Update, View
+from ltjax.engine.stage import Batch, Loss, Run, Stage, Update, View
+from ltjax.engine.state import TrainState
 from ltjax.errors import UserError
 from ltjax.models import ImageClassifier
 
@@ -78,7 +79,7 @@ def supervised_stage(
     *,
     trains: str = 'all',
     batch_norm: str = 'batch',
-    prepare: Callable | None = None,
+    prepare: Callable[[TrainState, Run], TrainState] | None = None,
 ) -> Stage:
     """Returns epochs of (logits, labels) -> per-example loss on one view; a round is an epoch.
 

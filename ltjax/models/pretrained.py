@@ -30,7 +30,7 @@ class Pretrained(NamedTuple):
       record: what was loaded, for results.json.
     """
 
-    state: nnx.State
+    state: nnx.State[Any, Any]
     record: dict[str, Any]
 
 
@@ -87,7 +87,7 @@ def load(
 
 def fit(
     make: Make, model: ImageClassifier, tensors: Mapping[str, np.ndarray]
-) -> tuple[nnx.State, str]:
+) -> tuple[nnx.State[Any, Any], str]:
     """Returns the values of PyTorch tensors as the state of a model, and the layout of their names.
 
     The classifier is left out if the model's is another: of other classes, or a method's own. Where

@@ -32,7 +32,7 @@ def layout_of(model: ImageClassifier, keys: Iterable[str]) -> str:
     return max(layouts(model), key=fitting)
 
 
-def from_torch(model: ImageClassifier, tensors: Mapping[str, np.ndarray]) -> nnx.State:
+def from_torch(model: ImageClassifier, tensors: Mapping[str, np.ndarray]) -> nnx.State[Any, Any]:
     """Returns the model's parameters and running statistics with the values of PyTorch tensors.
 
     The model is left as it is; `nnx.update(model, state)` takes the values over. Only the model's

@@ -131,7 +131,7 @@ def load_weights(settings: Settings, recipe: Recipe, data: DataSet) -> pretraine
     )
 
 
-def _network(settings: Settings) -> functools.partial:
+def _network(settings: Settings) -> functools.partial[models.ImageClassifier]:
     model = settings.model
     return functools.partial(
         models.create,

@@ -5,7 +5,6 @@ import dataclasses
 import functools
 import json
 import os
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ from ltjax.data.reading import Images, Raw
 from ltjax.engine import inference
 from ltjax.engine.checkpoint import Checkpoints
 from ltjax.engine.state import TrainState
-from ltjax.engine.step import make_forward
+from ltjax.engine.step import Forward, make_forward
 from ltjax.errors import UserError
 from ltjax.evaluation import metrics
 from ltjax.evaluation.groups import by_name, head_medium_tail
@@ -75,8 +74,8 @@ class Trained:
     settings: Settings
     class_names: tuple[str, ...]
     image_shape: tuple[int, int, int]
-    graphdef: nnx.GraphDef
-    state: nnx.State
+    graphdef: nnx.GraphDef[Any]
+    state: nnx.State[Any, Any]
     data_sha256: str
     identity: Identity | None
     train_counts: tuple[int, ...]
@@ -202,7 +201,7 @@ class Trained:
         return inference.run(self._forward, self.state, images, batch_size=BATCH_SIZE, mesh=mesh)
 
     @functools.cached_property
-    def _forward(self) -> Callable:
+    def _forward(self) -> Forward:
         data = self.settings.data
         view = augment.view('none', mean=data.mean, std=data.std)
         return make_forward(self.graphdef, sharding.make_mesh(), view)

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from flax import nnx
 
+from ltjax.engine.stage import View
 from ltjax.engine.step import make_forward
 from ltjax.models.weights import to_torch
 
@@ -92,7 +93,10 @@ def stage_one(*, small: bool, pixels: int = 96, batch: int = 32, turns: int = 0)
     run = RandomRun('lmd', dataset(False), _model('resnet18') | overrides, _SIZES)
     stage = run.stages['rrl']
     plain = run.task.view('none')
-    views = {'strong': plain, 'weak': lambda key, images: plain(key, images)[:, :, ::-1]}
+    views: dict[str, View] = {
+        'strong': plain,
+        'weak': lambda key, images: plain(key, images)[:, :, ::-1],
+    }
     update = dataclasses.replace(stage.updates[0], views=views)
     ours = run.stepper(stage, update, batch, (pixels, pixels, 3), steps=steps)
     state = run.new_model(run.key('model'))

@@ -57,7 +57,7 @@ class Round:
 
     def estimate(self) -> None:
         """Gaussians of a balanced resample, averaged over rounds, factorised, inverted."""
-        state = cast(Callable, self.stage.before_round)(self.state, self.run, 1)
+        state = cast(Callable[..., Any], self.stage.before_round)(self.state, self.run, 1)
         self.state = jax.block_until_ready(sharding.place_state(state, self.run.mesh))
 
     def m_step(self) -> None:
@@ -140,7 +140,7 @@ def beside_torch(*, small: bool) -> dict[str, Any]:
         else {'draws': 1000, 'steps': 200, 'pairs': 8}
     )
     authors = torch_em.authors(work, **few)
-    sides: dict[str, dict[str, Callable]] = {
+    sides: dict[str, dict[str, Callable[[], None]]] = {
         'ltjax': {part: getattr(em, part) for part in PARTS},
         'torch_tuned': torch_em.tuned(work),
         'torch_authors': {part: function for part, (_, function) in authors.items()},

@@ -60,7 +60,7 @@ class RandomRun:
         self.task = Task(counts, (0.5,), (0.25,))
         recipe = methods.recipe(config.method, self.task)
         settings = Settings.of(config)
-        self._create = lambda key: build.create_model(
+        self._create: Callable[[jax.Array], nnx.Module] = lambda key: build.create_model(
             settings, recipe, num_classes, channels, nnx.Rngs(key)
         )
         self.graphdef = nnx.graphdef(nnx.eval_shape(lambda: self._create(self._root)))
@@ -69,11 +69,11 @@ class RandomRun:
     def key(self, purpose: str, index: int = 0) -> jax.Array:
         return jax.random.fold_in(key_for(self._root, purpose), index)
 
-    def new_model(self, key: jax.Array) -> nnx.State:
+    def new_model(self, key: jax.Array) -> nnx.State[Any, Any]:
         state = jax.jit(lambda key: nnx.state(self._create(key)))(key)
         return sharding.place_state(state, self.mesh)
 
-    def new_optimizer_state(self, update: Update, model: nnx.State) -> Any:
+    def new_optimizer_state(self, update: Update, model: nnx.State[Any, Any]) -> Any:
         trainable, _ = nnx.split_state(model, parameter_filter(update.trains), ...)
         return sharding.place_state(update.optimizer.init(trainable), self.mesh)
 
@@ -95,7 +95,7 @@ class RandomRun:
             return state
         return sharding.place_state(stage.before_round(state, self, 0), self.mesh)
 
-    def random_batch(self, size: int, shape: tuple) -> dict[str, jax.Array]:
+    def random_batch(self, size: int, shape: tuple[int, ...]) -> dict[str, jax.Array]:
         """Returns random images, uint8 [size, *shape], and labels, on the device."""
         rng = np.random.default_rng(0)
         batch = {
@@ -105,7 +105,7 @@ class RandomRun:
         return jax.device_put(batch, sharding.batch_sharding(self.mesh))
 
     def stepper(
-        self, stage: Stage, update: Update, size: int, shape: tuple, *, steps: int = 1
+        self, stage: Stage, update: Update, size: int, shape: tuple[int, ...], *, steps: int = 1
     ) -> Callable[[], dict[str, jax.Array]]:
         """Returns a function that runs steps on a batch of random images, waits, and returns the last metrics."""
         batch = self.random_batch(size, shape)
@@ -122,11 +122,11 @@ class RandomRun:
 
         return run_once
 
-    def compiled(self, stage: Stage, update: Update, size: int, shape: tuple) -> Any:
+    def compiled(self, stage: Stage, update: Update, size: int, shape: tuple[int, ...]) -> Any:
         """Returns the step on a batch of images as XLA compiled it, for its own account of cost and memory."""
         return self._traced(stage, update, size, shape).lower().compile()
 
-    def flops(self, stage: Stage, update: Update, size: int, shape: tuple) -> float:
+    def flops(self, stage: Stage, update: Update, size: int, shape: tuple[int, ...]) -> float:
         """Returns the operations of the step on a batch of images.
 
         Not those of the compiled step: on CPUs it has loops, whose body XLA counts once. NaN: XLA gives no account.
@@ -135,7 +135,7 @@ class RandomRun:
         account = traced.lower(lowering_platforms=('cuda',)).cost_analysis() or {}
         return account.get('flops', math.nan)
 
-    def _traced(self, stage: Stage, update: Update, size: int, shape: tuple) -> Any:
+    def _traced(self, stage: Stage, update: Update, size: int, shape: tuple[int, ...]) -> Any:
         batch = self.random_batch(size, shape)
         step: Any = make_step(update, self.graphdef, self.mesh)
         return step.trace(self.enter(stage), batch, self.key(update.name), np.int32(0))

@@ -85,7 +85,7 @@ def e_step_fdc(*, small: bool) -> dict[str, Any]:
     seconds = median_seconds(steps, repeats, warm=True)
     _, peak = memory_mb()
     # Of the run with FDC, the last one above.
-    state, before_round = run.enter(stage), cast(Callable, stage.before_round)
+    state, before_round = run.enter(stage), cast(Callable[..., Any], stage.before_round)
     estimate = {'estimate': lambda: jax.block_until_ready(before_round(state, run, 1))}
     return {
         'num_classes': num_classes,

@@ -26,7 +26,9 @@ class Gaussians(NamedTuple):
     whitening: torch.Tensor
 
 
-def estimate(features: torch.Tensor, labels: torch.Tensor, num_classes: int) -> tuple:
+def estimate(
+    features: torch.Tensor, labels: torch.Tensor, num_classes: int
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Returns means and covariances of N/K draws of each class, with replacement; both sides estimate so."""
     rows = -(-len(features) // num_classes)
     means, covariances = [], []
@@ -79,7 +81,9 @@ class Work(NamedTuple):
     def calibration(self) -> 'Calibration':
         return Calibration(self.mean.shape[1], self.num_classes, self.learning_rate)
 
-    def fdc(self, measure: Callable, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def fdc(
+        self, measure: Callable[[torch.Tensor], torch.Tensor], rows: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Returns the feature distribution consistency of a batch and its gradient by the features."""
         features = self.features[rows].requires_grad_()
         measured = measure(features)
@@ -172,7 +176,9 @@ class Calibration:
             self.step(virtual.flatten(0, 1), labels)
 
 
-def draw_all(mean: torch.Tensor, covariance: torch.Tensor, per_class: int) -> tuple:
+def draw_all(
+    mean: torch.Tensor, covariance: torch.Tensor, per_class: int
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Returns `per_class` virtual features of each class and their labels, all of them in memory."""
     drawn = [
         torch.distributions.MultivariateNormal(m, c).sample((per_class,))

@@ -45,10 +45,10 @@ class Tuning:
     def memory_format(self) -> torch.memory_format:
         return torch.channels_last if self.channels_last else torch.contiguous_format
 
-    def compile(self, function: Callable) -> Callable:
+    def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
         return torch.compile(function) if self.compiled else function
 
-    def autocast(self) -> contextlib.AbstractContextManager:
+    def autocast(self) -> contextlib.AbstractContextManager[Any]:
         return torch.autocast(self.device, torch.bfloat16, enabled=self.compiled)
 
     def wait(self) -> None:
@@ -113,7 +113,7 @@ def _sgd(network: nn.Module, *, learning_rate: float, weight_decay: float) -> to
 
 
 def _descend(
-    logits: Callable,
+    logits: Callable[[torch.Tensor], torch.Tensor],
     optimizer: torch.optim.Optimizer,
     images: torch.Tensor,
     labels: torch.Tensor,

@@ -50,7 +50,7 @@ def stage(config: Rrl, task: Task, reading: Reading) -> Stage:
         consistency = terms['sample'] + terms['channel'] + terms['probability'] / 2
         return Loss(terms['cross_entropy'] + weight * consistency, terms)
 
-    def update_teacher(extra: Any, model: nnx.State, step: jax.Array) -> Any:
+    def update_teacher(extra: Any, model: nnx.State[Any, Any], step: jax.Array) -> Any:
         parameters, _ = nnx.split_state(model, nnx.Param, ...)
         alpha = losses.ema_decay(step, decay=config.ema_decay)
         return extra | {'teacher': losses.ema(extra['teacher'], parameters, alpha)}
