@@ -29,6 +29,7 @@ ORIGIN = 'Get the files at https://github.com/visipedia/inat_comp/tree/master/20
 
 
 def read_json(path: pathlib.Path) -> Any:
+    """Returns what a JSON file holds."""
     try:
         return json.loads(path.read_text('utf-8'))
     except ValueError as error:

@@ -80,4 +80,5 @@ def differences(
 
 
 def digest(values: Mapping[str, Any]) -> str:
+    """Returns the sha256 of JSON values; the order of keys does not matter."""
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()

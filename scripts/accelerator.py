@@ -58,7 +58,7 @@ def job(name: str, rows: pathlib.Path, told: Job) -> None:
     """Measures a part in this process; writes its figures to `rows`, anew with each."""
     import jax
 
-    cache = os.path.expanduser('~/.cache/ltjax/xla')  # as `python -m ltjax.main` does
+    cache = str(pathlib.Path('~/.cache/ltjax/xla').expanduser())  # as `python -m ltjax.main` does
     jax.config.update('jax_compilation_cache_dir', cache)
     jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.2)
     found = []
@@ -198,6 +198,7 @@ def one_limit(text: str) -> tuple[str, float]:
 
 
 def main() -> int:
+    """The command; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--out', type=user_path, metavar='DIR', help='where the results go')
     parser.add_argument('--minutes', type=float, default=7.0, help='for all parts; default: 7')

@@ -37,7 +37,7 @@ import os
 import pathlib
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -82,7 +82,7 @@ CASES: dict[str, list[Callable[..., dict[str, Any]]]] = {
 
 def job(case: str, number: int, *, small: bool, profile: pathlib.Path | None) -> list[Any]:
     """Returns the machine and the figures of one measurement, made in this process."""
-    cache = os.path.expanduser('~/.cache/ltjax/xla')  # as `python -m ltjax.main` does
+    cache = str(pathlib.Path('~/.cache/ltjax/xla').expanduser())  # as `python -m ltjax.main` does
     jax.config.update('jax_compilation_cache_dir', cache)
     jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.2)
     with contextlib.ExitStack() as stack:
@@ -95,7 +95,24 @@ def job(case: str, number: int, *, small: bool, profile: pathlib.Path | None) ->
     return [measure.machine(), figures]
 
 
+def chosen(only: Sequence[str] | None) -> list[str]:
+    """Returns the cases to measure: those asked for, or else all, where PyTorch is missing without its own."""
+    names = [*(only or CASES)]
+    for name in names:
+        if name not in CASES:
+            raise unknown('case', name, CASES)
+    beside = [name for name in names if name.endswith('beside_torch')]
+    if beside and importlib.util.find_spec('torch') is None:
+        message = f"{', '.join(beside)}: PyTorch is missing: pip install -e '.[torch]'."
+        if only:
+            raise UserError(message)
+        print(f'left out: {message}', file=sys.stderr)
+        names = [name for name in names if name not in beside]
+    return names
+
+
 def main() -> None:
+    """The command."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--only', nargs='+', metavar='CASE', help='default: all')
     parser.add_argument('--out', type=user_path, help='also write the JSON here')
@@ -110,17 +127,7 @@ def main() -> None:
     if arguments.tables:
         print(tables.markdown(json.loads(arguments.tables.read_text('utf-8'))), end='')
         return
-    names = arguments.only or [*CASES]
-    for name in names:
-        if name not in CASES:
-            raise unknown('case', name, CASES)
-    beside = [name for name in names if name.endswith('beside_torch')]
-    if beside and importlib.util.find_spec('torch') is None:
-        message = f"{', '.join(beside)}: PyTorch is missing: pip install -e '.[torch]'."
-        if arguments.only:
-            raise UserError(message)
-        print(f'left out: {message}', file=sys.stderr)
-        names = [name for name in names if name not in beside]
+    names = chosen(arguments.only)
     options = ['--small'] if arguments.small else []
     options += ['--profile', str(arguments.profile)] if arguments.profile else []
     # JAX would take most of a GPU's memory, and PyTorch needs some.

@@ -250,6 +250,7 @@ def markdown(dataset: str, seeds: list[int], comparison: dict[str, Any]) -> str:
 
 
 def main() -> None:
+    """The command."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--dataset', default='fashion_mnist_lt_mini')
     parser.add_argument('--path', default='', help="the data set's file, if it is not embedded")

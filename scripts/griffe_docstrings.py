@@ -19,10 +19,10 @@ class Docstrings(griffe.Extension):
 
 
 def markdown(text: str) -> str:
-    """Returns a docstring with its doctests as fenced code.
+    r"""Returns a docstring with its doctests as fenced code.
 
     >>> markdown('Of a [K][K].')
-    'Of a [K]\\\\[K].'
+    'Of a [K]\\[K].'
     """
     parts, end = [], 0
     for found in _DOCTEST.finditer(text):

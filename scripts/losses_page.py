@@ -142,9 +142,9 @@ def first_paragraph(text: str | None) -> str:
 
 
 def labelled(text: str, label: str) -> str:
-    """Returns the paragraph that starts with a label, without it; '' if there is none.
+    r"""Returns the paragraph that starts with a label, without it; '' if there is none.
 
-    >>> labelled('One.\\n\\nSource: A book,\\nchapter 2.\\n\\nMore.', 'Source')
+    >>> labelled('One.\n\nSource: A book,\nchapter 2.\n\nMore.', 'Source')
     'A book, chapter 2.'
     """
     found = re.search(rf'^{label}: (.*?)(?:\n\s*\n|\Z)', text, re.MULTILINE | re.DOTALL)
@@ -152,6 +152,7 @@ def labelled(text: str, label: str) -> str:
 
 
 def main() -> None:
+    """The command."""
     parser = argparse.ArgumentParser(description=(__doc__ or '').splitlines()[0])
     parser.add_argument('--measure', action='store_true', help='measure the agreement anew')
     if parser.parse_args().measure:

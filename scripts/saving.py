@@ -64,6 +64,7 @@ def end_in_time() -> None:
 
 
 def main() -> None:
+    """The command."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('method', nargs='?', default='lmd')
     config = runpy.run_path(str(CONFIGS / f'{parser.parse_args().method}.py'))['get_config']()

@@ -26,7 +26,7 @@ def arguments(**changes):
         'dataset': 'fashion_mnist_lt_mini',
         'path': '',
         'seeds': [0],
-        'out': pathlib.Path('.'),
+        'out': pathlib.Path(),
     }
     return argparse.Namespace(**values | changes)
 

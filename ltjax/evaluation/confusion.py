@@ -136,7 +136,7 @@ def _present(counts: Tally) -> np.ndarray:
 
 
 def _ratio(numerator: np.ndarray, denominator: np.ndarray, empty: float) -> np.ndarray:
-    """numerator / denominator, and `empty` where the denominator is zero."""
+    """Divides `numerator` by `denominator`, and gives `empty` where the denominator is zero."""
     safe = np.where(denominator == 0, 1, denominator)
     return np.where(denominator == 0, empty, numerator / safe)
 

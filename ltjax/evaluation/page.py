@@ -58,6 +58,8 @@ summary { cursor: pointer; color: var(--accent); }
 class Markup(str):
     """Text that is HTML already and is not escaped again."""
 
+    __slots__ = ()
+
 
 def is_number(value: object) -> bool:
     """Whether a value read from JSON is a finite number."""

@@ -77,6 +77,7 @@ def svg(draw: Callable[P, 'Figure']) -> Callable[P, str]:
 
 
 def new_figure(width: float, height: float) -> 'Figure':
+    """Returns an empty figure of that many inches."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height))
@@ -97,10 +98,12 @@ def name_room(names: Sequence[str], usual: int = 14) -> float:
 
 
 def rows_height(num_classes: int) -> float:
+    """Returns the height in inches of a figure with a row a class."""
     return 0.9 + 0.27 * num_classes
 
 
 def thousands(value: float, _position: float) -> str:
+    """Formats a tick of a logarithmic axis of counts; below one there is no label."""
     return f'{value:,.0f}' if value >= 1 else ''
 
 
@@ -135,6 +138,7 @@ def legend(
 
 
 def group_legend(figure: 'Figure', groups: Sequence[str]) -> None:
+    """Says above the axes which colour is which of the class groups that occur."""
     from matplotlib.patches import Patch
 
     named = [name for name in GROUP_COLOURS if name in groups]

@@ -55,8 +55,7 @@ def similarities(features: jax.Array, rows: jax.Array, temperature: ArrayLike) -
 
 
 def other_rows(anchors: jax.Array, columns: jax.Array) -> jax.Array:
-    """[n, m] whether column j is another row than anchor i, and both count; columns start with
-    the anchors."""
+    """[n, m] whether column j is another row than anchor i, and both count; columns start with the anchors."""
     itself = jnp.arange(len(anchors))[:, None] == jnp.arange(len(columns))[None, :]
     return anchors[:, None] & columns[None, :] & ~itself
 

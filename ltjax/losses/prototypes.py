@@ -139,6 +139,6 @@ def prototype_logits(
 
 
 def _log(omega: ArrayLike, like: jax.Array) -> jax.Array:
-    """log omega as a constant, finite even where a sigmoid has underflowed."""
+    """The log of `omega` as a constant, finite even where a sigmoid has underflowed."""
     factors = jax.lax.stop_gradient(jnp.asarray(omega, like.dtype))
     return jnp.log(jnp.maximum(factors, jnp.finfo(like.dtype).tiny))

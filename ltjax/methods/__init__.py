@@ -15,7 +15,7 @@ from ltjax.settings import typed
 def names() -> list[str]:
     """Returns the methods: the public modules of this package."""
     modules = (module.name for module in pkgutil.iter_modules(__path__))
-    return [name for name in modules if name not in ('task',)]
+    return [name for name in modules if name != 'task']
 
 
 def get(name: str) -> ModuleType:

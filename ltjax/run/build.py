@@ -79,6 +79,7 @@ def training(
     recipe: Recipe,
     checkpoints: Checkpoints,
     logbook: Logbook,
+    *,
     weights: pretrained.Pretrained | None = None,
     guards: Safeguards | None = None,
 ) -> Training:

@@ -101,7 +101,9 @@ def _run(
             weights = build.load_weights(settings, recipe, data)
             if processes.is_first():
                 files.write_json(workdir / 'pretrained.json', weights.record)
-        training = build.training(settings, data, recipe, checkpoints, logbook, weights, guards)
+        training = build.training(
+            settings, data, recipe, checkpoints, logbook, weights=weights, guards=guards
+        )
         state, best = loop.run(training)
         results = _results(settings, data, training, state, said) | {'best': dict(best)}
         results['test'] = test(settings, data, training, state, groups, workdir)

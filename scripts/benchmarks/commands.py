@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-import xml.etree.ElementTree
+import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from typing import Any
 
@@ -161,7 +161,7 @@ def tests(job: Job) -> Rows:
             command += ['-n', str(max(1, min(6, (os.cpu_count() or 1) // 2)))]
         command += SMALL_TESTS if job.small else TESTS
         subprocess.run(command, cwd=ROOT, env=environment, stdout=sys.stderr, check=False)
-        suite = xml.etree.ElementTree.parse(report).getroot()[0]
+        suite = ET.parse(report).getroot()[0]
     counts = {key: int(suite.get(key, 0)) for key in ('tests', 'failures', 'errors', 'skipped')}
     failed = [
         f'{case.get("classname")}::{case.get("name")}'

@@ -101,6 +101,8 @@ class ChannelNorm(nn.LayerNorm):
 
 
 class Permute(nn.Module):
+    """Axes in another order."""
+
     def __init__(self, *axes: int) -> None:
         super().__init__()
         self.axes = axes

@@ -161,7 +161,7 @@ def stage_one(
         nonlocal number
         for _ in range(steps):
             optimizer.zero_grad(set_to_none=True)
-            loss = objective(student, teacher, strong, weak, y, weight, tuning)
+            loss = objective(student, teacher, strong, weak, y, weight=weight, tuning=tuning)
             loss.backward()
             optimizer.step()
             decay = min(1 - 1 / (number + 1), 0.999)
@@ -180,6 +180,7 @@ def _stage_one_loss(
     strong: torch.Tensor,
     weak: torch.Tensor,
     labels: torch.Tensor,
+    *,
     weight: float,
     tuning: Tuning,
 ) -> torch.Tensor:

@@ -138,10 +138,14 @@ def test_a_folder_of_splits_is_checked_for_leaks_and_absent_classes(tmp_path):
     Image.open(tmp_path / 'train' / 'b' / '0.png').save(tmp_path / 'val' / 'b' / 'saved.jpg')
     shutil.rmtree(tmp_path / 'val' / 'c')
     assert found(tmp_path, 'leaks') == [
-        "clusters of exact duplicates on several sides of the split 'split': 1 "
-        '[test/a/copy.png (test), train/a/0.png (train)]',
-        "clusters of near-duplicates on several sides of the split 'split': 1 "
-        '[train/b/0.png (train), val/b/saved.jpg (val)]',
+        (
+            "clusters of exact duplicates on several sides of the split 'split': 1 "
+            '[test/a/copy.png (test), train/a/0.png (train)]'
+        ),
+        (
+            "clusters of near-duplicates on several sides of the split 'split': 1 "
+            '[train/b/0.png (train), val/b/saved.jpg (val)]'
+        ),
     ]
     assert found(tmp_path, 'tiny') == [
         "classes without a val image in the split 'split': 1 [c]"

@@ -83,8 +83,10 @@ def test_conflicts_of_labels_are_told(tmp_path):
     rows += [['images/copy.png', 'b'], ['images/saved.jpg', 'a'], ['images/5.png', 'a']]
     path = table(tmp_path / 'set.csv', ['path', 'label'], rows)
     assert found(path, 'conflicts') == [
-        'clusters of exact duplicates with several labels: 2 '
-        '[images/0.png (a), images/copy.png (b); images/5.png (b), images/5.png (a)]',
+        (
+            'clusters of exact duplicates with several labels: 2 '
+            '[images/0.png (a), images/copy.png (b); images/5.png (b), images/5.png (a)]'
+        ),
         'clusters of near-duplicates with several labels: 1 [images/3.png (b), images/saved.jpg (a)]',
     ]
     assert found(path, 'ids') == [
@@ -111,8 +113,10 @@ def test_groups_splits_and_ids_that_lie_on_two_sides_are_leaks(tmp_path):
     for row in rows:
         row[2] = {'test': 'spare'}.get(row[2], row[2])
     assert found(table(path, columns, rows), 'splits') == [
-        "images of the unknown split 'spare' (use train, val or test): 4 "
-        '[images/9.png; images/10.png; images/11.png; images/0.png]',
+        (
+            "images of the unknown split 'spare' (use train, val or test): 4 "
+            '[images/9.png; images/10.png; images/11.png; images/0.png]'
+        ),
         'no image is marked test []',
     ]
     for i, row in enumerate(rows[:12]):

@@ -243,10 +243,14 @@ def test_warnings_name_what_one_image_moves():
     matrix = np.array([[180, 10, 10], [10, 40, 0], [0, 3, 17]])
     groups = {'head': (0,), 'medium': (1,), 'tail': (2,)}
     assert sizes_and_warnings(matrix, ['a', 'b', 'c'], groups) == [
-        '2 of 3 classes have fewer than 100 test images: one image moves their recall by more than '
-        'one point (by 5.0 for c, which has 20).',
-        'One test image can move by more than one point: medium recall (by 2.0), tail recall '
-        '(by 5.0), balanced accuracy (by 1.7).',
+        (
+            '2 of 3 classes have fewer than 100 test images: one image moves their recall by more than '
+            'one point (by 5.0 for c, which has 20).'
+        ),
+        (
+            'One test image can move by more than one point: medium recall (by 2.0), tail recall '
+            '(by 5.0), balanced accuracy (by 1.7).'
+        ),
     ]
 
 

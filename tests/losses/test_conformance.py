@@ -80,8 +80,8 @@ def labels_of(case, rows=slice(None), dtype=jnp.float32):
 
 def assert_close(got, want, rtol=1e-5, atol=1e-6, description=''):
     """Equal up to rounding of the largest entry, array by array."""
-    for g, w in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
-        g, w = np.asarray(g, np.float64), np.asarray(w, np.float64)
+    for ours, theirs in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+        g, w = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
         assert g.shape == w.shape
         atol_of_array = atol * max(1, np.abs(w).max(initial=0))
         np.testing.assert_allclose(g, w, rtol, atol_of_array, err_msg=description)

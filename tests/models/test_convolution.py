@@ -121,8 +121,7 @@ def test_bfloat16(name):
 
 
 def test_slow_forms_are_left_out_on_cpus():
-    for name in CASES:
-        _, stride, padding, _, _, groups, _, _ = CASES[name]
+    for name, (_, stride, padding, _, _, groups, _, _) in CASES.items():
 
         def run(images, kernel, strides=(stride, stride), padding=padding, groups=groups):
             return ours(images, kernel, strides, padding, feature_group_count=groups)

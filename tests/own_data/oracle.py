@@ -11,7 +11,7 @@ import unicodedata
 from typing import Any
 
 from own_data import writing
-from own_data.writing import MISSING, Image_
+from own_data.writing import MISSING, OneImage
 
 NAMES = (
     ('melanoma', 'nevus', 'bcc'),
@@ -36,7 +36,7 @@ class Drawn:
     """
 
     path: pathlib.Path
-    images: list[Image_]
+    images: list[OneImage]
     settings: dict[str, Any]
     order: list[str]
     refuse: list[str]
@@ -71,7 +71,7 @@ def draw(root: pathlib.Path, seed: int) -> Drawn:
     return Drawn(path, images, settings, _order(names, layout), refuse, passed_over)
 
 
-def _images(rng: random.Random, names: list[str], layout: str) -> list[Image_]:
+def _images(rng: random.Random, names: list[str], layout: str) -> list[OneImage]:
     """Returns images of every class, some in groups of two to four."""
     found, number = [], rng.randrange(1000) * 1000
     groups = layout != 'folder' and rng.random() < 0.5
@@ -81,7 +81,7 @@ def _images(rng: random.Random, names: list[str], layout: str) -> list[Image_]:
             size = min(left, rng.randint(1, 3)) if groups else 1
             group = f'p{number}' if groups and rng.random() < 0.8 else ''
             for _ in range(size):
-                found.append(Image_('', name, group, '', number))
+                found.append(OneImage('', name, group, '', number))
                 number += 1
             left -= size
     rng.shuffle(found)
@@ -89,7 +89,7 @@ def _images(rng: random.Random, names: list[str], layout: str) -> list[Image_]:
 
 
 def _give_sides(
-    rng: random.Random, images: list[Image_], layout: str, folds: bool, settings: dict[str, Any]
+    rng: random.Random, images: list[OneImage], layout: str, folds: bool, settings: dict[str, Any]
 ) -> None:
     """Marks every image, whole groups together, so that every class is on every side."""
     names = rng.choice(([1, 2, 3], [0, 1, 2], [4, 7, 9])) if folds else ['train', 'val', 'test']
@@ -172,7 +172,7 @@ def unknown_side(rng, images, layout, settings, refuse):
 def beside(rng, images, layout, settings, refuse):
     """Images lie beside the folders of a split."""
     if layout == 'folder' and images[0].side:
-        images.append(Image_('samples/a.png', 'samples', '', '', 77, 'elsewhere'))
+        images.append(OneImage('samples/a.png', 'samples', '', '', 77, 'elsewhere'))
         refuse.append('beside splits')
 
 
@@ -188,7 +188,7 @@ def hollow(rng, images, layout, settings, refuse):
 
 def empty_class(rng, images, layout, settings, refuse):
     if layout == 'folder':
-        images.append(Image_('', 'void', '', images[0].side, 78, 'absent'))
+        images.append(OneImage('', 'void', '', images[0].side, 78, 'absent'))
         refuse.append('empty class')
 
 
@@ -213,7 +213,7 @@ def canonical(label: str) -> str:
     return '' if text in MISSING else text
 
 
-def kept(images: list[Image_]) -> list[Image_]:
+def kept(images: list[OneImage]) -> list[OneImage]:
     """Returns the images that a run may see."""
     return [image for image in images if not image.fault and canonical(image.label)]
 
@@ -228,7 +228,7 @@ def _order(names: list[str], layout: str) -> list[str]:
     return sorted(unicodedata.normalize('NFC', name) for name in names)
 
 
-def _verdict(images: list[Image_], settings: dict[str, Any]) -> list[str]:
+def _verdict(images: list[OneImage], settings: dict[str, Any]) -> list[str]:
     """Returns what follows from the images: faults that are not excluded, and leaks."""
     refuse = []
     if (
@@ -252,6 +252,6 @@ def _verdict(images: list[Image_], settings: dict[str, Any]) -> list[str]:
     return refuse
 
 
-def kept_but_damaged(images: list[Image_]) -> list[Image_]:
+def kept_but_damaged(images: list[OneImage]) -> list[OneImage]:
     """Returns the images that would be read: those that have a label."""
     return [image for image in images if canonical(image.label)]

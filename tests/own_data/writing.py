@@ -18,7 +18,7 @@ SIDES = {
 
 
 @dataclasses.dataclass
-class Image_:
+class OneImage:
     """What an image is: its id, class, group ('' none) and side ('' none), its picture, and what is wrong with it."""
 
     id: str
@@ -34,7 +34,7 @@ def pixels(number: int) -> np.ndarray:
     return np.random.default_rng(number).integers(0, 256, (4, 4, 3), np.uint8)
 
 
-def save(path: pathlib.Path, image: Image_, rng: random.Random) -> None:
+def save(path: pathlib.Path, image: OneImage, rng: random.Random) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     if image.fault == 'absent':
         return
@@ -48,7 +48,7 @@ def save(path: pathlib.Path, image: Image_, rng: random.Random) -> None:
 
 
 def write_folder(
-    root: pathlib.Path, rng: random.Random, images: list[Image_], passed_over: dict[str, int]
+    root: pathlib.Path, rng: random.Random, images: list[OneImage], passed_over: dict[str, int]
 ) -> pathlib.Path:
     folders = {side: rng.choice(ways) for side, ways in SIDES.items()}
     for number, image in enumerate(images):
@@ -63,7 +63,7 @@ def write_folder(
     return root / 'set'
 
 
-def write_csv(root: pathlib.Path, rng: random.Random, images: list[Image_]) -> pathlib.Path:
+def write_csv(root: pathlib.Path, rng: random.Random, images: list[OneImage]) -> pathlib.Path:
     ways = {side: rng.choice(of) for side, of in SIDES.items()}
     floats = rng.random() < 0.3
     rows = []
@@ -91,7 +91,7 @@ def write_csv(root: pathlib.Path, rng: random.Random, images: list[Image_]) -> p
 
 
 def write_npz(
-    root: pathlib.Path, rng: random.Random, images: list[Image_], names: list[str]
+    root: pathlib.Path, rng: random.Random, images: list[OneImage], names: list[str]
 ) -> pathlib.Path:
     for number, image in enumerate(images):
         image.id = f'{number:06d}'

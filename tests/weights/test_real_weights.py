@@ -147,7 +147,7 @@ class Hostile:
         lambda tensors, touched: tensors | {'norms.0.bias': tensors['norms.0.bias'].bfloat16()},
         lambda tensors, touched: tensors | {'norms.0.bias': tensors['norms.0.bias'].half()},
         lambda tensors, touched: tensors | {'norms.0.bias': tensors['norms.0.bias'].to_sparse()},
-        lambda tensors, touched: types.SimpleNamespace(**{'state_dict': tensors}),
+        lambda tensors, touched: types.SimpleNamespace(state_dict=tensors),
     ],
 )
 @pytest.mark.parametrize('modern', [True, False])

@@ -137,6 +137,11 @@ def _check(plan: Plan) -> None:
     if len(set(plan.class_names)) < len(plan.class_names):
         double, _ = Counter(plan.class_names).most_common(1)[0]
         raise UserError(f'{plan.name} has two classes {double!r}: give each its own name.')
+    _check_items(plan)
+    _check_splits(plan)
+
+
+def _check_items(plan: Plan) -> None:
     times = Counter(item.id for item in plan.items)
     double, count = times.most_common(1)[0]
     if count > 1:
@@ -146,8 +151,12 @@ def _check(plan: Plan) -> None:
     for item in plan.items:
         if not 0 <= item.label < len(plan.class_names):
             raise UserError(f'{plan.name}: {item.id} has label {item.label}, out of range.')
+
+
+def _check_splits(plan: Plan) -> None:
+    known = {item.id for item in plan.items}
     for name, split in plan.splits.items():
-        strange = next((id_ for id_ in split if id_ not in times), None)
+        strange = next((id_ for id_ in split if id_ not in known), None)
         if strange is not None:
             raise UserError(f'split {name!r} of {plan.name} names {strange!r}, which is no image.')
         sides = set(split.values())

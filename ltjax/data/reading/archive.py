@@ -68,19 +68,7 @@ def written(arrays: dict[str, np.ndarray], where: str) -> Written:
     made_up = 'class_names' not in arrays
     if 'labels' in arrays:
         numbers = _checked(arrays['labels'], where)
-        names = [str(name) for name in arrays.get('class_names', ())]
-        if made_up:
-            largest = int(numbers.max())
-            if largest >= _MAX_CLASSES:
-                raise UserError(
-                    f'label {largest} of {where} is out of range: labels are classes from 0; give class_names too.'
-                )
-            names = [made_up_name(k) for k in range(largest + 1)]
-        if numbers.min() < 0 or numbers.max() >= len(names):
-            bad = int(numbers.min()) if numbers.min() < 0 else int(numbers.max())
-            raise UserError(
-                f'label {bad} of {where} is out of range: labels are 0 to {len(names) - 1}.'
-            )
+        names = _class_names(numbers, arrays.get('class_names'), where)
         labels = [names[number] for number in numbers.tolist()]
     return Written(
         'npz',
@@ -97,6 +85,25 @@ def written(arrays: dict[str, np.ndarray], where: str) -> Written:
         groups=arrays.get('group'),
         split_from='the array `split`' if 'split' in arrays else '',
     )
+
+
+def _class_names(numbers: np.ndarray, given: np.ndarray | None, where: str) -> list[str]:
+    """Returns the names of the classes that labels number, made up if none are given; none may lack one."""
+    if given is None:
+        largest = int(numbers.max())
+        if largest >= _MAX_CLASSES:
+            raise UserError(
+                f'label {largest} of {where} is out of range: labels are classes from 0; give class_names too.'
+            )
+        names = [made_up_name(k) for k in range(largest + 1)]
+    else:
+        names = [str(name) for name in given]
+    if numbers.min() < 0 or numbers.max() >= len(names):
+        bad = int(numbers.min()) if numbers.min() < 0 else int(numbers.max())
+        raise UserError(
+            f'label {bad} of {where} is out of range: labels are 0 to {len(names) - 1}.'
+        )
+    return names
 
 
 def made_up_name(label: int) -> str:

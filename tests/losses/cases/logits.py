@@ -46,6 +46,17 @@ def angular(cosine, noise, labels, **options):
     return margin.gaussian_clouded_angular(cosine, labels, noise=noise, **options)
 
 
+def seesaw_by_hand(logits, labels):
+    """The equations of the paper class by class."""
+    counts = jnp.array(COUNTS, jnp.float32)
+    p = jax.nn.softmax(logits)
+    own_p = jnp.take_along_axis(p, labels[:, None], axis=1)
+    mitigation = jnp.minimum(counts[None, :] / counts[labels][:, None], 1) ** 0.8
+    compensation = jnp.maximum(p / jnp.maximum(own_p, 0.01), 1) ** 2
+    scores = jnp.exp(logits) * jnp.where(onehot(labels, bool), 1, mitigation * compensation)
+    return -jnp.log(jnp.take_along_axis(scores, labels[:, None], axis=1)[:, 0] / scores.sum(axis=1))
+
+
 CASES = [
     case(
         'balanced_softmax',
@@ -195,7 +206,7 @@ CASES = [
         'seesaw',
         bind(margin.seesaw, counts=np.array(COUNTS)),
         smooth=False,
-        equals=(('its formula', lambda z, y: seesaw_by_hand(z, y)),),
+        equals=(('its formula', seesaw_by_hand),),
     ),
     case(
         'seesaw:mitigation_alone',
@@ -213,14 +224,3 @@ CASES = [
         equals=(('no mitigation', bind(margin.seesaw, counts=np.array(COUNTS), p=0.0, q=0.5)),),
     ),
 ]
-
-
-def seesaw_by_hand(logits, labels):
-    """The equations of the paper class by class."""
-    counts = jnp.array(COUNTS, jnp.float32)
-    p = jax.nn.softmax(logits)
-    own_p = jnp.take_along_axis(p, labels[:, None], axis=1)
-    mitigation = jnp.minimum(counts[None, :] / counts[labels][:, None], 1) ** 0.8
-    compensation = jnp.maximum(p / jnp.maximum(own_p, 0.01), 1) ** 2
-    scores = jnp.exp(logits) * jnp.where(onehot(labels, bool), 1, mitigation * compensation)
-    return -jnp.log(jnp.take_along_axis(scores, labels[:, None], axis=1)[:, 0] / scores.sum(axis=1))
