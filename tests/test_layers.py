@@ -12,7 +12,7 @@ FLOORS = (
     'methods',
     'engine',
     'data',
-    'models evaluation sharding cluster',
+    'models evaluation sharding',
     'losses files provenance settings errors processes huge_pages command',
 )
 HEIGHT = {room: -depth for depth, floor in enumerate(FLOORS) for room in floor.split()}

@@ -155,5 +155,5 @@ def _hush(process_id: int) -> None:
     """Leaves this process its errors, each line with its number, until it ends."""
     write, prefix = sys.stderr.write, f'[process {process_id}] '
     sys.stderr.write = lambda text: write(re.sub('(?m)^(?=.)', prefix, text))  # type: ignore[method-assign]
-    sys.stdout = open(os.devnull, 'w')  # noqa: SIM115
+    sys.stdout = pathlib.Path(os.devnull).open('w')  # noqa: SIM115
     logging.set_verbosity(logging.ERROR)

@@ -38,7 +38,8 @@ def main(
         if who in (process, '-1'):
             match action:
                 case 'finish':
-                    return time.sleep(5 * (process == '0'))
+                    time.sleep(5 * (process == '0'))
+                    return
                 case 'kill':
                     os.kill(os.getpid(), 9)
             raise ERRORS[action]

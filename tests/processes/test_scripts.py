@@ -46,6 +46,7 @@ def play(tmp_path):
             cwd=tiny.ROOT,
             env=os.environ | settings | environment,
             timeout=100,
+            check=False,
         )
 
     return run
