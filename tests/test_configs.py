@@ -87,17 +87,29 @@ def test_another_config_is_refused_by_the_key_that_differs(finished):
     assert (workdir / 'config.json').read_bytes() == before
 
 
-@pytest.mark.parametrize('name', tiny.CONFIGS)
-@pytest.mark.parametrize('dataset', sorted(catalog.DATA_SETS))
-def test_configs_exist_for_every_data_set(name, dataset):
-    config = importlib.import_module(f'configs.{name}').get_config(dataset)
-    assert config.data.name == dataset
-    assert config.method.name in methods.names()
-    flat = dict(_leaves(config.to_dict()))
-    views = {value for key, value in flat.items() if key.endswith('view')}
-    assert views
-    assert views <= set(VIEWS)
-    assert json.loads(config.to_json())['data']['name'] == dataset
+def test_configs_exist_for_every_data_set():
+    wrong = {
+        (name, dataset): fault
+        for name in tiny.CONFIGS
+        for dataset in sorted(catalog.DATA_SETS)
+        if (fault := _fault_of(name, dataset))
+    }
+    assert not wrong
+
+
+def _fault_of(name, dataset):
+    """Returns what is wrong with a config for a data set, '' if nothing is."""
+    try:
+        config = importlib.import_module(f'configs.{name}').get_config(dataset)
+        assert config.data.name == dataset
+        assert config.method.name in methods.names()
+        views = {v for key, v in _leaves(config.to_dict()) if key.endswith('view')}
+        assert views
+        assert views <= set(VIEWS)
+        assert json.loads(config.to_json())['data']['name'] == dataset
+    except Exception as error:
+        return repr(error)
+    return ''
 
 
 def test_a_config_for_an_unknown_data_set_says_which_are_near():

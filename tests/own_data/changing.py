@@ -1,5 +1,10 @@
 """Data sets in three layouts, changes of them, and what is said of each; shared by the tests of their identity."""
 
+import pathlib
+import shutil
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -110,6 +115,31 @@ def refused(made, workdir, run=train.run, **options):
         run(made, workdir, **options)
     assert '\n' not in str(error.value)
     return str(error.value)
+
+
+class Kept:
+    """Data sets and the runs on them, made once and put back as they were, times of files too, for each who asks."""
+
+    def __init__(self, folder: pathlib.Path) -> None:
+        self.folder = folder
+        self.paths: dict[str, pathlib.Path] = {}
+
+    def __call__(
+        self, make: Callable[..., Any], run: Callable[..., Any], **changes: Any
+    ) -> tuple[pathlib.Path, pathlib.Path]:
+        """Returns the path of `make`'s data set and a work directory after `run(config, work directory)`."""
+        name = '-'.join((make.__name__, run.__module__, run.__name__, *map(str, changes.values())))
+        here, kept = self.folder / name, self.folder / f'{name}.kept'
+        if name in self.paths:
+            shutil.rmtree(here)
+            shutil.copytree(kept, here)
+        else:
+            here.mkdir()
+            path = make(here)
+            run(config(path, **changes), here / 'run')
+            shutil.copytree(here, kept)
+            self.paths[name] = path
+        return self.paths[name], here / 'run'
 
 
 FOLDS = {'data.split.folds': 3, 'data.split.fold': cross_validation.ALL, 'method.train.epochs': 1}

@@ -11,16 +11,20 @@ from ltjax import export, predict
 from ltjax.data import identity
 from ltjax.errors import UserError
 from ltjax.run import cross_validation, train
-from own_data.changing import CHANGES, FOLDS, as_csv, as_folder, begin, config, edit, refused
+from own_data.changing import CHANGES, FOLDS, Kept, as_csv, as_folder, begin, config, edit, refused
 from own_data.sets import config as data_config
 from own_data.sets import folder, save
 
 
+@pytest.fixture(scope='module')
+def kept(tmp_path_factory):
+    return Kept(tmp_path_factory.mktemp('kept'))
+
+
 @pytest.mark.parametrize('case', CHANGES)
-def test_a_run_does_not_go_on_with_other_data(tmp_path, case):
+def test_a_run_does_not_go_on_with_other_data(kept, case):
     make, change, message = CHANGES[case]
-    path, workdir = make(tmp_path), tmp_path / 'run'
-    begin(config(path), workdir)
+    path, workdir = kept(make, begin)
     before = {file: file.read_bytes() for file in workdir.rglob('*') if file.is_file()}
     change(path)
     said = refused(config(path), workdir)
@@ -38,10 +42,9 @@ FORCED = {
 
 
 @pytest.mark.parametrize('case', FORCED)
-def test_force_never_crosses_a_changed_split(tmp_path, case):
+def test_force_never_crosses_a_changed_split(kept, case):
     make, change, message = CHANGES[case]
-    path, workdir = make(tmp_path), tmp_path / 'run'
-    begin(config(path), workdir)
+    path, workdir = kept(make, begin)
     change(path)
     if FORCED[case]:
         assert train.run(config(path), workdir, force=True)['test']['num_images']
@@ -128,9 +131,8 @@ def test_the_exported_weights_say_their_classes(trained, tmp_path):
     assert header['__metadata__']['data_sha256'] == results['data']['identity']['sha256']
 
 
-def test_a_run_that_was_forced_on_can_be_used(tmp_path):
-    path, workdir = as_folder(tmp_path), tmp_path / 'run'
-    begin(config(path), workdir)
+def test_a_run_that_was_forced_on_can_be_used(kept):
+    path, workdir = kept(as_folder, begin)
     save(path / 'mel' / '3.png', 99)
     train.run(config(path), workdir, force=True)
     assert predict.Trained.load(workdir).class_names == ('mel', 'nv')
@@ -143,9 +145,9 @@ def test_a_workdir_among_the_images_is_refused(tmp_path):
     assert not (path / 'run').exists()
 
 
-def test_a_run_of_an_older_version_is_still_read(tmp_path):
-    path, workdir = as_folder(tmp_path), tmp_path / 'run'
-    train.run(config(path), workdir)
+def test_a_run_of_an_older_version_is_still_read(trained, tmp_path):
+    path, whole, _ = trained
+    workdir = shutil.copytree(whole, tmp_path / 'run')
     results = json.loads((workdir / 'results.json').read_text('utf-8'))
     del results['data']
     (workdir / 'results.json').write_text(json.dumps(results), 'utf-8')

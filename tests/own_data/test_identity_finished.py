@@ -1,5 +1,6 @@
 """Finished runs and folds, whose data have changed since: what changed is named, and nothing old is given for new."""
 
+import json
 import shutil
 
 import numpy as np
@@ -8,28 +9,35 @@ import pytest
 from ltjax.data import identity
 from ltjax.errors import Preempted
 from ltjax.run import cross_validation, train
-from own_data.changing import CHANGES, FOLDS, as_csv, as_folder, config, edit, refused
+from own_data.changing import CHANGES, FOLDS, Kept, as_csv, as_folder, config, edit, refused
 from own_data.sets import pictures, save, table
+
+
+@pytest.fixture(scope='module')
+def kept(tmp_path_factory):
+    return Kept(tmp_path_factory.mktemp('kept'))
+
+
+def results_of(workdir):
+    return json.loads((workdir / 'results.json').read_text('utf-8'))
 
 
 @pytest.mark.parametrize(
     'case', ['image added', 'class renamed', 'label changed', 'image replaced', 'pixel of an npz']
 )
-def test_a_finished_run_is_not_taken_for_one_on_other_data(tmp_path, case):
+def test_a_finished_run_is_not_taken_for_one_on_other_data(kept, case):
     make, change, message = CHANGES[case]
-    path, workdir = make(tmp_path), tmp_path / 'run'
-    whole = train.run(config(path), workdir)
-    assert train.run(config(path), workdir) == whole
+    path, workdir = kept(make, train.run)
+    assert train.run(config(path), workdir) == results_of(workdir)
     change(path)
     said = refused(config(path), workdir)
     assert 'holds a finished run on other data' in said
     assert message in said
 
 
-def test_touching_a_file_is_no_change(tmp_path):
-    path, workdir = as_folder(tmp_path), tmp_path / 'run'
-    made = config(path)
-    whole = train.run(made, workdir)
+def test_touching_a_file_is_no_change(kept):
+    path, workdir = kept(as_folder, train.run)
+    made, whole = config(path), results_of(workdir)
     save(path / 'mel' / '3.png', 3)  # the same picture, written again
     (path / 'mel' / '4.png').touch()
     assert train.run(made, workdir) == whole
@@ -37,37 +45,38 @@ def test_touching_a_file_is_no_change(tmp_path):
     assert train.run(made, workdir) == whole  # there is nothing to compare with
 
 
-@pytest.mark.parametrize(
-    'case', ['image added', 'class renamed', 'label changed', 'image replaced']
-)
-@pytest.mark.parametrize('done', [2, 3])
-def test_folds_do_not_go_on_with_other_data(tmp_path, case, done, monkeypatch):
-    make, change, message = CHANGES[case]
-    path, workdir = make(tmp_path), tmp_path / 'run'
+def two_folds(made, workdir):
+    """Ends before the third."""
     run, calls = train.run, []
 
     def ending(*arguments, **options):
-        if len(calls) == done:
+        if len(calls) == 2:
             raise Preempted('ended')
         calls.append(1)
         return run(*arguments, **options)
 
-    with monkeypatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(train, 'run', ending)
-        if done < 3:
-            with pytest.raises(Preempted):
-                cross_validation.run(config(path, **FOLDS), workdir)
-        else:
-            cross_validation.run(config(path, **FOLDS), workdir)
+        with pytest.raises(Preempted):
+            cross_validation.run(made, workdir)
+
+
+@pytest.mark.parametrize(
+    'case', ['image added', 'class renamed', 'label changed', 'image replaced']
+)
+@pytest.mark.parametrize('folds', [two_folds, cross_validation.run])
+def test_folds_do_not_go_on_with_other_data(kept, case, folds):
+    make, change, message = CHANGES[case]
+    path, workdir = kept(make, folds, **FOLDS)
+    assert (workdir / 'results.json').exists() == (folds is cross_validation.run)
     change(path)
     said = refused(config(path, **FOLDS), workdir, cross_validation.run)
     assert 'on other data' in said
     assert message in said
 
 
-def test_pooled_folds_test_every_image_once(tmp_path):
-    path, workdir = as_csv(tmp_path), tmp_path / 'run'
-    cross_validation.run(config(path, **FOLDS), workdir)
+def test_pooled_folds_test_every_image_once(kept):
+    path, workdir = kept(as_csv, cross_validation.run, **FOLDS)
     (workdir / 'results.json').unlink()
     with np.load(workdir / 'fold-1' / 'predictions.npz') as archive:
         arrays = dict(archive)
@@ -127,16 +136,14 @@ def test_an_excluded_image_of_a_table_of_ids_is_no_change(tmp_path):
     assert train.run(made, tmp_path / 'run') == whole
 
 
-def test_force_does_not_take_a_finished_run_for_another(tmp_path):
-    path, workdir = as_folder(tmp_path), tmp_path / 'run'
-    train.run(config(path), workdir)
+def test_force_does_not_take_a_finished_run_for_another(kept):
+    path, workdir = kept(as_folder, train.run)
     other = config(path, **{'data.split.seed': 9})
     assert 'holds a run of another config' in refused(other, workdir, force=True)
-    fold = config(path, **FOLDS)
-    cross_validation.run(fold, tmp_path / 'folds')
+    path, workdir = kept(as_folder, cross_validation.run, **FOLDS)
     other = config(path, **FOLDS | {'data.split.folds': 2})
     assert 'holds a run of another config' in refused(
-        other, tmp_path / 'folds', cross_validation.run, force=True
+        other, workdir, cross_validation.run, force=True
     )
 
 
@@ -172,9 +179,9 @@ def test_what_was_left_out_of_folds_is_told_of_all_of_them(tmp_path):
 
 
 @pytest.mark.parametrize('lost', [True, False])
-def test_changed_data_are_refused_without_their_identity_too(tmp_path, lost):
-    path, workdir = as_csv(tmp_path), tmp_path / 'run'
-    whole = train.run(config(path), workdir)
+def test_changed_data_are_refused_without_their_identity_too(kept, lost):
+    path, workdir = kept(as_csv, train.run)
+    whole = results_of(workdir)
     file = workdir / identity.FILE
     if lost:
         file.unlink()
