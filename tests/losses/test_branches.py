@@ -3,13 +3,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import draws
 from ltjax.losses import branches, heads
 
 BATCH, WIDTH, CLASSES = 4, 3, 5
-keys = jax.random.split(jax.random.key(0), 3)
-ORDINARY = jax.random.normal(keys[0], (BATCH, WIDTH))
-REVERSED = jax.random.normal(keys[1], (BATCH, WIDTH))
-WEIGHT = jax.random.normal(keys[2], (CLASSES, 2 * WIDTH))
+ORDINARY = draws.normal(0, BATCH, WIDTH)
+REVERSED = draws.normal(1, BATCH, WIDTH)
+WEIGHT = draws.normal(2, CLASSES, 2 * WIDTH)
 BIAS = jnp.arange(CLASSES, dtype=jnp.float32)
 
 

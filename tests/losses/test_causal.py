@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
+import draws
 from ltjax.losses import causal, heads
 
 BATCH, WIDTH, CLASSES = 6, 8, 4
-FEATURES = jax.random.normal(jax.random.key(0), (BATCH, WIDTH))
-WEIGHT = jax.random.normal(jax.random.key(1), (CLASSES, WIDTH))
-DIRECTION = jax.random.normal(jax.random.key(2), (WIDTH,))
+FEATURES = draws.normal(0, BATCH, WIDTH)
+WEIGHT = draws.normal(1, CLASSES, WIDTH)
+DIRECTION = draws.normal(2, WIDTH)
 
 
 def test_one_head_without_gamma_is_the_cosine_classifier():

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+import draws
 from ltjax.losses import centroids
 
 BATCH, CLASSES, WIDTH = 8, 4, 3
-KEYS = jax.random.split(jax.random.key(0))
-BEFORE = jax.random.normal(KEYS[0], (CLASSES, WIDTH))
-EMBEDDINGS = jax.random.normal(KEYS[1], (BATCH, WIDTH))
+BEFORE = draws.normal(0, CLASSES, WIDTH)
+EMBEDDINGS = draws.normal(1, BATCH, WIDTH)
 LABELS = jnp.array([2, 0, 2, 2, 0, 1, 2, 0])
 RULES = ('sequential', 'mean', 'sum', 'printed')
 each_rule = pytest.mark.parametrize('rule', RULES)

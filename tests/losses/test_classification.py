@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import draws
 from ltjax import losses
 from ltjax.losses import classification
 
@@ -30,7 +31,7 @@ def test_adjustment_at_tau_0_is_nothing():
 
 
 def test_post_hoc_adjustment_undoes_the_one_in_training():
-    logits = jax.random.normal(jax.random.key(0), (2, 4))
+    logits = draws.normal(0, 2, 4)
     log_prior = classification.logit_adjustment(COUNTS)
     adjusted = classification.post_hoc_adjusted(logits, log_prior=log_prior)
     np.testing.assert_allclose(
@@ -62,7 +63,7 @@ def test_smoothing_outside_its_range_is_refused(label_smoothing):
 
 
 def test_generalized_cross_entropy_tends_to_the_cross_entropy():
-    logits = jax.random.normal(jax.random.key(0), (2, 4))
+    logits = draws.normal(0, 2, 4)
     np.testing.assert_allclose(
         losses.generalized_cross_entropy(logits, LABELS, q=1e-6),
         losses.softmax_cross_entropy(logits, LABELS),

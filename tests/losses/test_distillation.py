@@ -3,9 +3,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import draws
 from ltjax.losses import distillation
 
-STUDENT, TEACHER = jax.random.normal(jax.random.key(0), (2, 4, 3))
+STUDENT, TEACHER = draws.normal(0, 2, 4, 3)
 LABELS = jnp.array([0, 1, 2, 1])
 
 

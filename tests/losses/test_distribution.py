@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
+import draws
 from ltjax import losses
 
 BATCH, CLASSES, WIDTH = 6, 3, 4
 LABELS = jnp.array([0, 1, 2, 0, 1, 0])
-FEATURES = jax.random.normal(jax.random.key(0), (BATCH, WIDTH))
-MEAN = jax.random.normal(jax.random.key(1), (CLASSES, WIDTH))
-_ROOT = jax.random.normal(jax.random.key(2), (CLASSES, WIDTH, WIDTH))
+FEATURES = draws.normal(0, BATCH, WIDTH)
+MEAN = draws.normal(1, CLASSES, WIDTH)
+_ROOT = draws.normal(2, CLASSES, WIDTH, WIDTH)
 COVARIANCE = jnp.einsum('kab,kcb->kac', _ROOT, _ROOT) + 0.5 * jnp.eye(WIDTH)[None, :, :]
 WHITENING = losses.whitening_matrices(losses.cholesky_factors(COVARIANCE))
 DISTANCES = losses.squared_mahalanobis(FEATURES, MEAN, WHITENING)

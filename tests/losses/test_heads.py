@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
+import draws
 from ltjax.losses import heads
 
 BATCH, WIDTH, CLASSES = 5, 6, 4
-FEATURES = jax.random.normal(jax.random.key(0), (BATCH, WIDTH))
-WEIGHT = jax.random.normal(jax.random.key(1), (CLASSES, WIDTH))
+FEATURES = draws.normal(0, BATCH, WIDTH)
+WEIGHT = draws.normal(1, CLASSES, WIDTH)
 BIAS = jnp.arange(CLASSES, dtype=jnp.float32)
 
 
@@ -75,7 +76,7 @@ def test_learnable_scaling_of_one_changes_nothing_and_scales_the_bias_too():
 def test_nearest_means_find_well_separated_classes(transform, metric):
     labels = jnp.repeat(jnp.arange(3), 4)
     centres = 10 * jnp.eye(3, WIDTH)
-    features = centres[labels] + 0.1 * jax.random.normal(jax.random.key(2), (12, WIDTH))
+    features = centres[labels] + 0.1 * draws.normal(2, 12, WIDTH)
     fit = jax.jit(heads.nearest_means, static_argnums=2, static_argnames='transform')
     means = fit(features, labels, 3, transform=transform)
     logits = heads.nearest_mean_logits(features, means, transform=transform, metric=metric)

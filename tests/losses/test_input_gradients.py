@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import draws
 from ltjax.losses.input_gradients import (
     distractor_distance,
     distractor_loss,
@@ -11,10 +12,10 @@ from ltjax.losses.input_gradients import (
 )
 
 LABELS = jnp.array([0, 1, 2])
-IMAGES = jax.random.normal(jax.random.key(0), (3, 4, 4, 2))
+IMAGES = draws.normal(0, 3, 4, 4, 2)
 PARAMS = (
-    jax.random.normal(jax.random.key(1), (32, 6)),
-    jax.random.normal(jax.random.key(2), (6, 3)),
+    draws.normal(1, 32, 6),
+    draws.normal(2, 6, 3),
 )
 
 

@@ -4,18 +4,18 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
+import draws
 from ltjax.losses import heads, memory, reduce
 
 BATCH, WIDTH, CLASSES = 6, 5, 4
-keys = jax.random.split(jax.random.key(0), 6)
-FEATURES = jax.random.normal(keys[0], (BATCH, WIDTH))
-CENTROIDS = jax.random.normal(keys[1], (CLASSES, WIDTH))
-WEIGHT = jax.random.normal(keys[2], (CLASSES, WIDTH))
+FEATURES = draws.normal(0, BATCH, WIDTH)
+CENTROIDS = draws.normal(1, CLASSES, WIDTH)
+WEIGHT = draws.normal(2, CLASSES, WIDTH)
 LABELS = jnp.array([0, 1, 1, 3, 0, 0])
 LAYERS = memory.MemoryLayers(
-    jax.random.normal(keys[3], (CLASSES, WIDTH)),
-    jax.random.normal(keys[4], (CLASSES,)),
-    jax.random.normal(keys[5], (WIDTH, WIDTH)),
+    draws.normal(3, CLASSES, WIDTH),
+    draws.normal(4, CLASSES),
+    draws.normal(5, WIDTH, WIDTH),
     jnp.ones(WIDTH),
 )
 CLOSED = LAYERS._replace(selector_weight=jnp.zeros((WIDTH, WIDTH)), selector_bias=jnp.zeros(WIDTH))

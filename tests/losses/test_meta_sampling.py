@@ -6,13 +6,14 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import draws
 from ltjax.losses import classification, meta_sampling, samplers
 
 LABELS = jnp.array([0, 0, 0, 1, 1, 2])
-INPUTS = jax.random.normal(jax.random.key(0), (6, 4))
-BALANCED = jax.random.normal(jax.random.key(1), (3, 4)), jnp.arange(3)
-KERNEL = jax.random.normal(jax.random.key(2), (4, 3))
-UNIFORM = jax.random.uniform(jax.random.key(3), (5, 6))
+INPUTS = draws.normal(0, 6, 4)
+BALANCED = draws.normal(1, 3, 4), jnp.arange(3)
+KERNEL = draws.normal(2, 4, 3)
+UNIFORM = draws.uniform(3, 5, 6)
 cross_entropy = classification.softmax_cross_entropy
 counts_with_images = st.lists(st.integers(0, 10**6), min_size=1, max_size=12).filter(any)
 
@@ -40,14 +41,14 @@ def test_the_start_favours_smaller_classes_symmetrically_about_one_half(counts, 
 
 def test_power_zero_draws_every_image_alike():
     np.testing.assert_array_equal(meta_sampling.meta_sampler_logits([9, 5, 1], power=0.0), 0)
-    uniform = jax.random.uniform(jax.random.key(0), (6000, 6))
+    uniform = draws.uniform(0, 6000, 6)
     indices, _ = meta_sampling.meta_sample(jnp.zeros(3), LABELS, uniform)
     np.testing.assert_allclose(np.bincount(indices, minlength=6) / 6000, 1 / 6, atol=0.02)
 
 
 def test_draws_follow_the_sigmoid_of_the_logits():
     psi = jnp.array([-2.0, 0.0, 3.0])
-    uniform = jax.random.uniform(jax.random.key(0), (6000, 6))
+    uniform = draws.uniform(0, 6000, 6)
     indices, weights = jax.jit(meta_sampling.meta_sample)(psi, LABELS, uniform)
     want = np.asarray(jax.nn.sigmoid(psi))[LABELS]
     np.testing.assert_allclose(np.bincount(indices) / 6000, want / want.sum(), atol=0.02)

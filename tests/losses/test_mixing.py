@@ -3,9 +3,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import draws
 from ltjax.losses import mixing
 
-IMAGES = jax.random.uniform(jax.random.key(0), (4, 2, 2, 3))
+IMAGES = draws.uniform(0, 4, 2, 2, 3)
 PERMUTATION = jnp.array([2, 0, 3, 1])
 COUNTS = [90, 30, 29, 10]
 

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
+import draws
 from ltjax import losses
 
 BATCH, WIDTH = 6, 5
-STUDENT, TEACHER = jax.random.uniform(jax.random.key(1), (2, BATCH, WIDTH))
+STUDENT, TEACHER = draws.uniform(1, 2, BATCH, WIDTH)
 
 SET_LOSSES = {
     'sample': losses.sample_relation,

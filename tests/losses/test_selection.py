@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+import draws
 from ltjax.losses import reduce, selection
 
 ratios = st.sampled_from([0.01, 0.25, 0.29, 0.5, 0.7, 1.0])
@@ -40,7 +41,7 @@ def test_the_number_kept_is_rounded_down_in_double_precision(size, ratio):
 
 
 def test_the_selection_is_over_the_batch_of_all_devices():
-    values = jax.random.normal(jax.random.key(0), (16,))
+    values = draws.normal(0, 16)
     mesh = jax.make_mesh((8,), ('data',), axis_types=(AxisType.Auto,))
     sharded = jax.device_put(values, NamedSharding(mesh, PartitionSpec('data')))
     want = selection.hardest_examples(values, keep_ratio=0.4)

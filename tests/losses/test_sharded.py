@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+import draws
 from ltjax import losses
 
 pytestmark = pytest.mark.eight_devices
 
 BATCH, WIDTH, CLASSES = 16, 6, 3
-STUDENT, TEACHER = jax.random.uniform(jax.random.key(0), (2, BATCH, WIDTH))
+STUDENT, TEACHER = draws.uniform(0, 2, BATCH, WIDTH)
 LABELS = jnp.arange(BATCH) % CLASSES
 WHERE = jnp.arange(BATCH) < 13
 

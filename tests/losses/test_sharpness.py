@@ -3,11 +3,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import draws
 from ltjax.losses import class_sharpness, classification, sharpness
 
 LABELS = jnp.array([0, 1, 0, 2])
-FEATURES = jax.random.normal(jax.random.key(0), (4, 5))
-PARAMS = {'kernel': jax.random.normal(jax.random.key(1), (5, 4)), 'bias': jnp.arange(4.0)}
+FEATURES = draws.normal(0, 4, 5)
+PARAMS = {'kernel': draws.normal(1, 5, 4), 'bias': jnp.arange(4.0)}
 cross_entropy = classification.softmax_cross_entropy
 
 

@@ -5,11 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import draws
 from ltjax.losses import classification, translation
 
-IMAGES = jax.random.uniform(jax.random.key(0), (4, 3, 3, 2))
+IMAGES = draws.uniform(0, 4, 3, 3, 2)
 SEEDS, TARGETS = jnp.array([0, 0, 1, 0]), jnp.array([1, 2, 2, 1])
-WEIGHT = jax.random.normal(jax.random.key(1), (2, 18, 3))
+WEIGHT = draws.normal(1, 2, 18, 3)
 counts_with_images = st.lists(st.integers(0, 10**5), min_size=1, max_size=12).filter(any)
 
 
