@@ -30,6 +30,7 @@ class Counting(tiny.Recorder):
         self.compiled = 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', ['lmd', 'iccl', 'aduni', 'proco', 'alpa'])
 def test_later_rounds_compile_nothing(name, tmp_path, monkeypatch):
     made = tiny.config(name, tiny.npz(tmp_path / 'data.npz'), {'select': 'last'})
@@ -51,6 +52,7 @@ def test_later_rounds_compile_nothing(name, tmp_path, monkeypatch):
     assert set(later.values()) == {0}, later
 
 
+@pytest.mark.slow
 def test_a_frozen_encoder_is_asked_for_its_features_once(tmp_path, monkeypatch):
     calls = []
     features = Training.train_features

@@ -15,7 +15,13 @@ from ltjax.errors import UserError
 from ltjax.run import train
 
 
-@pytest.fixture(scope='module', params=tiny.CONFIGS)
+@pytest.fixture(
+    scope='module',
+    params=[
+        pytest.param(name, marks=[] if name == 'cross_entropy' else pytest.mark.slow)
+        for name in tiny.CONFIGS
+    ],
+)
 def finished(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)
     made = tiny.config(request.param, tiny.npz(folder / 'data.npz'))
@@ -172,6 +178,7 @@ def test_mistakes_end_before_the_first_step(tmp_path, key, value, message):
     assert not list((tmp_path / 'run').glob('checkpoints/*'))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', ['lmd', 'aduni', 'iccl'])
 def test_bfloat16_is_for_computing_only(name, tmp_path):
     made = tiny.config(name, tiny.npz(tmp_path / 'data.npz'))

@@ -142,6 +142,7 @@ def test_on_round_is_told_what_metrics_jsonl_gets(trained, data):
     assert told == []  # it is finished
 
 
+@pytest.mark.slow
 def test_what_on_round_raises_ends_the_run_which_goes_on(data, trained, tmp_path):
     told = []
 
@@ -157,6 +158,7 @@ def test_what_on_round_raises_ends_the_run_which_goes_on(data, trained, tmp_path
     assert results['test'] == trained[0]['test']
 
 
+@pytest.mark.slow
 def test_every_fold_is_run(data, tmp_path, monkeypatch):
     asked = []
 
@@ -176,6 +178,7 @@ def test_every_fold_is_run(data, tmp_path, monkeypatch):
     assert rows == [{'round': 0}] * 2
 
 
+@pytest.mark.slow
 def test_a_program_keeps_its_flags_and_its_settings_of_jax(data, tmp_path):
     made = shrunk(data, **{'method.train.epochs': 1})
     done = program(

@@ -8,6 +8,8 @@ import tiny
 from ltjax.errors import UserError
 from ltjax.run import train
 
+pytestmark = pytest.mark.slow
+
 SHORT = {'method.train.epochs': 1, 'num_bootstrap': 2}
 
 

@@ -79,6 +79,7 @@ def assert_same(found, wanted):
         np.testing.assert_allclose(values[name], value, **TOLERANCE, err_msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('where', OTHERS)
 def test_devices_do_not_matter(reference, where, data, tmp_path, monkeypatch):
     monkeypatch.setattr(sharding, 'WHOLE_BELOW', 0)  # so that fsdp splits even these small arrays
@@ -90,6 +91,8 @@ def test_devices_do_not_matter(reference, where, data, tmp_path, monkeypatch):
     assert_same(found, wanted)
 
 
+@pytest.mark.slow
+@pytest.mark.processes
 def test_processes_do_not_matter(reference, two_processes, data, monkeypatch):
     method, wanted = reference
     rows, seen = json.loads((two_processes / f'{method}.json').read_text('utf-8'))

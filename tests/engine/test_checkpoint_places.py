@@ -140,6 +140,7 @@ def data(tmp_path_factory):
     return tiny.npz(tmp_path_factory.mktemp('data') / 'data.npz')
 
 
+@pytest.mark.slow
 def test_a_run_among_brackets_is_gone_on_with_borrowed_from_and_read(data, tmp_path, monkeypatch):
     made = tiny.config('decoupling', data, {'num_bootstrap': 2})
     whole = train.run(made, tmp_path / 'whole')
@@ -164,6 +165,7 @@ def test_a_run_among_brackets_is_gone_on_with_borrowed_from_and_read(data, tmp_p
     assert borrowed['best'] == whole['best']
 
 
+@pytest.mark.slow
 def test_folds_are_kept_among_brackets(tmp_path):
     data = tiny.npz(tmp_path / 'data.npz', split=None)
     changes = {'data.split.folds': 2, 'data.split.fold': cross_validation.ALL, 'num_bootstrap': 2}

@@ -17,6 +17,8 @@ from ltjax.engine.state import TrainState
 from ltjax.errors import UserError
 from ltjax.run import train
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope='module')
 def data(tmp_path_factory):

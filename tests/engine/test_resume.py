@@ -9,6 +9,8 @@ from ltjax.engine import loop, rounds
 from ltjax.engine.preemption import Interruption
 from ltjax.errors import Preempted
 
+pytestmark = pytest.mark.slow
+
 METHODS = ('lmd', 'aduni', 'alpa', 'iccl', 'proco')
 
 

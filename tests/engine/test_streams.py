@@ -12,6 +12,8 @@ from ltjax.engine import optim
 from ltjax.engine.stage import Loss, Recipe, Stage, Stream, Update
 from ltjax.models.layers import linear
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope='module')
 def data(tmp_path_factory):

@@ -6,6 +6,8 @@ from faults.changes import LAYOUTS
 from faults.child import LONGER
 from faults.driver import Driver
 
+pytestmark = [pytest.mark.slow, pytest.mark.processes]
+
 
 @pytest.mark.parametrize('method', LONGER)
 def test_a_run_killed_and_damaged_at_random_ends_with_the_bits_of_the_undisturbed_one(

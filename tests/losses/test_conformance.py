@@ -23,6 +23,7 @@ MODULES = {
     if path.stem != '__init__'
 }
 CASES = [case for module in MODULES.values() for case in getattr(module, 'CASES', [])]
+FIRST = {name: module.CASES[0] for name, module in MODULES.items() if getattr(module, 'CASES', [])}
 LABEL_CASES = [case for case in CASES if np.issubdtype(case.labels.dtype, np.integer)]
 
 NOT_LOSSES = {
@@ -42,7 +43,14 @@ for _module in MODULES.values():
     NOT_LOSSES |= getattr(_module, 'NOT_LOSSES', {})
 
 
-@pytest.fixture(scope='module', params=CASES, ids=lambda case: case.name)
+# All cases together take minutes; those that are not slow are the first of each module.
+@pytest.fixture(
+    scope='module',
+    params=[
+        pytest.param(case, id=case.name, marks=[] if case in FIRST.values() else pytest.mark.slow)
+        for case in CASES
+    ],
+)
 def case(request):
     """Of module scope, so that the tests of one case follow one another and share what it compiles."""
     return request.param

@@ -217,6 +217,7 @@ def assert_prior(found, network, batch, log_prior):
 # Whole runs.
 
 
+@pytest.mark.slow
 def test_a_run_is_finite_and_alpha_falls(finished):
     made, (state, _, rows) = finished
     leaves = [leaf for leaf in jax.tree.leaves(state) if np.issubdtype(leaf.dtype, np.floating)]
@@ -226,6 +227,7 @@ def test_a_run_is_finite_and_alpha_falls(finished):
     assert set(state.extra) == ({'momentum', 'queue'} if made.method.variant == 'paco' else set())
 
 
+@pytest.mark.slow
 def test_the_state_of_a_run_is_taken_up_bit_for_bit(finished, tmp_path):
     made, (state, best, _) = finished
     tiny.interrupt(made, tmp_path, at=1)
@@ -238,6 +240,7 @@ def test_the_state_of_a_run_is_taken_up_bit_for_bit(finished, tmp_path):
         assert int(resumed.extra['queue'].pointer) == 2 * STEPS * 16 % 32
 
 
+@pytest.mark.slow
 def test_one_device_ends_where_eight_do(finished, tmp_path):
     made, (state, _, rows) = finished
     one = sharding.make_mesh(jax.devices()[:1])

@@ -179,6 +179,7 @@ def base(data, tmp_path_factory):
     return tiny.run(config(data), tmp_path_factory.mktemp('base'))
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_ends_with_the_same_bits(base, data, tmp_path):
     tiny.interrupt(config(data), tmp_path, at=1)
     resumed, best, rows = tiny.run(config(data), tmp_path)
@@ -187,6 +188,7 @@ def test_an_interrupted_run_ends_with_the_same_bits(base, data, tmp_path):
     assert tiny.same(base[0], resumed)
 
 
+@pytest.mark.slow
 def test_one_device_ends_where_eight_do(base, data, tmp_path):
     one = sharding.make_mesh(jax.devices()[:1])
     state, _, rows = tiny.run(config(data), tmp_path, mesh=one)
@@ -196,6 +198,7 @@ def test_one_device_ends_where_eight_do(base, data, tmp_path):
         np.testing.assert_allclose(flatten(state.model)[name], value, rtol=1e-2, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_run_of_ldam_predicts_what_it_reported(data, tmp_path):
     made = config(data, loss='ldam')
     made.save_features = False

@@ -13,6 +13,8 @@ from ltjax.errors import UserError
 from ltjax.losses import class_probabilities
 from ltjax.run import train
 
+pytestmark = pytest.mark.slow
+
 STEPS = 3  # a round: 56 images in batches of 16
 
 

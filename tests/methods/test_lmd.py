@@ -9,6 +9,8 @@ from ltjax.engine.state import flatten
 from ltjax.methods.lmd.settings import READINGS
 from ltjax.run import train
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope='module')
 def data(tmp_path_factory):

@@ -12,6 +12,7 @@ def data(tmp_path_factory):
     return tiny.npz(tmp_path_factory.mktemp('data') / 'data.npz')
 
 
+@pytest.mark.slow
 def test_the_number_of_e_steps(data, tmp_path):
     for steps, expected in ((-1, 3), (2, 2)):
         made = tiny.config('lmd', data, {'method.icc.e_steps': steps})
@@ -49,6 +50,7 @@ def test_mistakes_in_the_recipe(key, value, message):
         methods.recipe(made.method, tiny.task())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ('key', 'value', 'message'),
     [

@@ -45,6 +45,7 @@ def test_a_pass_has_whole_batches_and_at_least_one(batch_size, steps):
     assert Task(np.array([40, 24]), (0.5,), (0.25,)).steps(batch_size) == steps
 
 
+@pytest.mark.slow
 def test_logit_adjustment_without_tau_is_cross_entropy(data, tmp_path):
     # The stages have different names, and so other orders: give both one order by one batch of everything.
     rows = {}
@@ -63,6 +64,7 @@ def test_logit_adjustment_without_tau_is_cross_entropy(data, tmp_path):
     assert abs(one - plain) > 1e-3
 
 
+@pytest.mark.slow
 def test_decoupling_retrains_the_classifier_alone(data, tmp_path):
     made = tiny.config('decoupling', data, {'select': 'last'})
     trained = tiny.training(made, tmp_path)

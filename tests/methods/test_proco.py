@@ -187,6 +187,7 @@ def test_prediction_reads_the_raw_prototypes_unless_told_otherwise():
     np.testing.assert_allclose(logits['recalibrated'] - logits['raw'], added, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_finished_run_predicts_what_it_reported(data, tmp_path):
     results = train.run(config(data, inference='recalibrated'), tmp_path)
     held = tiny.arrays()
@@ -216,6 +217,7 @@ def test_the_momentum_encoder_is_the_moving_average_of_the_parameters():
         np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     'changes',
     [
@@ -238,6 +240,7 @@ def test_switches_of_the_run_move_the_network(base, data, tmp_path, changes):
     assert not tiny.same(state.model['convs'], base[0].model['convs'])
 
 
+@pytest.mark.slow
 def test_the_state_of_a_run_is_taken_up_bit_for_bit(base, data, tmp_path):
     state, best, _ = base
     tiny.interrupt(config(data), tmp_path, at=1)
@@ -249,6 +252,7 @@ def test_the_state_of_a_run_is_taken_up_bit_for_bit(base, data, tmp_path):
     assert int(resumed.extra['queue'].pointer) == 6 * 16 % 32
 
 
+@pytest.mark.slow
 def test_one_device_ends_where_eight_do(base, data, tmp_path):
     one = sharding.make_mesh(jax.devices()[:1])
     state, _, rows = tiny.run(config(data), tmp_path, mesh=one)

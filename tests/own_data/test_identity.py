@@ -15,6 +15,8 @@ from own_data.changing import CHANGES, FOLDS, Kept, as_csv, as_folder, begin, co
 from own_data.sets import config as data_config
 from own_data.sets import folder, save
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope='module')
 def kept(tmp_path_factory):

@@ -12,6 +12,8 @@ from ltjax.run import cross_validation, train
 from own_data.changing import CHANGES, FOLDS, Kept, as_csv, as_folder, config, edit, refused
 from own_data.sets import pictures, save, table
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope='module')
 def kept(tmp_path_factory):

@@ -33,6 +33,7 @@ def made(path, **changes):
     return config_
 
 
+@pytest.mark.slow
 def test_home_is_expanded_in_every_command(home, tmp_path, capsys):
     path = folder(home / 'set', {'a': 12, 'b': 12})
     train.run(made(path), user_path('~/run'))
@@ -53,6 +54,7 @@ def test_home_is_expanded_in_every_command(home, tmp_path, capsys):
     )
 
 
+@pytest.mark.slow
 def test_a_first_stage_is_found_at_home(home):
     path = folder(home / 'set', {'a': 12, 'b': 12})
 
@@ -66,6 +68,7 @@ def test_a_first_stage_is_found_at_home(home):
     train.run(two(start_from='~/first'), home / 'second')
 
 
+@pytest.mark.slow
 def test_the_flags_of_training_are_expanded(home):
     folder(home / 'set', {'a': 12, 'b': 12})
     small = ('model.name=small_cnn', 'method.train.epochs=1', 'method.train.batch_size=16')

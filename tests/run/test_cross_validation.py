@@ -10,6 +10,8 @@ from ltjax.errors import UserError
 from ltjax.run import cross_validation, train
 from ltjax.run.trained import Trained
 
+pytestmark = pytest.mark.slow
+
 
 def config(path, **changes):
     overrides = {

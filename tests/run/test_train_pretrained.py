@@ -24,6 +24,7 @@ class Stopped(Exception):
     """An interruption after the first round."""
 
 
+@pytest.mark.slow
 def test_a_run_starts_from_the_weights_and_goes_on_without_them(tmp_path, weights, monkeypatch):
     data, copy = tiny.npz(tmp_path / 'data.npz'), tmp_path / 'copy.safetensors'
     copy.write_bytes(weights.read_bytes())
@@ -57,6 +58,7 @@ def test_a_run_starts_from_the_weights_and_goes_on_without_them(tmp_path, weight
     assert model.predict(tiny.arrays()['images'][:2]).logits.shape == (2, 3)
 
 
+@pytest.mark.slow
 def test_mistakes_end_before_the_first_step(tmp_path, weights):
     data = tiny.npz(tmp_path / 'data.npz')
     for changes, message in (

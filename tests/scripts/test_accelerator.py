@@ -39,6 +39,8 @@ def run(out, *arguments, **options):
     return process.returncode, printed, said, parts
 
 
+@pytest.mark.slow
+@pytest.mark.processes
 def test_what_was_measured_and_what_did_not_fit_into_the_time(tmp_path):
     status, printed, _, parts = run(tmp_path, '--only', 'versions', 'tests', '--minutes', '0.3')
     assert status == 0
@@ -55,6 +57,8 @@ def test_what_was_measured_and_what_did_not_fit_into_the_time(tmp_path):
     assert parts['tests']['why'] in printed
 
 
+@pytest.mark.slow
+@pytest.mark.processes
 def test_a_part_that_fails_or_runs_into_its_limit_does_not_stop_the_others(tmp_path):
     broken = tmp_path / 'path'
     broken.mkdir()
@@ -71,6 +75,8 @@ def test_a_part_that_fails_or_runs_into_its_limit_does_not_stop_the_others(tmp_p
     assert 'libcuda is lost' in printed
 
 
+@pytest.mark.slow
+@pytest.mark.processes
 def test_a_run_told_to_end_keeps_what_it_has_and_ends_its_part(tmp_path):
     process, results = start(tmp_path, '--only', 'versions', 'em_round'), tmp_path / 'results.json'
     started, job = '{}', ''

@@ -33,6 +33,7 @@ def run(*arguments, home):
     return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
 
 
+@pytest.mark.slow
 def test_the_command_reports_what_it_measured_and_writes_a_trace(tmp_path):
     out, traces = tmp_path / 'benchmark.json', tmp_path / 'traces'
     arguments = ('--small', '--out', out, '--profile', traces, '--only', 'virtual_features')
@@ -47,6 +48,7 @@ def test_the_command_reports_what_it_measured_and_writes_a_trace(tmp_path):
     assert list(traces.glob('virtual_features-0/plugins/profile/*/*.xplane.pb'))
 
 
+@pytest.mark.slow
 def test_train_step():
     figures = steps.train_step(small=True)
     assert positive(figures)
@@ -56,6 +58,7 @@ def test_train_step():
         assert figures[f'{name}_images_per_second'] == pytest.approx(8 / seconds)
 
 
+@pytest.mark.slow
 def test_cost_on_pretended_devices(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(SCRIPT.parent))
     benchmark = runpy.run_path(str(SCRIPT))
@@ -132,6 +135,7 @@ def test_virtual_features():
     assert figures['m_step_features_per_second'] == pytest.approx(drawn / seconds)
 
 
+@pytest.mark.slow
 def test_e_step_fdc():
     figures = steps.e_step_fdc(small=True)
     assert positive(figures)
