@@ -1,10 +1,7 @@
 """Data sets and runs small enough to train in a second; shared by the tests."""
 
-import atexit
 import importlib
 import pathlib
-import shutil
-import tempfile
 from typing import Any
 
 import jax
@@ -29,9 +26,9 @@ CONFIGS = sorted(path.stem for path in (ROOT / 'configs').glob('*.py'))
 COUNTS = (32, 16, 8)
 LAST = {'select': 'last'}
 
-# These networks compile ten times as long as they run: so compile without optimisation, and the same step once.
-_CACHE = tempfile.mkdtemp()
-atexit.register(shutil.rmtree, _CACHE, ignore_errors=True)
+# These networks and losses compile ten times as long as they run: so compile without optimisation, and the same once,
+# also for other processes and later sessions. What JAX and XLA are is part of the key; the folder can be deleted.
+_CACHE = str(ROOT / '.pytest_cache' / 'xla')
 jax.config.update('jax_disable_most_optimizations', True)
 jax.config.update('jax_compilation_cache_dir', _CACHE)
 jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)

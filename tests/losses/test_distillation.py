@@ -29,10 +29,10 @@ def test_the_divergence_is_zero_at_its_least_and_positive_elsewhere():
 
 
 def test_at_a_high_temperature_it_is_half_the_variance_of_the_difference():
-    temperature = 200.0
+    temperature = 50.0  # at higher ones float32 rounds more off than is left
     value = temperature**2 * distillation.kl_divergence(TEACHER, STUDENT, temperature=temperature)
     want = np.var(np.asarray(TEACHER - STUDENT), axis=1) / 2
-    np.testing.assert_allclose(value, want, rtol=0.05)
+    np.testing.assert_allclose(value, want, rtol=0.01)
 
 
 def test_mistakes_are_named():
