@@ -131,6 +131,7 @@ def test_ones_own_config_file(tmp_path, monkeypatch):
     assert ltjax.get_config('lmd').method.name == 'lmd'
 
 
+@pytest.mark.slow
 def test_on_round_is_told_what_metrics_jsonl_gets(trained, data):
     results, rows, workdir = trained
     written = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
@@ -203,6 +204,7 @@ def test_a_program_keeps_its_flags_and_its_settings_of_jax(data, tmp_path):
     assert all(line.startswith(('  ', 'WARNING:absl:')) for line in block)
 
 
+@pytest.mark.slow
 def test_predictions_of_a_path_and_of_an_array_are_one(model, tested, trained):
     assert isinstance(model, Trained)
     found = model.predict(tested)
@@ -224,6 +226,7 @@ def test_predictions_of_a_path_and_of_an_array_are_one(model, tested, trained):
     assert np.array_equal(model.predict(colour).logits, model.predict(colour[:, :12, :12]).logits)
 
 
+@pytest.mark.slow
 def test_evaluation_says_what_the_run_said_of_the_test_images(model, tested, trained):
     theirs = trained[0]['test']
     ours = model.evaluate(tested, num_bootstrap=20)
@@ -243,6 +246,7 @@ def numbers(value):
     return [float(value)] if isinstance(value, int | float) else []
 
 
+@pytest.mark.slow
 def test_evaluation_refuses_what_it_cannot_count(model, tmp_path):
     images = tiny.arrays()['images'][:4]
     for arrays, message in (
@@ -263,6 +267,7 @@ def test_evaluation_refuses_what_it_cannot_count(model, tmp_path):
         model.evaluate(images, num_bootstrap=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ('images', 'message'),
     [
@@ -281,6 +286,7 @@ def test_bad_images_are_refused_in_a_line(model, images, message):
         assert '\n' not in str(error.value)
 
 
+@pytest.mark.slow
 def test_mistakes_say_what_the_command_says(data, trained, tmp_path):
     """Each is made in a program and on the command line, which are then compared word for word."""
     run = f'--workdir={tmp_path / "run"}'
@@ -334,6 +340,7 @@ def test_mistakes_say_what_the_command_says(data, trained, tmp_path):
     assert not (tmp_path / 'run').exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('config', ['lmd', {}, None, ConfigDict()], ids=str)
 def test_what_is_no_config_is_refused(config, tmp_path):
     with pytest.raises(ltjax.UserError, match=r'give what ltjax.get_config returns'):

@@ -169,6 +169,7 @@ def test_a_set_too_large_for_memory_is_read_batch_by_batch(tmp_path, monkeypatch
         np.testing.assert_array_equal(images[2:4], expected[2:4])
 
 
+@pytest.mark.slow
 def test_training_from_disk_gives_the_bits_of_training_from_memory(tmp_path, monkeypatch):
     arrays = tiny.arrays()
     ids = [f'{number:06d}' for number in range(len(arrays['labels']))]

@@ -174,6 +174,7 @@ def test_folds_are_kept_among_brackets(tmp_path):
     assert Trained.load(tmp_path / '[5] folds' / 'fold-1').config.data.split.fold == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('run', [train.run, cross_validation.run], ids=['train', 'folds'])
 def test_a_name_is_refused_before_anything_is_read_or_written(data, tmp_path, monkeypatch, run):
     def load(*_):
@@ -185,6 +186,7 @@ def test_a_name_is_refused_before_anything_is_read_or_written(data, tmp_path, mo
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_tensorboard_is_not_sent_to_a_cloud(data, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     made = tiny.config('cross_entropy', data, {'num_bootstrap': 2, 'method.train.epochs': 1})

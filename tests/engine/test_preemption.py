@@ -58,6 +58,7 @@ def test_another_thread_than_the_main_one_leaves_signals_alone():
     assert handlers == [signal.getsignal(signal.SIGTERM)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('at', [1, 3, 4])
 def test_a_run_that_is_told_to_end_saves_and_is_gone_on_with(data, tmp_path, monkeypatch, at):
     made = tiny.config('cross_entropy', data, {'num_bootstrap': 2})
@@ -88,6 +89,7 @@ def test_a_run_that_is_told_to_end_saves_and_is_gone_on_with(data, tmp_path, mon
     assert tiny.timeless(rows[0]) == tiny.timeless(rows[1])
 
 
+@pytest.mark.slow
 def test_a_run_that_is_told_to_end_while_it_reads_its_data_ends_at_once(
     data, tmp_path, monkeypatch
 ):
@@ -152,6 +154,7 @@ def test_a_signal_inside_a_finaliser_is_not_lost(forgotten, how):
     assert forgotten == [Preempted, Preempted]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('how', ['finaliser', 'weak reference'])
 def test_a_run_that_is_told_to_end_inside_a_finaliser_ends(
     data, tmp_path, monkeypatch, forgotten, how

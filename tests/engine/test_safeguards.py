@@ -41,6 +41,7 @@ def config(data, **changes):
     return tiny.config('cross_entropy', data, {'num_bootstrap': 2} | changes)
 
 
+@pytest.mark.slow
 def test_a_bad_step_is_named_with_its_images_and_terms(data, tmp_path, poisoned):
     with pytest.raises(NonFiniteLossError) as error:
         train.run(config(data), tmp_path)
@@ -61,6 +62,7 @@ def test_a_bad_step_is_named_with_its_images_and_terms(data, tmp_path, poisoned)
     assert not (tmp_path / 'results.json').exists()
 
 
+@pytest.mark.slow
 def test_bad_steps_are_skipped_up_to_a_limit(data, tmp_path, poisoned):
     results = train.run(config(data, on_nonfinite='skip'), tmp_path / 'skip')
     rows = [
@@ -77,6 +79,7 @@ def test_bad_steps_are_skipped_up_to_a_limit(data, tmp_path, poisoned):
         train.run(config(data, on_nonfinite='ignore'), tmp_path / 'mistake')
 
 
+@pytest.mark.slow
 def test_a_run_that_met_nan_goes_on_with_skip(data, tmp_path, poisoned):
     made = config(data, **{'checkpoint.every_steps': 1})
     with pytest.raises(NonFiniteLossError):
@@ -87,6 +90,7 @@ def test_a_run_that_met_nan_goes_on_with_skip(data, tmp_path, poisoned):
     assert resumed | {'seconds': 0} == whole | {'seconds': 0}
 
 
+@pytest.mark.slow
 def test_skipping_changes_nothing_as_long_as_all_is_well(data, tmp_path):
     state, _, rows = tiny.run(config(data), tmp_path / 'stop')
     trained = tiny.training(config(data), tmp_path / 'skip')

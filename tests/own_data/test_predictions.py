@@ -17,6 +17,8 @@ from ltjax.run import predicting, train
 from own_data.sets import config as data_config
 from own_data.sets import folder, pictures, pixels, save, table
 
+pytestmark = pytest.mark.slow
+
 
 def trained_on(root, path, **changes):
     made = tiny.config('cross_entropy', path, {'method.train.epochs': 1, 'num_bootstrap': 2})

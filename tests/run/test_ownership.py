@@ -26,6 +26,7 @@ def config(data, **changes):
     return tiny.config('cross_entropy', data, shorter | changes)
 
 
+@pytest.mark.slow
 def test_two_runs_do_not_share_a_workdir(data, tmp_path):
     with ownership.locked(tmp_path):
         with pytest.raises(UserError, match=rf'another run is in .* \(process {os.getpid()} on '):
@@ -49,6 +50,7 @@ def test_a_lock_ends_with_its_process_however_that_ends(tmp_path):
         pass
 
 
+@pytest.mark.slow
 def test_a_workdir_that_vanishes_ends_the_run_and_is_gone_on_with(data, tmp_path, monkeypatch):
     workdir, away = tmp_path / 'run', tmp_path / 'away'
     whole = train.run(config(data), tmp_path / 'whole')
@@ -67,6 +69,7 @@ def test_a_workdir_that_vanishes_ends_the_run_and_is_gone_on_with(data, tmp_path
     assert train.run(config(data), workdir) | {'seconds': 0} == whole | {'seconds': 0}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('code', [errno.ENOSPC, errno.EROFS, errno.EIO])
 def test_a_failing_disk_is_one_line(data, tmp_path, monkeypatch, code):
     def failing(*_):
@@ -106,6 +109,7 @@ def begun(data, workdir):
             train.run(config(data), workdir)
 
 
+@pytest.mark.slow
 def test_what_changes_results_is_refused_unless_forced(data, tmp_path, monkeypatch, caplog):
     begun(data, tmp_path)
     versions = provenance.versions()
@@ -123,6 +127,7 @@ def test_what_changes_results_is_refused_unless_forced(data, tmp_path, monkeypat
     assert 'results may differ: config.seed: 0, now 1' in caplog.text
 
 
+@pytest.mark.slow
 def test_what_changes_no_result_is_told_and_accepted(data, tmp_path, monkeypatch, caplog):
     begun(data, tmp_path)
     changed(monkeypatch, git='abc')
@@ -132,6 +137,7 @@ def test_what_changes_no_result_is_told_and_accepted(data, tmp_path, monkeypatch
         assert f'changed since the newest checkpoint: {name}: ' in caplog.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     'damage', [('"select"', '"sElect"'), ('"seed": 0', '"seed": 4'), ('{', '')]
 )
@@ -145,6 +151,7 @@ def test_a_damaged_config_is_written_anew_from_the_same_command(data, tmp_path, 
     assert ownership.read_config(tmp_path)['seed'] == 0
 
 
+@pytest.mark.slow
 def test_results_that_are_damaged_or_lack_their_report_are_mended(data, tmp_path):
     whole = train.run(config(data), tmp_path)
     (tmp_path / 'report.html').unlink()
@@ -154,6 +161,7 @@ def test_results_that_are_damaged_or_lack_their_report_are_mended(data, tmp_path
     assert train.run(config(data), tmp_path) | {'seconds': 0} == whole | {'seconds': 0}
 
 
+@pytest.mark.slow
 def test_a_clock_that_goes_back_changes_nothing(data, tmp_path, monkeypatch):
     whole = train.run(config(data), tmp_path / 'whole')
     begun(data, tmp_path / 'run')
