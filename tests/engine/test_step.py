@@ -82,6 +82,7 @@ def test_encoder_and_classifier_are_complementary(model):
         parameter_filter('body')
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('trains', TRAINABLE)
 def test_a_step_moves_what_it_trains_and_nothing_else(model, trains):
     update = dataclasses.replace(UPDATE, trains=trains, batch_norm='running')
@@ -89,6 +90,7 @@ def test_a_step_moves_what_it_trains_and_nothing_else(model, trains):
     assert moved(before, after) == names(model, parameter_filter(trains))
 
 
+@pytest.mark.slow
 def test_batch_mode_updates_the_statistics_and_running_mode_keeps_them(model):
     statistics = names(model, nnx.BatchStat)
     before, after, _ = take_steps(model, dataclasses.replace(UPDATE, trains='classifier'))
@@ -124,6 +126,7 @@ def test_randomness_follows_the_step_not_the_history(model):
     assert at_five['step'] == 5
 
 
+@pytest.mark.slow
 def test_the_loss_may_change_the_extra_state(model):
     def counting(model, extra, batch, key, step):
         loss = loss_fn(model, extra, batch, key, step)
@@ -139,6 +142,7 @@ def test_the_loss_may_change_the_extra_state(model):
     assert state.extra['twice'] == 2 * (np.arange(BATCH) % 3).sum()
 
 
+@pytest.mark.slow
 def test_stochastic_depth_draws_from_the_key_of_the_step_in_batch_mode_only():
     def loss_fn(model, extra, batch, key, step):
         return Loss(losses.mean(jnp.square(model(batch['view']).logits)))
@@ -167,6 +171,7 @@ def test_stochastic_depth_draws_from_the_key_of_the_step_in_batch_mode_only():
         assert (first != second) == draws
 
 
+@pytest.mark.slow
 def test_after_step_sees_the_moved_parameters(model):
     update = dataclasses.replace(
         UPDATE, after_step=lambda extra, model, step: {'copy': model['classifier']['kernel'] * 2}
