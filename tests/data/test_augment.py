@@ -11,6 +11,7 @@ from ltjax.data import augment
 from views import KEY, compiled, draw, noise, repeat, smooth, to_bytes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', sorted(augment.VIEWS))
 @pytest.mark.parametrize('shape', [(8, 14, 18, 3), (2, 18, 14, 1)])
 def test_every_list_keeps_shape_type_and_range(name, shape):

@@ -20,6 +20,8 @@ from ltjax.losses import (
     translation,
 )
 
+pytestmark = pytest.mark.slow
+
 COUNTS = [8, 0, 2]
 LOGITS, LABELS = jnp.array([[1.0, 0.5, -1.0], [0.0, 0.0, 0.0]]), jnp.array([0, 2])
 

@@ -7,6 +7,8 @@ import pytest
 
 from ltjax.losses import asymmetric, focal, sigmoid
 
+pytestmark = pytest.mark.slow
+
 LOGITS, LABELS = jnp.array([[1.0, -2.0, 0.5], [0.0, 3.0, -1.0]]), jnp.array([0, 2])
 
 

@@ -7,6 +7,8 @@ from jax.test_util import check_grads
 import draws
 from ltjax import losses
 
+pytestmark = pytest.mark.slow
+
 BATCH, CLASSES, WIDTH = 6, 3, 4
 LABELS = jnp.array([0, 1, 2, 0, 1, 0])
 FEATURES = draws.normal(0, BATCH, WIDTH)

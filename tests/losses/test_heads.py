@@ -7,6 +7,8 @@ from jax.test_util import check_grads
 import draws
 from ltjax.losses import heads
 
+pytestmark = pytest.mark.slow
+
 BATCH, WIDTH, CLASSES = 5, 6, 4
 FEATURES = draws.normal(0, BATCH, WIDTH)
 WEIGHT = draws.normal(1, CLASSES, WIDTH)

@@ -7,6 +7,8 @@ from jax.test_util import check_grads
 import draws
 from ltjax.losses import heads, memory, reduce
 
+pytestmark = pytest.mark.slow
+
 BATCH, WIDTH, CLASSES = 6, 5, 4
 FEATURES = draws.normal(0, BATCH, WIDTH)
 CENTROIDS = draws.normal(1, CLASSES, WIDTH)

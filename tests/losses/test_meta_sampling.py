@@ -3,11 +3,14 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import draws
 from ltjax.losses import classification, meta_sampling, samplers
+
+pytestmark = pytest.mark.slow
 
 LABELS = jnp.array([0, 0, 0, 1, 1, 2])
 INPUTS = draws.normal(0, 6, 4)

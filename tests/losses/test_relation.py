@@ -9,6 +9,8 @@ from jax.test_util import check_grads
 import draws
 from ltjax import losses
 
+pytestmark = pytest.mark.slow
+
 BATCH, WIDTH = 6, 5
 STUDENT, TEACHER = draws.uniform(1, 2, BATCH, WIDTH)
 

@@ -9,7 +9,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 import draws
 from ltjax import losses
 
-pytestmark = pytest.mark.eight_devices
+pytestmark = [pytest.mark.eight_devices, pytest.mark.slow]
 
 BATCH, WIDTH, CLASSES = 16, 6, 3
 STUDENT, TEACHER = draws.uniform(0, 2, BATCH, WIDTH)

@@ -6,6 +6,8 @@ import pytest
 import draws
 from ltjax.losses import class_sharpness, classification, sharpness
 
+pytestmark = pytest.mark.slow
+
 LABELS = jnp.array([0, 1, 0, 2])
 FEATURES = draws.normal(0, 4, 5)
 PARAMS = {'kernel': draws.normal(1, 5, 4), 'bias': jnp.arange(4.0)}
