@@ -9,6 +9,9 @@ LTJAX_TEST_MEMORY=1 says at the end how much memory each process of pytest took 
 import os
 import resource
 
+# Threads of OpenMP that wait for a core wait busily: the map of a report's 24 images took 18 seconds of a processor.
+os.environ.setdefault('OMP_NUM_THREADS', '1')
+
 import jax
 import pytest
 
