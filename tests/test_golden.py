@@ -18,6 +18,7 @@ ROOT = Path(os.environ.get('LTJAX_GOLDEN') or Path(__file__).parent / 'golden')
 FILES = sorted(ROOT.rglob('*.npz'))
 MODEL_FILES = [path for path in FILES if path.parent.name == 'models']
 ARRAY_FILES = [path for path in FILES if path.parent.name != 'models']
+QUICK = [path for path in ARRAY_FILES if path.parent.name == 'seeds' and 'lmd' in path.stem]
 
 
 def name_of(path):
@@ -40,12 +41,17 @@ def test_there_are_golden_files():
 
 
 @pytest.mark.parametrize('dtype', [np.float64, np.float32], ids=['float64', 'float32'])
-@pytest.mark.parametrize('path', ARRAY_FILES, ids=name_of)
+@pytest.mark.parametrize(
+    'path',
+    [pytest.param(p, marks=[] if p in QUICK else pytest.mark.slow) for p in ARRAY_FILES],
+    ids=[name_of(p) for p in ARRAY_FILES],
+)
 def test_values_and_gradients(path, dtype):
     wrong = walk(path, dtype)
     assert not wrong, '\n'.join([name_of(path), *wrong])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('path', MODEL_FILES or [None], ids=lambda p: name_of(p) if p else 'none')
 def test_models(path):
     if path is not None:
