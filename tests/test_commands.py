@@ -47,6 +47,7 @@ def test_one_command_lists_the_others(monkeypatch, capsys):
         assert out.startswith(f'usage: ltjax {name} [-h]')
 
 
+@pytest.mark.slow
 def test_train_takes_a_name_for_a_file(tmp_path):
     done = command('train', '--help', cwd=tmp_path)
     assert done.returncode == 0

@@ -218,6 +218,7 @@ def test_a_wrong_experiments_file_is_refused(tmp_path, content, message):
         compare.read_experiments(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ('option', 'message'),
     [

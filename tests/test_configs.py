@@ -130,6 +130,7 @@ def test_configs_do_not_share_what_they_return():
     assert catalog.DATA_SETS['fashion_mnist_lt_mini'].get('split') is None
 
 
+@pytest.mark.slow
 def test_a_mistake_leaves_the_workdir_free(tmp_path):
     made = tiny.config('cross_entropy', tmp_path / 'absent.npz')
     with pytest.raises(UserError, match='absent.npz does not exist'):

@@ -69,6 +69,7 @@ def test_a_mistake_is_one_line_and_status_2(arguments, expected):
     assert done.stdout == ''
 
 
+@pytest.mark.slow
 def test_mistakes_that_need_the_library_are_one_line_too(tmp_path):
     for change, expected in (
         ('--config.method.name=lmdd', "unknown method 'lmdd': did you mean lmd"),
@@ -83,6 +84,7 @@ def test_mistakes_that_need_the_library_are_one_line_too(tmp_path):
     assert not (tmp_path / 'run').exists()
 
 
+@pytest.mark.slow
 def test_a_run_prints_its_table_and_is_not_repeated(data, tmp_path):
     arguments = (
         '--config=configs/cross_entropy.py:npz',
