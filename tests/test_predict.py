@@ -177,6 +177,7 @@ def test_damaged_images_stop_it_or_are_listed(workdir, tmp_path, capsys):
         assert [row['path'] for row in csv.DictReader(file)] == ['b.png']
 
 
+@pytest.mark.slow
 def test_a_run_of_eight_devices_is_read_on_one(workdir, tmp_path):
     data, out = npz(tmp_path / 'a.npz'), tmp_path / 'out.npz'
     done = subprocess.run(
