@@ -108,12 +108,13 @@ def check(table: Table) -> None:
         raise UserError(f'{table.where} has one class: classification needs two or more.')
 
 
-def folds(config: Data) -> tuple[int, ...]:
+def folds(config: Data | Mapping[str, Any]) -> tuple[int, ...]:
     """Returns the numbers of the folds that the `data` part of a config describes, () if it describes none.
 
     Raises:
       UserError: as `load`, as far as that is known before the images are read.
     """
+    config = Data.of(config)
     table = reading.survey(config)
     check(table)
     protocol = table.protocol(config.split.protocol)
