@@ -9,6 +9,8 @@ from flax import nnx
 from ltjax.models import create, set_chunks, set_key
 from ltjax.models.convnext import Block, ConvNeXt
 
+pytestmark = pytest.mark.slow
+
 
 def images(batch=4):
     return jnp.asarray(np.random.default_rng(0).normal(size=(batch, 16, 16, 3)), jnp.float32)
