@@ -10,6 +10,8 @@ from jax.test_util import check_grads
 from ltjax.models import convolution
 from ltjax.models.convolution import convolve
 
+pytestmark = pytest.mark.slow
+
 LAYOUT = ('NHWC', 'HWIO', 'NHWC')
 
 # Kernel, stride, padding, height, width, groups, outputs, channels in.

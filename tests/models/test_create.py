@@ -48,6 +48,7 @@ def test_names():
     assert models.names() == sorted(SIZES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', SIZES)
 def test_sizes_and_shapes(name):
     model = abstract(name)
