@@ -99,6 +99,7 @@ def test_batch_mode_updates_the_statistics_and_running_mode_keeps_them(model):
         set_batch_norm(models.create('small_cnn', num_classes=2, rngs=nnx.Rngs(0)), 'frozen')
 
 
+@pytest.mark.slow
 def test_metrics_are_loss_gradient_norm_and_what_the_loss_adds(model):
     _, _, metrics = take_steps(model, UPDATE)
     assert set(metrics) == {'loss', 'gradient_norm', 'draw', 'step'}
@@ -106,6 +107,7 @@ def test_metrics_are_loss_gradient_norm_and_what_the_loss_adds(model):
     assert metrics['gradient_norm'] > 0
 
 
+@pytest.mark.slow
 @pytest.mark.eight_devices
 def test_one_device_and_eight_agree(model):
     # Sums in another order: a few units in the last place of float32 after three steps.

@@ -23,7 +23,7 @@ MODULES = {
     if path.stem != '__init__'
 }
 CASES = [case for module in MODULES.values() for case in getattr(module, 'CASES', [])]
-FIRST = {name: module.CASES[0] for name, module in MODULES.items() if getattr(module, 'CASES', [])}
+QUICK = [MODULES[name].CASES[0] for name in ('logits', 'sets')]
 LABEL_CASES = [case for case in CASES if np.issubdtype(case.labels.dtype, np.integer)]
 
 NOT_LOSSES = {
@@ -43,11 +43,11 @@ for _module in MODULES.values():
     NOT_LOSSES |= getattr(_module, 'NOT_LOSSES', {})
 
 
-# All cases together take minutes; those that are not slow are the first of each module.
+# A case takes up to eight seconds, all together minutes: those that are not slow are a loss on logits and one on a set.
 @pytest.fixture(
     scope='module',
     params=[
-        pytest.param(case, id=case.name, marks=[] if case in FIRST.values() else pytest.mark.slow)
+        pytest.param(case, id=case.name, marks=[] if case in QUICK else pytest.mark.slow)
         for case in CASES
     ],
 )
