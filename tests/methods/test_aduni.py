@@ -88,6 +88,7 @@ def both(network, batch):
     return *heads(network, images), jnp.tile(batch['label'], 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ('changes', 'step', 'options'),
     [
@@ -128,6 +129,7 @@ def test_without_aduc_each_term_has_a_softmax_of_its_own(network, batch):
     np.testing.assert_allclose(found.value, (0.505 * features + classes).mean(), rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('alpha', ['fixed', 'compounded'])
 def test_paco_is_that_of_the_golden_tested_function(network, batch, memory, alpha):
     found = loss(network, batch, memory, STEPS, variant='paco', alpha__schedule=alpha)

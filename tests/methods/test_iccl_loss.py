@@ -11,6 +11,8 @@ from ltjax import losses, methods, models
 from ltjax.engine.state import parameter_filter
 from ltjax.losses import centroids, distillation, mixing
 
+pytestmark = pytest.mark.slow
+
 STEPS = 3  # a round: 56 images in batches of 16
 
 
