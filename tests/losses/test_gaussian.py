@@ -5,6 +5,8 @@ import pytest
 
 from ltjax import losses
 
+pytestmark = pytest.mark.slow
+
 CLASSES, WIDTH = 5, 4
 # Class 2 has one row, class 3 none, class 0 more than one tile of the covariance sum.
 COUNTS = [600, 9, 1, 0, 30]

@@ -11,6 +11,8 @@ from ltjax.losses.input_gradients import (
     response_maps,
 )
 
+pytestmark = pytest.mark.slow
+
 LABELS = jnp.array([0, 1, 2])
 IMAGES = draws.normal(0, 3, 4, 4, 2)
 PARAMS = (

@@ -9,6 +9,8 @@ import pytest
 
 from ltjax.losses import proto_instances, prototypes, queues, relation
 
+pytestmark = pytest.mark.slow
+
 BATCH, CLASSES, WIDTH, SLOTS = 4, 3, 5, 6
 _RNG = np.random.default_rng(0)
 

@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 import draws
 from ltjax.losses import classification, translation
 
+pytestmark = pytest.mark.slow
+
 IMAGES = draws.uniform(0, 4, 3, 3, 2)
 SEEDS, TARGETS = jnp.array([0, 0, 1, 0]), jnp.array([1, 2, 2, 1])
 WEIGHT = draws.normal(1, 2, 18, 3)

@@ -70,6 +70,7 @@ def test_sizes_and_shapes(name):
     assert maps[f'stage{stages}'].shape[-1] == last
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     'name', ['small_cnn', 'resnet18', 'resnet32_cifar', 'convnext_tiny', 'efficientnet_lite0']
 )
@@ -92,6 +93,7 @@ STEMS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(('name', 'stem'), STEMS)
 def test_stems(name, stem):
     _, maps = outputs_of(abstract(name, stem=stem), (1, 32, 32, 3))
