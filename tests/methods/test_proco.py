@@ -79,6 +79,7 @@ def projections(model, images):
     return model.classifier.project(features), heads.unit_vectors(model.projector(features))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ('recalibration', 'with_instances', 'weight', 'temperature'),
     [

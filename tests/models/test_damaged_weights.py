@@ -76,6 +76,7 @@ def zipped(pickled):
     return file.getvalue()
 
 
+@pytest.mark.slow
 def test_damaged_files_end_in_a_clear_refusal_and_run_nothing(tmp_path):
     touched = tmp_path / 'touched'
     good = sha256(save(tmp_path / 'good.safetensors', tensors()))
