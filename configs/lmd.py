@@ -14,26 +14,41 @@ Measured (docs/results.md): balanced accuracy 76.6 % on the embedded set (CE 73.
 Wall time: 90 s and 150 s on one CPU core.
 """
 
+from typing import NamedTuple
+
 from ml_collections import ConfigDict
 
 from ltjax.data import catalog
 from ltjax.run import settings
 
-# Stage 1: student's view, teacher's view, epochs, first epoch and weight of the consistency terms; stage 2: rounds,
-# learning rate of the E-step and its schedule.
-PAPER_STAGES = ('lmd_strong', 'lmd_weak', 100, 21, 10.0, 200, 1e-6, 'constant')
+
+class Stages(NamedTuple):
+    """What differs between data sets: of stage 1, and from `rounds` on of stage 2."""
+
+    view: str
+    teacher_view: str
+    epochs: int
+    start_epoch: int  # of the consistency terms
+    weight: float  # of the consistency terms
+    rounds: int
+    e_learning_rate: float
+    e_schedule: str
+
+
+PAPER_STAGES = Stages('lmd_strong', 'lmd_weak', 100, 21, 10.0, 200, 1e-6, 'constant')
 SMALL_STAGES = {
-    'fashion_mnist_lt_mini': ('upright_weak', 'upright_weak', 30, 12, 0.5, 10, 0.03, 'cosine'),
-    'chula_rbc12': ('cell_moderate', 'cell_weak', 20, 8, 0.5, 5, 0.01, 'constant'),
+    'fashion_mnist_lt_mini': Stages(
+        'upright_weak', 'upright_weak', 30, 12, 0.5, 10, 0.03, 'cosine'
+    ),
+    'chula_rbc12': Stages('cell_moderate', 'cell_weak', 20, 8, 0.5, 5, 0.01, 'constant'),
 }
-OWN_STAGES = ('lmd_weak', 'lmd_weak', 30, 12, 0.5, 10, 0.01, 'constant')
+OWN_STAGES = Stages('lmd_weak', 'lmd_weak', 30, 12, 0.5, 10, 0.01, 'constant')
 
 
 def get_config(dataset: str = 'fashion_mnist_lt_mini') -> ConfigDict:
     """Returns the settings for a data set."""
     paper = dataset in catalog.LARGE
     stages = PAPER_STAGES if paper else SMALL_STAGES.get(dataset, OWN_STAGES)
-    view, teacher_view, epochs, start_epoch, weight, rounds, e_rate, e_schedule = stages
     sgd = {'name': 'sgd', 'momentum': 0.9, 'clip_norm': 0.0}
     config = settings.default(dataset)
     config.method = {
@@ -41,13 +56,13 @@ def get_config(dataset: str = 'fashion_mnist_lt_mini') -> ConfigDict:
         'variant': 'default',  # or paper, authors: see docs/lmd.md
         'rrl': {
             'enabled': True,
-            'epochs': epochs,
+            'epochs': stages.epochs,
             'batch_size': 512 if paper else 128,
             'sampler': 'instance_balanced',
-            'view': view,
-            'teacher_view': teacher_view,
-            'weight': weight,  # lambda_1
-            'start_epoch': start_epoch,
+            'view': stages.view,
+            'teacher_view': stages.teacher_view,
+            'weight': stages.weight,  # lambda_1
+            'start_epoch': stages.start_epoch,
             'ema_decay': 0.999,
             'optimizer': sgd
             | (
@@ -60,12 +75,12 @@ def get_config(dataset: str = 'fashion_mnist_lt_mini') -> ConfigDict:
             'enabled': True,
             'vfc': True,
             'fdc': True,
-            'rounds': rounds,  # J
-            'virtual_per_class': 50_000 if paper else 10_000 // rounds,  # R
+            'rounds': stages.rounds,  # J
+            'virtual_per_class': 50_000 if paper else 10_000 // stages.rounds,  # R
             'm_batch_size': 352 if paper else 320,
             'e_batch_size': 128,
             'e_steps': -1,  # gradient steps a round; -1: one pass, 0: none, the encoder stays frozen
-            'e_view': 'none' if paper else view,
+            'e_view': 'none' if paper else stages.view,
             'e_batch_norm': 'batch',
             'balanced_m': True,
             'balanced_e': not paper,
@@ -81,9 +96,9 @@ def get_config(dataset: str = 'fashion_mnist_lt_mini') -> ConfigDict:
             },
             'e_optimizer': sgd
             | {
-                'learning_rate': e_rate,
+                'learning_rate': stages.e_learning_rate,
                 'weight_decay': 1e-4,
-                'schedule': e_schedule,
+                'schedule': stages.e_schedule,
                 'clip_norm': 1.0,
             },
         },

@@ -14,7 +14,7 @@ from ltjax.errors import UserError, unknown
 
 T = TypeVar('T')
 
-# Raises UserError where the value of the key with that name is none that there is.
+# Raises UserError if the value of the key with that name is invalid.
 Check = Callable[[str, Any], None]
 
 _KINDS: dict[Any, tuple[tuple[type, ...], str]] = {
@@ -73,7 +73,7 @@ def typed(cls: type[T], values: Mapping[str, Any], name: str = '') -> T:
       name: of the key that holds `values`, for messages.
 
     Raises:
-      UserError: a key that does not exist or is missing, or a value that is none that there is.
+      UserError: a key that does not exist or is missing, or an invalid value.
     """
     hints = typing.get_type_hints(cls, include_extras=True)
     fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]

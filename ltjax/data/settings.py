@@ -78,7 +78,7 @@ class Data:
       images: folder of the images of a CSV whose column `path` holds ids.
       suffix: what such an id lacks of its file's name.
       subfolders: what folders inside class folders are: 'group', 'class', or without meaning ('flatten').
-      class_order: the classes with commas between them; or natural.
+      class_order: the classes with commas between them, or as a JSON list; or natural.
       on_damaged: at images that cannot be read; 'exclude' lists them in excluded.csv.
       on_unlabelled: at images without a label.
       max_pixels: of an image to be decoded.

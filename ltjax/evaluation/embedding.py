@@ -57,7 +57,10 @@ def tsne(features: np.ndarray) -> np.ndarray:
     if (features == features[0]).all():
         raise ValueError('all features are the same')
     from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits
 
     perplexity = min(30.0, (len(features) - 1) / 3)
     model = TSNE(perplexity=perplexity, init='pca', learning_rate='auto', random_state=0)
-    return model.fit_transform(features)
+    # Threads of OpenMP wait busily for one another: on a busy machine 24 points took 18 seconds instead of 0.1.
+    with threadpool_limits(1, user_api='openmp'):
+        return model.fit_transform(features)

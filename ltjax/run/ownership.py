@@ -34,7 +34,7 @@ _DISK = {
 
 
 def check_place(workdir: pathlib.Path, settings: Settings) -> None:
-    """Raises UserError if no run can be kept in `workdir`: see `check_name`, or it would be read as data.
+    """Raises UserError if no run can be kept in `workdir`: see `files.check_name`, or it would be read as data.
 
     Between folders of images it would be a class when the run is gone on with.
     """
@@ -48,7 +48,7 @@ def check(workdir: pathlib.Path, settings: Settings) -> None:
     """Raises UserError if `workdir` holds what another config trained.
 
     A run that ended before its first checkpoint has trained nothing, and is in nobody's way. If config.json is damaged,
-    what an unfinished run's checkpoints say of its config counts, see `changes`.
+    what an unfinished run's checkpoints say of its config counts, see `resuming.changes`.
     """
     finished = (workdir / 'results.json').exists()
     if not (workdir / 'config.json').exists() or not (

@@ -1,4 +1,4 @@
-"""What a run does about the part of it that is done already, and so that nothing done is lost."""
+"""What a run does when it is started again: what is finished, what changed since, what is refused."""
 
 import contextlib
 import json

@@ -19,13 +19,13 @@ def train(
     on_round: Callable[[dict[str, Any]], object] | None = None,
     force: bool = False,
 ) -> dict[str, Any]:
-    """Trains, tests and reports as `config` says; a run that has begun is gone on with, a finished one is read.
+    """Trains, tests and reports as `config` says; a run that has begun is resumed, a finished one is read.
 
     Args:
       config: from `get_config`, with any changes. data.split.fold=-1 runs every fold.
       workdir: gets all that a run leaves, see `run.train.run`.
       on_round: is called after every round, on the first process, with the row that metrics.jsonl
-        has got; what it raises ends the run, which repeats that round when it is gone on with.
+        has got; what it raises ends the run, which repeats that round when it is resumed.
       force: go on with a run though its config, the source or versions changed in a way that may
         change results.
 
@@ -34,7 +34,7 @@ def train(
 
     Raises:
       UserError: a mistake in config or data, or training diverged: what the command prints.
-      Preempted: SIGTERM or SIGINT ended the run, which can be gone on with. Signals are taken in the
+      Preempted: SIGTERM or SIGINT ended the run, which can be resumed. Signals are taken in the
         main thread only.
     """
     if not isinstance(config, ConfigDict) or 'data' not in config or 'method' not in config:

@@ -43,9 +43,10 @@ def run(
 
     Args:
       config: see configs/.
-      workdir: gets config.json, metrics.jsonl, results.json, predictions.npz, checkpoints/,
-        tensorboard/, report.html, and pretrained.json where weights were loaded. A finished run of
-        the same config is not repeated; an unfinished one is continued after its newest whole checkpoint.
+      workdir: gets config.json, data_identity.npz, metrics.jsonl, results.json, predictions.npz, checkpoints/,
+        tensorboard/ and report.html; pretrained.json where weights were loaded, excluded.csv where images were
+        left out. A finished run of the same config is not repeated; an unfinished one is continued after its
+        newest whole checkpoint.
       force: continue though config, source or versions changed in a way that may change results.
       on_round: is called after every round with its row of metrics.jsonl, on the first process.
 

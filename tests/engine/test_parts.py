@@ -7,19 +7,19 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from ml_collections import ConfigDict
 
 from ltjax import sharding
 from ltjax.engine import inference, optim
 from ltjax.engine.logbook import Logbook
 from ltjax.errors import UserError
+from ltjax.settings import typed
 
 SGD = {'name': 'sgd', 'learning_rate': 0.5, 'schedule': 'constant'}
 
 
 def moves(settings, steps=10, gradient=3.0):
     """Returns how far the parameter 2.0 moves in each of `steps` steps of a constant gradient."""
-    optimizer = optim.make(ConfigDict(settings), steps)
+    optimizer = optim.make(typed(optim.Optimizer, settings), steps)
     parameter = jnp.array([2.0])
     state = optimizer.init(parameter)
     result = []
@@ -72,9 +72,9 @@ def test_adam_takes_steps_of_its_rate():
 )
 def test_unknown_names_are_refused(changes, message):
     with pytest.raises(UserError, match=message):
-        optim.make(ConfigDict(SGD | changes), 10)
+        typed(optim.Optimizer, SGD | changes)
     with pytest.raises(UserError, match='no step'):
-        optim.make(ConfigDict(SGD), 0)
+        optim.make(typed(optim.Optimizer, SGD), 0)
 
 
 @pytest.mark.parametrize('number', [1, 8, 11, 16])

@@ -9,8 +9,8 @@ import concurrent.futures
 import itertools
 import pathlib
 from collections import Counter
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -40,7 +40,7 @@ class Measured(NamedTuple):
 
 def examine(
     path: pathlib.Path,
-    config: Data | None = None,
+    config: Data | Mapping[str, Any] | None = None,
     *,
     threads: int = 4,
     max_distance: int = near_duplicates.MAX_DISTANCE,
@@ -66,7 +66,7 @@ def examine(
     Raises:
       UserError: nothing can be said about the set, since it is missing or its table cannot be read.
     """
-    config = config or arguments.config(path)
+    config = arguments.config(path) if config is None else Data.of(config)
     source = read(path, config)
     with image_files.pixel_limit(config.max_pixels):
         measured = _measure(source, threads, report)

@@ -20,7 +20,7 @@ Task = Callable[[], np.ndarray]
 
 
 class Finding(NamedTuple):
-    """Something to mend: its kind (a key of `audit.KINDS`), what it is in a line, and every case of it."""
+    """Something to mend: its kind (a key of `checks.KINDS`), what it is in a line, and every case of it."""
 
     kind: str
     text: str

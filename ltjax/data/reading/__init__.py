@@ -1,6 +1,6 @@
 """Reads a data set, whatever its form: first its table (`survey`), then its images (`read`).
 
-Training, the audit, prediction and pictures of views all read here; the rules are in `values` and `table`.
+Training, the audit, prediction and pictures of views all read here; the rules are in `rules` and `values`.
 """
 
 import dataclasses
