@@ -1,4 +1,7 @@
-"""What is logged of the steps of a round: read one step late, summed, and watched for NaN."""
+"""What is logged of the steps of a round: read one step late, summed, and watched for NaN.
+
+Not clu.metrics: its collections sum on the device, and would have to be read at once to see a NaN.
+"""
 
 import dataclasses
 import math

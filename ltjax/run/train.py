@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+from absl import logging
 from clu import parameter_overview
 from flax import nnx
 from ml_collections import ConfigDict
@@ -186,6 +187,8 @@ def _results(
     # Parts of it may lie on devices of other processes.
     state = sharding.replicate(state._replace(optimizers={}), training.mesh)
     parameters = nnx.to_pure_dict(nnx.filter_state(state.model, nnx.Param))
+    overview = parameter_overview.get_parameter_overview(parameters, include_stats=False)
+    logging.info('parameters:\n%s', overview)
     norms = np.linalg.norm(np.asarray(parameters['classifier']['kernel']), axis=0)
     plots = training.recipe.plots(state) if training.recipe.plots is not None else ()
     return {
