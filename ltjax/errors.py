@@ -16,7 +16,7 @@ TRY_AGAIN = 75
 
 
 class Preempted(SystemExit):
-    """A run was told to end and can be gone on with; uncaught, it ends the process with status 75.
+    """A run was told to end and can be resumed; uncaught, it ends the process with status 75.
 
     Args:
       message: one line.

@@ -32,7 +32,7 @@ class Change(NamedTuple):
     text: str
 
 
-# What may differ in a run that is gone on with by force: the same images stay on the same sides.
+# What may differ in a run that is resumed by force: the same images stay on the same sides.
 FORCEABLE = ('labels', 'groups', 'contents')
 
 

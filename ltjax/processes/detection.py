@@ -11,7 +11,7 @@ from ltjax.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Member:
-    """One process among several, as `jax.distributed.initialize` takes it; `by_jax`: it finds what is None."""
+    """One process among several, as `jax.distributed.initialize` takes it; `by_jax`: jax detects what is None."""
 
     coordinator: str | None = None
     num_processes: int | None = None

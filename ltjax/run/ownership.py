@@ -36,7 +36,7 @@ _DISK = {
 def check_place(workdir: pathlib.Path, settings: Settings) -> None:
     """Raises UserError if no run can be kept in `workdir`: see `files.check_name`, or it would be read as data.
 
-    Between folders of images it would be a class when the run is gone on with.
+    Between folders of images it would be a class when the run is resumed.
     """
     files.check_name(workdir)
     data = files.user_path(settings.data.path) if settings.data.path else None

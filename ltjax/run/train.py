@@ -56,7 +56,7 @@ def run(
 
     Raises:
       UserError: a mistake in config or data, a workdir that is another's or cannot be written, or training diverged.
-      Preempted: SIGTERM or SIGINT ended the run, which can be gone on with.
+      Preempted: SIGTERM or SIGINT ended the run, which can be resumed.
     """
     settings = Settings.of(config)
     ownership.check_place(workdir, settings)
