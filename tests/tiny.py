@@ -137,7 +137,7 @@ def watch(made: Any, folder: pathlib.Path) -> tuple[list[tuple[str, Any, Any]], 
         return wrapped
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, 'make_step', watching)
+        patch.setattr(rounds, 'make_step', watching)
         patch.setattr(rounds, 'STEPS_PER_CALL', 1)
         return steps, run(made, folder)
 

@@ -171,7 +171,7 @@ def test_folds_are_kept_among_brackets(tmp_path):
     changes = {'data.split.folds': 2, 'data.split.fold': cross_validation.ALL, 'num_bootstrap': 2}
     made = tiny.config('cross_entropy', data, changes | {'method.train.epochs': 1})
     assert cross_validation.run(made, tmp_path / '[5] folds')['num_folds'] == 2
-    assert Trained.load(tmp_path / '[5] folds' / 'fold-1').config.data.split.fold == 1
+    assert Trained.load(tmp_path / '[5] folds' / 'fold-1').settings.data.split.fold == 1
 
 
 @pytest.mark.slow
