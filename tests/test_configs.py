@@ -143,6 +143,13 @@ def test_a_mistake_leaves_the_workdir_free(tmp_path):
     assert train.run(made, tmp_path / 'run')['best']['round'] == 0
 
 
+def test_a_mistake_in_the_method_shows_before_the_data_are_read(tmp_path):
+    made = tiny.config('cross_entropy', tmp_path / 'absent.npz')
+    made.method.train.optimizer.name = 'sdg'
+    with pytest.raises(UserError, match="unknown method.train.optimizer.name 'sdg'"):
+        train.run(made, tmp_path / 'run')
+
+
 @pytest.mark.parametrize(
     ('key', 'value', 'message'),
     [

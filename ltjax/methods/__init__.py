@@ -29,12 +29,20 @@ def get(name: str) -> ModuleType:
     return importlib.import_module(f'ltjax.methods.{name}')
 
 
+def parse(config: Mapping[str, Any]) -> Any:
+    """Returns the method's `Config` for the `method` part of a config.
+
+    Raises:
+      UserError: a method, key or value that does not exist.
+    """
+    values = {key: value for key, value in config.items() if key != 'name'}
+    return typed(get(config['name']).Config, values, 'method')
+
+
 def recipe(config: Mapping[str, Any], task: Task) -> Recipe:
     """Returns what the `method` part of a config makes of a data set.
 
     Raises:
-      UserError: a method, key or value that does not exist, or values that do not fit together or to the data.
+      UserError: as `parse`; or values do not fit together or to the data.
     """
-    module = get(config['name'])
-    values = {key: value for key, value in config.items() if key != 'name'}
-    return module.recipe(typed(module.Config, values, 'method'), task)
+    return get(config['name']).recipe(parse(config), task)

@@ -60,7 +60,7 @@ def run(
     """
     settings = Settings.of(config)
     ownership.check_place(workdir, settings)
-    methods.get(settings.method['name'])
+    methods.parse(settings.method)  # a mistake shows before the data are read
     settings = build.follow_weights(settings)
     finished = resuming.finished_results(workdir)
     if finished is not None or not force:
