@@ -9,35 +9,13 @@ Wall time: 70 s and 120 s on one CPU core.
 
 from ml_collections import ConfigDict
 
-from ltjax.data import catalog
+from ltjax import benchmarks
 from ltjax.run import settings
 
-# View and epochs: as many as both stages of configs/lmd.py together.
-SMALL_STAGES = {'fashion_mnist_lt_mini': ('upright_weak', 40), 'chula_rbc12': ('cell_moderate', 25)}
 
-
-def get_config(dataset: str = 'fashion_mnist_lt_mini') -> ConfigDict:
-    """Returns the settings for a data set; the encoder makes as many steps as in configs/lmd.py."""
-    paper = dataset in catalog.LARGE
-    view, epochs = ('lmd_strong', 100) if paper else SMALL_STAGES.get(dataset, ('lmd_weak', 40))
-    sgd = {
-        'name': 'sgd',
-        'learning_rate': 0.01 if paper else 0.1,
-        'momentum': 0.9,
-        'weight_decay': 0.0 if paper else 5e-4,
-        'schedule': 'constant' if paper else 'cosine',
-        'clip_norm': 0.0,
-    }
-    config = settings.default(dataset)
-    config.method = {
-        'name': 'logit_adjustment',
-        'tau': 1.0,
-        'train': {
-            'epochs': epochs,
-            'batch_size': 512 if paper else 128,
-            'sampler': 'instance_balanced',
-            'view': view,
-            'optimizer': sgd,
-        },
-    }
+def get_config(benchmark: str = benchmarks.DEFAULT) -> ConfigDict:
+    """Returns the settings for a benchmark."""
+    experiment = benchmarks.get(benchmark)
+    config = settings.default(experiment)
+    config.method = {'name': 'logit_adjustment', 'tau': 1.0, 'train': experiment.training()}
     return config

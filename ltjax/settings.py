@@ -4,6 +4,7 @@ The type of a field says what it holds: `float`, `Literal['mean', 'sum']`, or mo
 `Annotated[float, at_least(0)]`, `Annotated[str, one_of(NAMES)]`. A field without a value keeps its default.
 """
 
+import collections.abc
 import dataclasses
 import math
 import typing
@@ -114,6 +115,9 @@ def _typed(hint: Any, value: Any, name: str) -> Any:
             raise UserError(f'{name} is {value!r}: give several values.')
         (kind, *_) = typing.get_args(hint)
         return tuple(_typed(kind, each, name) for each in value)
+    if typing.get_origin(hint) is collections.abc.Mapping and isinstance(value, Mapping):
+        kind = typing.get_args(hint)[1]
+        return {key: _typed(kind, each, f'{name}.{key}') for key, each in value.items()}
     kinds, what = _KINDS.get(hint, ((), ''))
     if kinds and (not isinstance(value, kinds) or isinstance(value, bool) != (hint is bool)):
         raise UserError(f'{name} is {value!r}: give {what}.')

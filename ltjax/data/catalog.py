@@ -11,33 +11,8 @@ from ltjax.errors import unknown
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
-_PAPER = {
-    'format': 'csv',
-    'image_size': 224,
-    'channels': 3,
-    'mean': IMAGENET_MEAN,
-    'std': IMAGENET_STD,
-}
-
-_CIFAR = {
-    'mean': (0.491, 0.482, 0.447),
-    'std': (0.247, 0.243, 0.262),
-    'split': {'protocol': 'clean_exp_r100'},
-}
-
-# Large photographs: the configs have the papers' networks and schedules for them.
-LARGE = (
-    'isic2018',
-    'isic2019_lt_r100',
-    'isic2019_lt_r300',
-    'isic2019_lt_r500',
-    'isic_archive_lt',
-    'hyper_kvasir',
-    'aptos2019',
-    'bone_marrow',
-    'imagenet_lt',
-    'inaturalist2018',
-)
+_PHOTOGRAPHS = {'format': 'csv', 'channels': 3, 'mean': IMAGENET_MEAN, 'std': IMAGENET_STD}
+_CIFAR = {'mean': (0.491, 0.482, 0.447), 'std': (0.247, 0.243, 0.262)}
 
 DATA_SETS: dict[str, dict[str, Any]] = {
     # Fashion-MNIST, 1000 down to 10 images a class: embedded, not medical.
@@ -49,25 +24,33 @@ DATA_SETS: dict[str, dict[str, Any]] = {
         'split': {'val': 0.2, 'test': 0.2},
         'long_tail': {'max_count': 1500, 'ratio': 100},
     },
-    # As data_prep prepares them, each with the protocol of its paper; or a CSV with the columns path, label and split.
+    # As data_prep prepares them; or a CSV with the columns path, label and split.
+    **dict.fromkeys(
+        (
+            'isic2018',
+            'isic2019_lt_r100',
+            'isic2019_lt_r300',
+            'isic2019_lt_r500',
+            'isic_archive_lt',
+            'hyper_kvasir',
+            'aptos2019',
+            'bone_marrow',
+            'imagenet_lt',
+            'inaturalist2018',
+        ),
+        _PHOTOGRAPHS,
+    ),
     **{
-        name: _PAPER | {'split': {'protocol': protocol}}
-        for name, protocol in {
-            'isic2018': '7_3',
-            'isic2019_lt_r100': 'lmd_r100',
-            'isic2019_lt_r300': 'lmd_r300',
-            'isic2019_lt_r500': 'lmd_r500',
-            'isic_archive_lt': 'lmd',
-            'hyper_kvasir': '8_1_1',
-            'aptos2019': '80_20',
-            'bone_marrow': '80_20',
-            'imagenet_lt': 'official',
-            'inaturalist2018': 'clean_official',
-        }.items()
+        f'cifar{classes}_lt_r{ratio}': _CIFAR for classes in (10, 100) for ratio in (100, 50, 10)
     },
-    # These have no validation images of their own: a tenth of the training images is held out.
-    'cifar10_lt': _CIFAR,
-    'cifar100_lt': _CIFAR,
+    # HAM10000 at 48 px; the whole set's mean and standard deviation.
+    'isic2018_48': {
+        'image_size': 48,
+        'channels': 3,
+        'mean': (0.765, 0.541, 0.564),
+        'std': (0.137, 0.157, 0.175),
+    },
+    # It has no validation images of its own: a tenth of the training images is held out.
     'fashion_mnist_lt': {
         'mean': (0.286,),
         'std': (0.353,),

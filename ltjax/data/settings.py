@@ -58,8 +58,14 @@ class LongTail:
 
 @dataclasses.dataclass(frozen=True)
 class Groups:
-    """Classes by name or place in the order; all empty: thirds of the classes by training images."""
+    """Classes of the head, the middle and the tail, by name or place in the order; all empty: as `by` says.
 
+    Attributes:
+      by: 'thirds' of the classes by training images; or 'counts': many (more than 100 training
+        images), medium (20 to 100) and few (less than 20).
+    """
+
+    by: Literal['thirds', 'counts'] = 'thirds'
     head: tuple[Any, ...] = ()
     medium: tuple[Any, ...] = ()
     tail: tuple[Any, ...] = ()

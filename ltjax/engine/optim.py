@@ -1,66 +1,131 @@
-"""Optimisers and schedules: all of them optax's."""
+"""Optimisers and schedules: all of them optax's, and what parameters have of them by their path."""
 
-import dataclasses
-from typing import Annotated, Literal
+from collections.abc import Callable
+from typing import Any
 
+import jax
 import optax
 
-from ltjax.errors import UserError
-from ltjax.settings import at_least
+from ltjax import losses
+from ltjax.engine.settings import Group, Optimizer
+from ltjax.errors import UserError, unknown
+
+__all__ = ['Group', 'Optimizer', 'make']
 
 
-@dataclasses.dataclass(frozen=True)
-class Optimizer:
-    """An optimiser.
-
-    Attributes:
-      name: of optax.
-      learning_rate: at its highest.
-      schedule: of the rate; a cosine falls to zero.
-      momentum, nesterov: of 'sgd'.
-      weight_decay: L2, as in torch's SGD, for 'sgd' and 'adam'; decoupled for 'adamw'.
-      warmup_steps: over which the rate rises from zero.
-      clip_norm: the largest global norm of a gradient; 0: none.
-    """
-
-    name: Literal['sgd', 'adam', 'adamw']
-    learning_rate: float
-    schedule: Literal['constant', 'cosine']
-    momentum: float = 0.0
-    nesterov: bool = False
-    weight_decay: float = 0.0
-    warmup_steps: Annotated[int, at_least(0)] = 0
-    clip_norm: Annotated[float, at_least(0)] = 0.0
-
-
-def make(config: Optimizer, steps: int) -> optax.GradientTransformation:
-    """Returns the optimiser for `steps` steps in all.
+def make(config: Optimizer, rounds: int, steps: int) -> optax.GradientTransformation:
+    """Returns the optimiser of an update that makes `steps` steps in each of `rounds` rounds.
 
     Raises:
-      UserError: no step to make.
+      UserError: no step to make, or values that do not fit together; when it first sees the
+        parameters: a group that none belongs to.
     """
-    if steps < 1:
+    if rounds * steps < 1:
         raise UserError('no step to train: epochs, rounds and virtual_per_class start at 1.')
-    rate = _schedule(config, steps)
-    decay = config.weight_decay
+    rate = optax.scale_by_learning_rate(_schedule(config, rounds, steps))
     if config.name == 'sgd':
-        base = optax.sgd(rate, config.momentum or None, config.nesterov)
-    elif config.name == 'adam':
-        base = optax.adam(rate)
+        base = [optax.trace(config.momentum, config.nesterov)] if config.momentum else []
     else:
-        base = optax.adamw(rate, weight_decay=decay)
+        base = [optax.scale_by_adam()]
+    decay = [_decay(config)] if config.weight_decay else []
     chain = [optax.clip_by_global_norm(config.clip_norm)] if config.clip_norm else []
-    if decay and config.name != 'adamw':
-        chain.append(optax.add_decayed_weights(decay))
-    return optax.chain(*chain, base)
+    chain += [*base, *decay] if config.name == 'adamw' else [*decay, *base]
+    chain.append(rate)
+    if config.groups:
+        chain.append(_by_path(config, lambda update, _, group: group.rate * update))
+    if config.max_norm:
+        chain.append(_projection(config.max_norm))
+    return optax.chain(*chain)
 
 
-def _schedule(config: Optimizer, steps: int) -> optax.Schedule:
-    warmup = config.warmup_steps
+def _schedule(config: Optimizer, rounds: int, steps: int) -> optax.Schedule:
+    warmup, total = round(config.warmup_epochs * steps), rounds * steps
+    if warmup >= total:
+        raise UserError(
+            f'warmup_epochs {config.warmup_epochs:g} leaves no step of {rounds} epochs: make it shorter.'
+        )
     if config.schedule == 'cosine':
-        if warmup:
-            return optax.warmup_cosine_decay_schedule(0.0, config.learning_rate, warmup, steps)
-        return optax.cosine_decay_schedule(config.learning_rate, steps)
-    if warmup:
-        return optax.linear_schedule(0.0, config.learning_rate, warmup)
-    return optax.constant_schedule(config.learning_rate)
+        if config.floor > config.learning_rate:
+            raise UserError(
+                f'floor {config.floor:g} is above learning_rate {config.learning_rate:g}: make it smaller.'
+            )
+        share = config.floor / config.learning_rate if config.floor else 0.0
+        main = optax.cosine_decay_schedule(config.learning_rate, total - warmup, share)
+    elif config.schedule == 'multistep':
+        outside = [m for m in config.milestones if not config.warmup_epochs < m < rounds]
+        if outside or not config.milestones:
+            raise UserError(
+                f"schedule 'multistep' has milestones {config.milestones}: use epochs after "
+                f'{config.warmup_epochs:g} and before {rounds}.'
+            )
+        main = optax.piecewise_constant_schedule(
+            config.learning_rate, {m * steps - warmup: config.factor for m in config.milestones}
+        )
+    else:
+        main = optax.constant_schedule(config.learning_rate)
+    if not warmup:
+        return main
+    rise = optax.linear_schedule(0.0, config.learning_rate, warmup)
+    return optax.join_schedules([rise, main], [warmup])
+
+
+def _decay(config: Optimizer) -> optax.GradientTransformation:
+    if not config.groups:
+        return optax.add_decayed_weights(config.weight_decay)
+    return _by_path(
+        config, lambda update, weight, group: update + config.weight_decay * group.decay * weight
+    )
+
+
+def _by_path(
+    config: Optimizer, change: Callable[[jax.Array, jax.Array, Group], jax.Array]
+) -> optax.GradientTransformation:
+    """Returns the transformation that changes an update by its parameter and by the shares of its groups."""
+
+    def check(parameters: Any) -> optax.EmptyState:
+        paths = [_names(path) for path, _ in jax.tree.leaves_with_path(parameters)]
+        for name in config.groups:
+            if not any(_belongs(path, name) for path in paths):
+                raise unknown('group of parameters', name, paths)
+        return optax.EmptyState()
+
+    def one(path: Any, update: jax.Array, weight: jax.Array) -> jax.Array:
+        rate = decay = 1.0
+        for name, group in config.groups.items():
+            if _belongs(_names(path), name):
+                rate, decay = rate * group.rate, decay * group.decay
+        return change(update, weight, Group(rate, decay))
+
+    return optax.GradientTransformation(check, _over_leaves(one))
+
+
+def _names(path: Any) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator='.')
+
+
+def _belongs(path: str, group: str) -> bool:
+    if group == 'encoder':
+        return not _belongs(path, 'classifier')
+    return f'.{group}.' in f'.{path}.'
+
+
+def _projection(cap: float) -> optax.GradientTransformation:
+    """Returns the last link of a chain: after the step no class of a classifier's kernel is longer than `cap`."""
+
+    def one(path: Any, update: jax.Array, weight: jax.Array) -> jax.Array:
+        if not _belongs(_names(path), 'classifier.kernel'):
+            return update
+        return losses.project_max_norm(weight + update, cap) - weight
+
+    return optax.GradientTransformation(lambda parameters: optax.EmptyState(), _over_leaves(one))
+
+
+def _over_leaves(
+    change: Callable[[Any, jax.Array, jax.Array], jax.Array],
+) -> optax.TransformUpdateFn:
+    """Returns the update that applies (path, update, weight) -> update to every parameter."""
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        return jax.tree.map_with_path(change, updates, params), state
+
+    return update

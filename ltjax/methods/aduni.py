@@ -17,12 +17,11 @@ from flax import nnx
 
 from ltjax import losses
 from ltjax.data import pipeline
-from ltjax.engine import optim
-from ltjax.engine.stage import Batch, Loss, LossFn, Recipe, Run, Sampler, Stage, Update
+from ltjax.engine.stage import Batch, Loss, LossFn, Recipe, Run, Sampler, Stage
 from ltjax.engine.state import TrainState, with_parameters
 from ltjax.errors import UserError
 from ltjax.losses import class_probabilities, contrastive, parametric, queues, schedules
-from ltjax.methods.task import Supervised, Task
+from ltjax.methods.task import Supervised, Task, epochs_of
 from ltjax.models.layers import linear
 from ltjax.settings import at_least, from_to, one_of, positive
 
@@ -103,7 +102,7 @@ def recipe(config: Config, task: Task) -> Recipe:
             raise UserError(
                 f'queue {config.queue} does not hold a batch: use {config.train.batch_size} or more.'
             )
-    train, steps = config.train, task.steps(config.train.batch_size)
+    train = config.train
 
     def add_heads(model: Network, rngs: nnx.Rngs) -> None:
         width = model.feature_dim
@@ -133,12 +132,10 @@ def recipe(config: Config, task: Task) -> Recipe:
         return ({'title': title, 'lines': line, 'x_label': 'epoch', 'y_label': 'alpha'},)
 
     paco = config.variant == 'paco'
-    update = Update(
-        name='train',
-        loss_fn=(_paco if paco else _aduni)(config, task),
-        optimizer=optim.make(train.optimizer, train.epochs * steps),
-        steps=steps,
-        batch_size=train.batch_size,
+    update = epochs_of(
+        train,
+        task,
+        (_paco if paco else _aduni)(config, task),
         sampler=_sampler(train, task),
         views={'first': task.view(train.view), 'second': task.view(train.second_view)},
         after_step=move_momentum_encoder if paco else None,

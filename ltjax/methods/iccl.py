@@ -17,7 +17,7 @@ import numpy as np
 from flax import nnx
 
 from ltjax import losses
-from ltjax.engine import optim
+from ltjax.engine.settings import Group
 from ltjax.engine.stage import (
     Batch,
     Loss,
@@ -25,15 +25,14 @@ from ltjax.engine.stage import (
     Run,
     Stage,
     Stream,
-    Update,
     reset_classifier,
 )
 from ltjax.engine.state import TrainState, parameter_filter
 from ltjax.errors import UserError
 from ltjax.losses import centroids, class_probabilities, distillation, mixing
-from ltjax.methods.task import Supervised, Task
+from ltjax.methods.task import Epochs, Supervised, Task, epochs_of
 from ltjax.models.layers import linear
-from ltjax.settings import from_to, positive
+from ltjax.settings import at_least, from_to, positive
 
 Positive = Annotated[float, positive()]
 Share = Annotated[float, from_to(0, 1)]
@@ -74,13 +73,13 @@ class Train(Supervised):
 
 
 @dataclasses.dataclass(frozen=True)
-class Retrain:
+class Retrain(Epochs):
     """Stage 2, rebalancing.
 
     Attributes:
       enabled: whether there is one.
-      epochs, batch_size, view, optimizer: as of stage 1.
       trains: the classifier, or all: the encoder is fine-tuned too.
+      encoder_learning_rate: of the encoder, if it is fine-tuned.
       reset_classifier: begin with a new one.
       gamma: gamma', of the sampler.
       distillation_weight: omega_d.
@@ -88,15 +87,12 @@ class Retrain:
     """
 
     enabled: bool
-    epochs: int
-    batch_size: int
-    view: str
     trains: Literal['classifier', 'all']
+    encoder_learning_rate: Annotated[float, at_least(0)]
     reset_classifier: bool
     gamma: float
     distillation_weight: Share
     temperature: Positive
-    optimizer: optim.Optimizer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,8 +145,7 @@ class Projection(nnx.Module):
 
 
 def _representation(config: Train, task: Task) -> Stage:
-    steps = task.steps(config.batch_size)
-    start = config.warmup_epochs * steps
+    start = config.warmup_epochs * task.steps(config.batch_size)
     interpolates = config.interpolated_cross_entropy or config.centroid_contrast
 
     def interpolative(
@@ -221,12 +216,10 @@ def _representation(config: Train, task: Task) -> Stage:
         return state._replace(extra={'centroids': _no_centroids(task, config.embedding_dim)})
 
     views = {'view': task.view(config.view)}
-    update = Update(
-        name='train',
-        loss_fn=loss_fn,
-        optimizer=optim.make(config.optimizer, config.epochs * steps),
-        steps=steps,
-        batch_size=config.batch_size,
+    update = epochs_of(
+        config,
+        task,
+        loss_fn,
         sampler=config.sampler,
         views=views,
         streams={'class_aware': Stream(_class_aware(config, task), views)} if interpolates else {},
@@ -274,15 +267,18 @@ def _rebalance(config: Retrain, task: Task, embedding_dim: int) -> Stage:
         teacher = jax.tree.map(jnp.copy, taught)
         return state._replace(extra={'centroids': kept, 'teacher': teacher})
 
-    steps = task.steps(config.batch_size)
-    update = Update(
+    if config.trains == 'all':
+        rate = config.encoder_learning_rate / config.optimizer.learning_rate
+        groups = {**config.optimizer.groups, 'encoder': Group(rate=rate)}
+        config = dataclasses.replace(
+            config, optimizer=dataclasses.replace(config.optimizer, groups=groups)
+        )
+    update = epochs_of(
+        config,
+        task,
+        loss_fn,
         name='retrain',
-        loss_fn=loss_fn,
-        optimizer=optim.make(config.optimizer, config.epochs * steps),
-        steps=steps,
-        batch_size=config.batch_size,
         sampler=_class_aware(config, task),
-        views={'view': task.view(config.view)},
         trains=config.trains,
         batch_norm='running',
     )

@@ -15,13 +15,12 @@ import jax.numpy as jnp
 from flax import nnx
 
 from ltjax import losses
-from ltjax.engine import optim
-from ltjax.engine.stage import Batch, Loss, Recipe, Run, Stage, Update
+from ltjax.engine.stage import Batch, Loss, Recipe, Run, Stage
 from ltjax.engine.state import TrainState, with_parameters
 from ltjax.errors import UserError
 from ltjax.losses import proto_instances, prototypes, queues
 from ltjax.losses.heads import unit_vectors
-from ltjax.methods.task import Supervised, Task
+from ltjax.methods.task import Supervised, Task, epochs_of
 from ltjax.models.layers import UNIFORM_FAN_IN, linear
 from ltjax.settings import from_to, positive
 
@@ -132,7 +131,6 @@ def recipe(config: Config, task: Task) -> Recipe:
             f'queue {config.queue} does not hold a batch of {config.train.batch_size} or '
             f'{config.num_negatives} negatives: use {least} or more.'
         )
-    steps = task.steps(config.train.batch_size)
 
     def add_heads(model: Any, rngs: nnx.Rngs) -> None:
         width, hidden = model.feature_dim, config.hidden
@@ -156,12 +154,10 @@ def recipe(config: Config, task: Task) -> Recipe:
         omega = nnx.to_pure_dict(state.model)['classifier']['omega']
         return [{'title': 'calibration factor of the prototype', 'per_class': omega.tolist()}]
 
-    update = Update(
-        name='train',
-        loss_fn=_loss_fn(config),
-        optimizer=optim.make(config.train.optimizer, config.train.epochs * steps),
-        steps=steps,
-        batch_size=config.train.batch_size,
+    update = epochs_of(
+        config.train,
+        task,
+        _loss_fn(config),
         sampler=config.train.sampler,
         views={'query': task.view(config.train.view), 'key': task.view(config.train.key_view)},
         after_step=move_momentum_encoder,

@@ -1,7 +1,7 @@
 """What a method is told about the data, and the supervised stage that most methods begin with."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -10,7 +10,7 @@ import numpy as np
 from ltjax import losses
 from ltjax.data import augment
 from ltjax.engine import optim
-from ltjax.engine.stage import Batch, Loss, Run, Stage, Update, View
+from ltjax.engine.stage import Batch, Loss, LossFn, Run, Sampler, Stage, Update, View
 from ltjax.engine.state import TrainState
 from ltjax.errors import UserError
 from ltjax.models import ImageClassifier
@@ -53,22 +53,61 @@ class Task:
 
 
 @dataclasses.dataclass(frozen=True)
-class Supervised:
+class Epochs:
     """Epochs over the training images.
 
     Attributes:
       epochs: how many.
       batch_size: images in a step.
-      sampler: which images a step sees, see `pipeline.SAMPLERS`.
       view: a list of augmentations, see `augment.VIEWS`.
       optimizer: of the network.
     """
 
     epochs: int
     batch_size: int
-    sampler: str
     view: str
     optimizer: optim.Optimizer
+
+
+@dataclasses.dataclass(frozen=True)
+class Supervised(Epochs):
+    """Epochs with a sampler of images, see `pipeline.SAMPLERS`."""
+
+    sampler: str
+
+
+def epochs_of(
+    config: Epochs,
+    task: Task,
+    loss_fn: LossFn,
+    *,
+    sampler: Sampler,
+    name: str = 'train',
+    views: Mapping[str, View] | None = None,
+    **others: Any,
+) -> Update:
+    """Returns the update of which a round is an epoch.
+
+    Args:
+      config: its length, batches and optimiser.
+      task: the data set.
+      loss_fn: see `Update`, as the rest.
+      sampler: of the images.
+      name: of the update.
+      views: None: the one of `config`, by the name 'view'.
+      **others: further values of the update.
+    """
+    steps = task.steps(config.batch_size)
+    return Update(
+        name=name,
+        loss_fn=loss_fn,
+        optimizer=optim.make(config.optimizer, config.epochs, steps),
+        steps=steps,
+        batch_size=config.batch_size,
+        sampler=sampler,
+        views={'view': task.view(config.view)} if views is None else views,
+        **others,
+    )
 
 
 def supervised_stage(
@@ -98,16 +137,7 @@ def supervised_stage(
     ) -> Loss:
         return Loss(losses.mean(loss(model(batch['view']).logits, batch['label'])))
 
-    steps = task.steps(config.batch_size)
-    update = Update(
-        name='train',
-        loss_fn=loss_fn,
-        optimizer=optim.make(config.optimizer, config.epochs * steps),
-        steps=steps,
-        batch_size=config.batch_size,
-        sampler=config.sampler,
-        views={'view': task.view(config.view)},
-        trains=trains,
-        batch_norm=batch_norm,
+    update = epochs_of(
+        config, task, loss_fn, sampler=config.sampler, trains=trains, batch_norm=batch_norm
     )
     return Stage(name, (update,), rounds=config.epochs, prepare=prepare)

@@ -14,26 +14,26 @@ from ltjax.errors import UserError, unknown
 _PACKAGE = pathlib.Path(__file__).resolve().parent.parent
 
 
-def get_config(method: str | os.PathLike[str], dataset: str | None = None) -> ConfigDict:
-    """Returns the settings of a method for a data set; keys that it does not have cannot be set.
+def get_config(method: str | os.PathLike[str], benchmark: str | None = None) -> ConfigDict:
+    """Returns the settings of a method for a benchmark; keys that it does not have cannot be set.
 
     Args:
       method: the name of a file of configs/, such as 'lmd', or the path of a config file.
-      dataset: a name that the file's `get_config` takes, such as 'folder', 'csv' or 'npz' for data of
-        one's own; None: the file's default.
+      benchmark: a name that the file's `get_config` takes, such as 'isic2018@aduni', or 'folder',
+        'csv' or 'npz' for data of one's own; None: the file's default.
 
     Raises:
-      UserError: there is no such file or data set.
+      UserError: there is no such file or benchmark.
     """
     path = find(os.fspath(method))
     function = runpy.run_path(str(path)).get('get_config')
     if function is None:
         raise UserError(f'{path} has no function get_config: write one that returns a ConfigDict.')
-    arguments = () if dataset is None else (dataset,)
+    arguments = () if benchmark is None else (benchmark,)
     try:
         inspect.signature(function).bind(*arguments)
     except TypeError as error:
-        raise UserError(f'get_config of {path}: {error}; it should take a data set.') from None
+        raise UserError(f'get_config of {path}: {error}; it should take a benchmark.') from None
     return function(*arguments).lock()
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from ml_collections import ConfigDict
 
-from ltjax.data import catalog
+from ltjax.benchmarks import Benchmark
 from ltjax.data.settings import Data
 from ltjax.settings import at_least, typed
 
@@ -68,6 +68,7 @@ class Settings:
       method: the method's own values, among them its `name`; `methods.recipe` reads them.
       model: the network.
       data: the data set.
+      benchmark: the name of the experiment, see `ltjax.benchmarks`; '': none of them.
       seed: of initialisation, augmentation, order and draws.
       select: the round that is tested: the 'best' by validation balanced accuracy, or the 'last'.
       start_from: workdir of a run whose first stage stands in for this one's.
@@ -85,6 +86,7 @@ class Settings:
     method: Values
     model: Network
     data: Data
+    benchmark: str = ''
     seed: int = 0
     select: Literal['best', 'last'] = 'best'
     start_from: str = ''
@@ -122,18 +124,12 @@ class Settings:
         return Settings.of(values)
 
 
-def default(dataset: str) -> ConfigDict:
-    """Returns what a config for a data set has beside its method.
-
-    Raises:
-      UserError: no set has that name.
-    """
-    large = dataset in catalog.LARGE
-    network = Network('resnet18' if large else 'small_cnn')
-    values = dataclasses.asdict(Settings({}, network, Data()))
+def default(benchmark: Benchmark) -> ConfigDict:
+    """Returns what a config for a benchmark has beside its method."""
+    values = dataclasses.asdict(Settings({}, Network(''), Data()))
     config = ConfigDict({key: values[key] for key in values if key not in ('method', 'values')})
     del config.model['options']
-    if large:
-        config.model.stem = 'imagenet'
-    config.data = catalog.get(dataset)
+    config.model.update(benchmark.model)
+    config.data = benchmark.data_config()
+    config.benchmark, config.select = benchmark.name, benchmark.select
     return config

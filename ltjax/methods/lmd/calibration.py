@@ -141,7 +141,7 @@ def _m_step(config: Icc, task: Task) -> Update:
     return Update(
         name='m_step',
         loss_fn=virtual_loss if config.vfc else real_loss,
-        optimizer=optim.make(config.m_optimizer, config.rounds * steps),
+        optimizer=optim.make(config.m_optimizer, config.rounds, steps),
         steps=steps,
         batch_size=config.m_batch_size,
         sampler=None if config.vfc else real_sampler,
@@ -182,7 +182,7 @@ def _e_step(config: Icc, task: Task, reading: Reading) -> Update:
     return Update(
         name='e_step',
         loss_fn=loss_fn,
-        optimizer=optim.make(config.e_optimizer, config.rounds * steps),
+        optimizer=optim.make(config.e_optimizer, config.rounds, steps),
         steps=steps,
         batch_size=config.e_batch_size,
         sampler='class_balanced' if config.balanced_e else 'instance_balanced',

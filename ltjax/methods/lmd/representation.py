@@ -7,18 +7,16 @@ import jax.numpy as jnp
 from flax import nnx
 
 from ltjax import losses
-from ltjax.engine import optim
-from ltjax.engine.stage import Batch, Loss, Run, Stage, Update
+from ltjax.engine.stage import Batch, Loss, Run, Stage
 from ltjax.engine.state import TrainState, with_parameters
 from ltjax.methods.lmd.settings import Reading, Rrl
-from ltjax.methods.task import Task
+from ltjax.methods.task import Task, epochs_of
 from ltjax.models import ImageClassifier
 
 
 def stage(config: Rrl, task: Task, reading: Reading) -> Stage:
     """Returns the stage: the student learns labels, and agrees with its EMA teacher."""
-    steps = task.steps(config.batch_size)
-    start = 0 if reading.from_start else config.start_epoch * steps
+    start = 0 if reading.from_start else config.start_epoch * task.steps(config.batch_size)
 
     def loss_fn(
         model: ImageClassifier, extra: Any, batch: Batch, key: jax.Array, step: jax.Array
@@ -59,12 +57,10 @@ def stage(config: Rrl, task: Task, reading: Reading) -> Stage:
         parameters, _ = nnx.split_state(state.model, nnx.Param, ...)
         return state._replace(extra={'teacher': jax.tree.map(jnp.copy, parameters)})
 
-    update = Update(
-        name='train',
-        loss_fn=loss_fn,
-        optimizer=optim.make(config.optimizer, config.epochs * steps),
-        steps=steps,
-        batch_size=config.batch_size,
+    update = epochs_of(
+        config,
+        task,
+        loss_fn,
         sampler=config.sampler,
         views={'strong': task.view(config.view), 'weak': task.view(config.teacher_view)},
         after_step=update_teacher,
