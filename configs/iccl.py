@@ -23,7 +23,11 @@ from ltjax.run import settings
 # T, epochs of the uniform branch alone; elsewhere four ninths of the epochs, as on ImageNet-LT.
 WARMUP_EPOCHS = {
     'chula_rbc12': 12,
-    **{f'cifar{classes}_lt_r{ratio}@iccl': t for classes, t in ((100, 80), (10, 100)) for ratio in (100, 50, 10)},
+    **{
+        f'cifar{classes}_lt_r{ratio}@iccl': t
+        for classes, t in ((100, 80), (10, 100))
+        for ratio in (100, 50, 10)
+    },
     'inaturalist2018@iccl_200': 100,
 }
 

@@ -14,7 +14,7 @@ Wall time: 90 s and 150 s on one CPU core.
 """
 
 import dataclasses
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from ml_collections import ConfigDict
 
@@ -32,7 +32,7 @@ class Stages(NamedTuple):
     weight: float  # of the consistency terms
     rounds: int
     e_learning_rate: float
-    e_schedule: str
+    e_schedule: Literal['constant', 'cosine']
 
 
 OWN_STAGES = Stages(30, 12, 0.5, 10, 0.01, 'constant')

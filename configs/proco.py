@@ -41,8 +41,6 @@ def get_config(benchmark: str = benchmarks.DEFAULT) -> ConfigDict:
         'beta': 0.95,
         'temperature': 1.0,  # of G(x) . s; the paper has none
         'prototype_weight': 1.0 if paper else 50.0,  # in entries of the queue; 1: the paper
-        'train': experiment.training(
-            key_view=experiment.view, optimizer=experiment.base(**rate)
-        ),
+        'train': experiment.training(key_view=experiment.view, optimizer=experiment.base(**rate)),
     }
     return config

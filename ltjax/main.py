@@ -1,7 +1,8 @@
 """Trains a classifier on a long tail: `python -m ltjax.main --config=configs/lmd.py`.
 
-Any value of the config is overridden by --config.NAME=VALUE; a config file takes the data set as its argument, as in
---config=configs/lmd.py:chula_rbc12 --config.data.path=FILE.npz.
+Any value of the config is overridden by --config.NAME=VALUE; a config file takes the benchmark as its argument, as in
+--config=configs/lmd.py:chula_rbc12 --config.data.path=FILE.npz. With --help-config all values are printed, and nothing
+is trained.
 """
 
 import hashlib
@@ -22,12 +23,12 @@ from ltjax.files import user_path
 from ltjax.run import config_files, settings
 
 _CONFIG = config_flags.DEFINE_config_file(
-    'config', None, 'A method or a config file, with the data set after a colon.', lock_config=True
+    'config', None, 'A method or a config file, with the benchmark after a colon.', lock_config=True
 )
 _WORKDIR = flags.DEFINE_string(
     'workdir',
     None,
-    'Where the run is written; default: runs/METHOD-DATASET-seedSEED, and a number for what is overridden.',
+    'Where the run is written; default: runs/METHOD-BENCHMARK-seedSEED, and a number for what is overridden.',
 )
 _FORCE = flags.DEFINE_bool(
     'force_resume',
@@ -47,6 +48,7 @@ _COORDINATOR = flags.DEFINE_string(
 _NUM_PROCESSES = flags.DEFINE_integer('num_processes', None, 'How many processes there are.')
 _PROCESS_ID = flags.DEFINE_integer('process_id', None, 'Which this is, from 0.')
 _HELP = {'--help', '-help', '-h', '-?', '--helpshort', '-helpshort'}
+_HELP_CONFIG = {'--help-config', '--help_config'}
 _JOIN_TIMEOUT = flags.DEFINE_float('join_timeout', 45.0, 'Seconds until all processes are there.')
 
 
@@ -82,6 +84,7 @@ def main(argv: list[str]) -> None:
 
 def run(config: Any, workdir: pathlib.Path) -> None:
     """Trains, tests and reports; prints the table of test metrics and the path of the report."""
+    from ltjax import benchmarks
     from ltjax.evaluation import table
     from ltjax.run import start
 
@@ -90,7 +93,11 @@ def run(config: Any, workdir: pathlib.Path) -> None:
     results = start.train(config, workdir, force=_FORCE.value)
     if finished:
         print(f'{workdir} already holds this run, finished; remove it to run again.')
-    print(table.format_metrics(results))
+    experiment = benchmarks.find(config.benchmark)
+    print(table.format_metrics(results, experiment.metrics if experiment else ()))
+    reported = experiment.reported.get(results['method'], {}) if experiment else {}
+    if reported:
+        print(f'\nthe paper reports: {table.listed_figures(reported)}')
     for warning in results['test']['warnings']:
         print(f'\nnote: {warning}')
     print(f'\n{time.monotonic() - started:.0f} s; report: {workdir / "report.html"}')
@@ -99,7 +106,7 @@ def run(config: Any, workdir: pathlib.Path) -> None:
 def default_workdir(config: Any, argv: list[str]) -> str:
     """Returns a folder for this config: what is overridden has its own, unless it is the seed or changes no result."""
     free = '|'.join(('seed', *settings.FREE))
-    name = f'runs/{config.method.name}-{config.data.name}-seed{config.seed}'
+    name = f'runs/{config.method.name}-{config.benchmark or config.data.name}-seed{config.seed}'
     overridden = {word for word in argv if re.match(rf'--?(no)?config\.(?!({free})\b)', word)}
     digest = hashlib.sha256('\n'.join(sorted(overridden)).encode()).hexdigest()
     return f'{name}-{digest[:6]}' if overridden else name
@@ -112,20 +119,28 @@ def parse(argv: list[str]) -> list[str]:
         print(f'{__doc__}\nflags:\n{flags.FLAGS.module_help(module)}')
         print('Try --helpfull to get a list of all flags.')
         sys.exit(0)
-    argv = found(argv)
+    show_config = bool(_HELP_CONFIG & {*argv})
+    argv = found([word for word in argv if word not in _HELP_CONFIG])
     try:
-        return flags.FLAGS(argv)
+        rest = flags.FLAGS(argv)
     except SystemExit:
         sys.exit(0)  # --helpfull was answered, which absl ends with status 1
     except (flags.Error, TypeError, ValueError) as error:
         raise UserError(' '.join(str(error).split())) from None
+    if show_config:
+        if _CONFIG.value is None:
+            raise UserError('no config: give --config=lmd:fashion_mnist_lt_mini, say.')
+        for name, value in config_files.values(_CONFIG.value):
+            print(f'--config.{name}={value}')
+        sys.exit(0)
+    return rest
 
 
 def found(argv: list[str]) -> list[str]:
     """Returns the arguments with the path of the config file in place of its name.
 
     Raises:
-      UserError: a config file, data set or config key does not exist; the nearest is named. ml_collections finds these
+      UserError: a config file, benchmark or config key does not exist; the nearest is named. ml_collections finds these
         too, but tells them in a traceback.
     """
     argv, valid = [*argv], None
@@ -134,10 +149,10 @@ def found(argv: list[str]) -> list[str]:
         flag, value = given.groups() if given else ('', word)
         if given is None and (at == 0 or argv[at - 1] not in ('--config', '-config')):
             continue
-        name, *dataset = value.split(':', 1)
+        name, *benchmark = value.split(':', 1)
         path = config_files.find(name)
-        valid = list(config_files.keys(config_files.get_config(path, *dataset)))
-        argv[at] = ':'.join([f'{flag}{path}', *dataset])
+        valid = [key for key, _ in config_files.values(config_files.get_config(path, *benchmark))]
+        argv[at] = ':'.join([f'{flag}{path}', *benchmark])
     for name in re.findall(r'^--?(?:no)?config\.([\w.]+)', '\n'.join(argv), flags=re.MULTILINE):
         if valid and name not in valid and not any(key.startswith(f'{name}.') for key in valid):
             raise unknown('config key', name, valid)

@@ -110,15 +110,20 @@ def _typed(hint: Any, value: Any, name: str) -> Any:
         if value not in typing.get_args(hint):
             raise unknown(name, value, typing.get_args(hint))
         return value
-    if typing.get_origin(hint) is tuple:
-        if isinstance(value, str) or not hasattr(value, '__iter__'):
-            raise UserError(f'{name} is {value!r}: give several values.')
-        (kind, *_) = typing.get_args(hint)
-        return tuple(_typed(kind, each, name) for each in value)
-    if typing.get_origin(hint) is collections.abc.Mapping and isinstance(value, Mapping):
-        kind = typing.get_args(hint)[1]
-        return {key: _typed(kind, each, f'{name}.{key}') for key, each in value.items()}
+    if typing.get_origin(hint) in (tuple, collections.abc.Mapping):
+        return _several(hint, value, name)
     kinds, what = _KINDS.get(hint, ((), ''))
     if kinds and (not isinstance(value, kinds) or isinstance(value, bool) != (hint is bool)):
         raise UserError(f'{name} is {value!r}: give {what}.')
     return hint(value) if kinds else value
+
+
+def _several(hint: Any, value: Any, name: str) -> Any:
+    (kind, *kinds) = typing.get_args(hint)
+    if typing.get_origin(hint) is tuple:
+        if isinstance(value, str) or not hasattr(value, '__iter__'):
+            raise UserError(f'{name} is {value!r}: give several values.')
+        return tuple(_typed(kind, each, name) for each in value)
+    if not isinstance(value, Mapping):
+        raise UserError(f'{name} is {value!r}: give values by their names.')
+    return {key: _typed(kinds[0], each, f'{name}.{key}') for key, each in value.items()}

@@ -9,7 +9,7 @@ import tiny
 FLOORS = (
     'main predict export __main__',
     'run',
-    'methods',
+    'methods benchmarks',
     'engine',
     'data',
     'models evaluation sharding',

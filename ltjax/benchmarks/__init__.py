@@ -13,9 +13,7 @@ __all__ = ['DEFAULT', 'Benchmark', 'find', 'get', 'names']
 DEFAULT = 'fashion_mnist_lt_mini'
 
 _ALL = {
-    each.name: each
-    for paper in (small, lmd, aduni, alpa, iccl, proco)
-    for each in paper.BENCHMARKS
+    each.name: each for paper in (small, lmd, aduni, alpa, iccl, proco) for each in paper.BENCHMARKS
 }
 
 
@@ -39,5 +37,7 @@ def get(name: str) -> Benchmark:
         return _ALL[name]
     of_set = [each for each in _ALL if each.partition('@')[0] == name]
     if of_set:
-        raise UserError(f'{name} is of several benchmarks or of a paper: say {" or ".join(of_set)}.')
+        raise UserError(
+            f'{name} is of several benchmarks or of a paper: say {" or ".join(of_set)}.'
+        )
     raise unknown('benchmark', name, _ALL)

@@ -31,8 +31,10 @@ def _aduni(name: str, classes: int, images: int, **reported: tuple[float, float]
         readings=(
             'The text decays the rate to 0.001, its code to 0.0001 after ten epochs of warm-up: the text counts.',
             "Weight decay, momentum and the ranges of the augmentations are the code's.",
-            'The folds are not published, and the best epoch was chosen on the test fold: here a part of the '
-            'training folds is held out for that.',
+            (
+                'The folds are not published, and the best epoch was chosen on the test fold: here a part of the '
+                'training folds is held out for that.'
+            ),
         ),
     )
 

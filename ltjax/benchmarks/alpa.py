@@ -27,10 +27,14 @@ def _alpa(name: str, classes: int, images: int, cross_entropy: float, alpa: floa
             'alpa': {'balanced_accuracy': alpa},
         },
         readings=(
-            "Epochs (50), augmentations, the bound on the gradient and the ImageNet weights are the code's; the "
-            'text has none of them.',
-            'Of five folds in the training part one is validation: the protocols 80_20_0 to 80_20_4 have each in '
-            "turn, and 80_20 a drawn fifth. The code's folds share one network, which leaks: ours do not.",
+            (
+                "Epochs (50), augmentations, the bound on the gradient and the ImageNet weights are the code's; the "
+                'text has none of them.'
+            ),
+            (
+                'Of five folds in the training part one is validation: the protocols 80_20_0 to 80_20_4 have each in '
+                "turn, and 80_20 a drawn fifth. The code's folds share one network, which leaks: ours do not."
+            ),
         ),
     )
 

@@ -1,7 +1,7 @@
 """What a benchmark is. Values only: imports in no time."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from ml_collections import ConfigDict
@@ -24,7 +24,7 @@ class Benchmark:
       view: augmentations of training images, see `ltjax.data.augment`.
       weak_view: those of an image that shall stay easy to recognise, as a teacher sees it.
       select: the round that is tested; 'last' where nothing is held out to choose it on.
-      metrics: those that the paper reports, the most important one first.
+      metrics: those that the paper reports, the most important one first; none: all are printed.
       classes: K, as the paper has it; 0: any.
       images: as many the paper has of each part of the split, or in 'all'.
       reported: what the paper prints, in percent: by method (a name of configs/) a number a metric.
@@ -40,7 +40,7 @@ class Benchmark:
     view: str
     weak_view: str
     select: Literal['best', 'last'] = 'best'
-    metrics: tuple[str, ...] = ('balanced_accuracy', 'macro_f1')
+    metrics: tuple[str, ...] = ()
     classes: int = 0
     images: Mapping[str, int] = dataclasses.field(default_factory=dict)
     reported: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
@@ -61,6 +61,23 @@ class Benchmark:
         config = catalog.get(self.set)
         config.update_from_flattened_dict(self.data)
         return config
+
+    def differences(self, class_names: Sequence[str], counts: Mapping[str, int]) -> list[str]:
+        """Says in what the data are not the benchmark's: a sentence each.
+
+        Args:
+          class_names: of the data.
+          counts: their images, by part of the split and in 'all'.
+        """
+        told = []
+        if self.classes and len(class_names) != self.classes:
+            told.append(f'{self.name} has {self.classes} classes, these data {len(class_names)}.')
+        for part, number in self.images.items():
+            if counts.get(part, 0) != number:
+                told.append(
+                    f'{self.name} has {number:,} images ({part}), these data {counts.get(part, 0):,}.'
+                )
+        return told
 
     def training(self, **changes: Any) -> dict[str, Any]:
         """Returns the values of `methods.task.Supervised` for all epochs on the base optimiser, with changes."""

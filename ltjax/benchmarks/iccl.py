@@ -89,7 +89,9 @@ BENCHMARKS = (
         classes=1000,
         images={'train': 115846, 'val': 20000, 'test': 50000},
         reported=_accuracy({'decoupling': 52.4, 'iccl': 54.0}),
-        readings=("The colour jitter is that of Kang et al., 2020, whose augmentations the text takes over.",),
+        readings=(
+            'The colour jitter is that of Kang et al., 2020, whose augmentations the text takes over.',
+        ),
     ),
     _inaturalist('inaturalist2018@iccl', 90, 65.2, 70.5),
     _inaturalist('inaturalist2018@iccl_200', 200, 68.2, 72.5),

@@ -22,14 +22,18 @@ def _lmd(name: str, protocol: str, **values: object) -> Benchmark:
         weak_view='lmd_weak',
         readings=(
             'Batches are of 128 images on each of four GPUs: 512 in all, as in the code.',
-            "Views, epochs (100), momentum (0.9), a constant rate and no weight decay are the code's; the text has "
-            'none of them, and lists the operations of the strong view in other words.',
+            (
+                "Views, epochs (100), momentum (0.9), a constant rate and no weight decay are the code's; the text has "
+                'none of them, and lists the operations of the strong view in other words.'
+            ),
         ),
         **values,  # type: ignore[arg-type]
     )
 
 
-def _isic2019(ratio: int, train: int, val: int, test: int, **reported: tuple[float, float]) -> Benchmark:
+def _isic2019(
+    ratio: int, train: int, val: int, test: int, **reported: tuple[float, float]
+) -> Benchmark:
     return _lmd(
         f'isic2019_lt_r{ratio}',
         f'lmd_r{ratio}',
@@ -45,13 +49,31 @@ def _isic2019(ratio: int, train: int, val: int, test: int, **reported: tuple[flo
 
 BENCHMARKS = (
     _isic2019(
-        100, 16170, 2313, 4621, cross_entropy=(89.35, 51.22), decoupling=(94.97, 60.56), lmd=(95.11, 70.75)
+        100,
+        16170,
+        2313,
+        4621,
+        cross_entropy=(89.35, 51.22),
+        decoupling=(94.97, 60.56),
+        lmd=(95.11, 70.75),
     ),
     _isic2019(
-        300, 14220, 2035, 4064, cross_entropy=(87.54, 47.16), decoupling=(92.79, 53.89), lmd=(94.01, 59.39)
+        300,
+        14220,
+        2035,
+        4064,
+        cross_entropy=(87.54, 47.16),
+        decoupling=(92.79, 53.89),
+        lmd=(94.01, 59.39),
     ),
     _isic2019(
-        500, 13556, 1939, 3874, cross_entropy=(83.89, 39.05), decoupling=(90.91, 52.44), lmd=(93.69, 56.88)
+        500,
+        13556,
+        1939,
+        3874,
+        cross_entropy=(83.89, 39.05),
+        decoupling=(90.91, 52.44),
+        lmd=(93.69, 56.88),
     ),
     _lmd(
         'isic_archive_lt',

@@ -4,7 +4,9 @@ from ltjax.benchmarks.benchmark import Benchmark
 from ltjax.engine.settings import Optimizer
 
 
-def _proco(name: str, classes: int, images: int, epochs: int, accuracy: float, f1: float) -> Benchmark:
+def _proco(
+    name: str, classes: int, images: int, epochs: int, accuracy: float, f1: float
+) -> Benchmark:
     return Benchmark(
         name=f'{name}@proco',
         data={'image_size': 224, 'split.protocol': '7_3'},

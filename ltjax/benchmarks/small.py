@@ -3,9 +3,7 @@
 from ltjax.benchmarks.benchmark import Benchmark
 from ltjax.engine.settings import Optimizer
 
-_SGD = Optimizer(
-    name='sgd', learning_rate=0.1, schedule='cosine', momentum=0.9, weight_decay=5e-4
-)
+_SGD = Optimizer(name='sgd', learning_rate=0.1, schedule='cosine', momentum=0.9, weight_decay=5e-4)
 
 
 def _own(name: str, **changes: object) -> Benchmark:

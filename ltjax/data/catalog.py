@@ -40,9 +40,7 @@ DATA_SETS: dict[str, dict[str, Any]] = {
         ),
         _PHOTOGRAPHS,
     ),
-    **{
-        f'cifar{classes}_lt_r{ratio}': _CIFAR for classes in (10, 100) for ratio in (100, 50, 10)
-    },
+    **{f'cifar{classes}_lt_r{ratio}': _CIFAR for classes in (10, 100) for ratio in (100, 50, 10)},
     # HAM10000 at 48 px; the whole set's mean and standard deviation.
     'isic2018_48': {
         'image_size': 48,

@@ -169,12 +169,13 @@ def arrange(table: Table, rows: np.ndarray, digests: np.ndarray, config: Data) -
         of = _one_fold(of, numbers, units, settings)
         split_from += f'; fold {settings.fold} is the test'
     parts = {name: np.flatnonzero(of == name) for name in values.SPLITS}
-    if protocol and not numbers and 'val' not in table.splits[protocol] and len(parts['test']):
+    without_val = bool(protocol and not numbers and 'val' not in table.splits[protocol])
+    if without_val and settings.val and len(parts['test']):
         # The files bring no validation images: they are held out of those to train on.
         parts |= _held_out(parts['train'], units, settings)
         split_from += f'; {settings.val:.0%} of its training images are held out for validation'
     for name in ('train', 'test', 'val'):
-        if len(parts[name]) == 0:
+        if len(parts[name]) == 0 and not (name == 'val' and without_val):
             raise UserError(_empty(table, name, parts))
     before = len(parts['train'])
     if config.long_tail.ratio:

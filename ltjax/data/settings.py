@@ -31,7 +31,8 @@ class Split:
     """How images are divided.
 
     Attributes:
-      val, test: fractions held out where the files bring no split.
+      val, test: fractions held out where the files bring no split. Of a split without validation
+        images, `val` of the training images are held out; 0: none, and the last round is the result.
       seed: of the division; it is not the run's.
       folds: how many to draw; 0: none.
       fold: the number of the fold that is the test; -1: each in turn, results pooled.

@@ -14,12 +14,15 @@ from ltjax.data.reading import values
 MAX_CLASSES = 24
 
 
-def describe(data: DataSet, digests: Mapping[str, str]) -> dict[str, Any]:
+def describe(
+    data: DataSet, digests: Mapping[str, str], notes: Sequence[str] = ()
+) -> dict[str, Any]:
     """Returns it as JSON.
 
     Args:
       data: the set.
       digests: of its identity, see `identity.Identity.digests`.
+      notes: further sentences.
 
     Returns:
       'where' and 'layout' of the files; 'images'; 'class_order': {'names', 'from', 'ordered'}; 'counts': by part of
@@ -54,7 +57,7 @@ def describe(data: DataSet, digests: Mapping[str, str]) -> dict[str, Any]:
         'groups': _groups(raw.groups),
         'excluded': dict(Counter(each.kind for each in raw.excluded)),
         'passed_over': dict(table.written.passed_over),
-        'notes': list(table.notes),
+        'notes': [*table.notes, *notes],
         'identity': dict(digests),
     }
     return said | {'said': lines(said)}
@@ -112,6 +115,11 @@ def warnings(said: Mapping[str, Any]) -> list[str]:
     for what, number in said['split']['leaks'].items():
         told.append(
             f'{number} {what} lie on two sides of the split, so that the figures are too good.'
+        )
+    if not sum(said['counts'].get('val', (1,))):
+        told.append(
+            'No image was held out to choose a round on: the last one was tested, and nothing was chosen on '
+            'the test images.'
         )
     if said['split']['conflicts']:
         told.append(

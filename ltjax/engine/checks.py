@@ -12,6 +12,10 @@ from ltjax.errors import unknown
 def check_recipe(recipe: Recipe, mesh: jax.sharding.Mesh, *, accumulate: int) -> None:
     """Raises UserError for an unknown sampler or BatchNorm mode, or batches that the devices cannot share."""
     for stage in recipe.stages:
+        if not any(update.steps for update in stage.updates):
+            raise ValueError(
+                f'stage {stage.name!r} makes no step: rounds are numbered by their steps'
+            )
         for update in stage.updates:
             if update.batch_norm not in BATCH_NORM:
                 raise unknown('batch_norm', update.batch_norm, BATCH_NORM)

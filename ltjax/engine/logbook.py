@@ -83,8 +83,9 @@ class Logbook:
                     self._events.write_event(event)
             self._events.flush()
         if self._live:
-            score = values['val_balanced_accuracy']
-            shown = f'loss {values["loss"]:.4f}, validation balanced accuracy {score:.1%}'
+            shown = f'loss {values["loss"]:.4f}'
+            if 'val_balanced_accuracy' in values:
+                shown += f', validation balanced accuracy {values["val_balanced_accuracy"]:.1%}'
             self._print(f'{values["stage"]} round {values["round"]}: {shown}', end='\n')
         if self._on_row is not None and self._writes:
             self._on_row({**values, 'step': step})

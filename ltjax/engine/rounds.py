@@ -97,7 +97,8 @@ class Rounds:
         watchdog.alive(f'the validation of round {round_} of {stage.name}')
         score = self._validate(round_, state)
         row = inside.row
-        row['val_balanced_accuracy'] = score
+        if score is not None:
+            row['val_balanced_accuracy'] = score
         row['images_per_second'] = inside.images / max(seconds, 1e-9)
         row['seconds'] = seconds
         best = self._note_best(round_, score)
@@ -105,7 +106,7 @@ class Rounds:
         training.logbook.row(row, step=training.progress.steps_done)
         training.progress.rows.append(row | {'step': training.progress.steps_done})
         watchdog.alive(f'saving round {round_} of {stage.name}')
-        self._save(round_, state, score if best else -1.0)
+        self._save(round_, state, (score or 0.0) if best else -1.0)
         return state
 
     def _update(
@@ -158,10 +159,12 @@ class Rounds:
         inside.next_update(metrics.means(prefix))
         return state
 
-    def _validate(self, round_: int, state: TrainState) -> float:
-        """Returns the balanced accuracy by which rounds are compared."""
+    def _validate(self, round_: int, state: TrainState) -> float | None:
+        """Returns the balanced accuracy by which rounds are compared; None where nothing is held out for it."""
         data = self._training.data
         labels = data.labels[data.parts['val']]
+        if len(labels) == 0:
+            return None
         _, logits = self._training.predict(state, data.images_of('val'))
         when = f'after round {round_} of stage {self._stage.name!r}'
         require_finite(logits, when, name='logits of the validation')
@@ -170,18 +173,17 @@ class Rounds:
             warnings.filterwarnings('ignore', 'y_pred contains classes not in y_true')
             return float(balanced_accuracy_score(labels, logits.argmax(axis=1)))
 
-    def _note_best(self, round_: int, score: float) -> bool:
+    def _note_best(self, round_: int, score: float | None) -> bool:
         """Notes the best round so far; tells whether this one could be it."""
         training = self._training
         eligible = self._last and (round_ == self._stage.rounds - 1 or training.select == 'best')
         best = training.progress.best
-        if eligible and (best is None or score > best['val_balanced_accuracy']):
+        if eligible and (best is None or (score or 0.0) > best['val_balanced_accuracy']):
             training.progress.best = {
                 'stage': self._stage.name,
                 'round': round_,
                 'checkpoint': training.progress.steps_done,
-                'val_balanced_accuracy': score,
-            }
+            } | ({} if score is None else {'val_balanced_accuracy': score})
         return eligible
 
     def _save(

@@ -22,7 +22,7 @@ from ltjax.engine.safeguards import Safeguards
 from ltjax.engine.stage import Recipe, Update, View
 from ltjax.engine.state import TrainState, parameter_filter
 from ltjax.engine.step import key_for, make_forward
-from ltjax.errors import unknown
+from ltjax.errors import UserError, unknown
 
 EVALUATION_BATCH = 256
 
@@ -74,6 +74,11 @@ class Training:
         self._init = jax.jit(lambda key: nnx.state(self.create(key)))
         if self.select not in SELECT:
             raise unknown('select', self.select, SELECT)
+        if self.select == 'best' and len(self.data.parts['val']) == 0:
+            raise UserError(
+                'no image is held out to choose a round on (data.split.val is 0): '
+                '--config.select=last tests the last one.'
+            )
         check_recipe(self.recipe, self.mesh, accumulate=self.accumulate)
         self.feed = Feed(self._train_images, self.train_labels, self.mesh)
         self._forward = make_forward(self.graphdef, self.mesh, self.view)

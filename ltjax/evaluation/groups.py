@@ -3,6 +3,7 @@
 import collections
 import unicodedata
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ltjax.errors import UserError, unknown
 
@@ -51,6 +52,36 @@ def head_medium_tail(
         'tail': tuple(order[num_classes - third :]),
     }
     return {name: classes for name, classes in groups.items() if classes}
+
+
+def divide(
+    settings: Mapping[str, Any], train_counts: Sequence[int], class_names: Sequence[str]
+) -> dict[str, tuple[int, ...]]:
+    """Divides the classes as the `data.groups` of a config say.
+
+    Args:
+      settings: 'head', 'medium' and 'tail', classes by name or place; where these are empty, 'by':
+        'thirds', or 'counts': more than 100 training images, 20 to 100, and less than 20.
+      train_counts: [K] number of training images of each class.
+      class_names: the K names.
+
+    Returns:
+      Class indices by group name, see `head_medium_tail`.
+
+    Raises:
+      UserError: there is no such class, or a class is named twice or not at all.
+
+    >>> divide({'by': 'counts'}, [500, 20, 100, 7], 'abcd')
+    {'head': (0,), 'medium': (2, 1), 'tail': (3,)}
+    """
+    chosen = by_name({name: settings.get(name, ()) for name in GROUP_NAMES}, class_names)
+    if chosen is not None or settings['by'] == 'thirds':
+        return head_medium_tail(train_counts, chosen)
+    groups: dict[str, list[int]] = {name: [] for name in GROUP_NAMES}
+    for k in by_training_size(train_counts):
+        many, few = train_counts[k] > 100, train_counts[k] < 20
+        groups['head' if many else 'tail' if few else 'medium'].append(k)
+    return {name: tuple(classes) for name, classes in groups.items() if classes}
 
 
 def by_name(

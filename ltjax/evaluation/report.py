@@ -40,7 +40,7 @@ def write_report(workdir: pathlib.Path) -> pathlib.Path:
     config = _read_json(workdir / 'config.json')
     test = results['test']
     order = by_training_size([row['train_count'] for row in test['per_class']])
-    title = f'{results.get("method", "A run")} on {results.get("dataset", "its data set")}'
+    title = f'{results.get("method", "A run")} on {results.get("benchmark") or results.get("dataset", "its data set")}'
     sections = [
         ('', _facts(results, workdir / 'results.json')),
         ('Test metrics', _headline(test)),

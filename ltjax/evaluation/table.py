@@ -40,16 +40,28 @@ def listed(names: Sequence[str], at_most: int = 4) -> str:
     return ', '.join(names[:at_most]) + more
 
 
-def format_metrics(results: Mapping[str, Any]) -> str:
+def listed_figures(figures: Mapping[str, float]) -> str:
+    """Returns percentages by metric in one line.
+
+    >>> listed_figures({'macro_f1': 80.5, 'accuracy': 87.8})
+    'macro F1 80.5, accuracy 87.8'
+    """
+    titles = ((METRIC_TITLES.get(name, name), value) for name, value in figures.items())
+    return ', '.join(f'{title[0].lower()}{title[1:]} {value:.4g}' for title, value in titles)
+
+
+def format_metrics(results: Mapping[str, Any], names: Sequence[str] = ()) -> str:
     """Lays out the headline metrics and group recalls for a terminal, under 80 columns.
 
     Args:
       results: what `ltjax.evaluation.metrics.evaluate` returned, or a results.json that holds it
         under 'test'.
+      names: the metrics, in their order; none: all.
     """
     test = results.get('test', results)
     lines = [f'{test["num_images"]} test images, percent, 95 % interval', '']
-    lines += [_row(METRIC_TITLES.get(n, n), figure) for n, figure in test['metrics'].items()]
+    shown = [name for name in names or test['metrics'] if name in test['metrics']]
+    lines += [_row(METRIC_TITLES.get(name, name), test['metrics'][name]) for name in shown]
     if test['groups']:
         lines.append('')
     for name, group in test['groups'].items():

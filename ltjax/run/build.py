@@ -6,8 +6,7 @@ import numpy as np
 from absl import logging
 from flax import nnx
 
-from ltjax import models, sharding
-from ltjax.data import catalog
+from ltjax import benchmarks, models, sharding
 from ltjax.data.datasets import DataSet
 from ltjax.data.settings import Data
 from ltjax.engine.checkpoint import Checkpoints
@@ -25,7 +24,7 @@ from ltjax.run.settings import Settings
 def follow_weights(settings: Settings) -> Settings:
     """Returns `settings` with images prepared as published weights expect, where the config leaves that open.
 
-    Open is each of data.image_size, channels, mean, std and interpolation that is as the catalog has it. Grey
+    Open is each of data.image_size, channels, mean, std and interpolation that is as the benchmark has it. Grey
     images (data.channels=1) take the means of mean and std over the channels.
 
     Raises:
@@ -35,7 +34,10 @@ def follow_weights(settings: Settings) -> Settings:
     known = published.find(model.pretrained, model.name)
     if known is None or not model.pretrained_preprocessing:
         return settings
-    usual = Data.of(catalog.get(data.name if data.name in catalog.DATA_SETS else 'npz'))
+    experiment = benchmarks.find(settings.benchmark) or benchmarks.get('npz')
+    if experiment.model.get('pretrained') == model.pretrained:
+        return settings  # it says itself how its images are prepared
+    usual = Data.of(experiment.data_config())
     mean, std = known.mean, known.std
     if data.channels == 1:
         mean, std = (float(np.mean(mean)),), (float(np.mean(std)),)
@@ -55,6 +57,15 @@ def follow_weights(settings: Settings) -> Settings:
         else:
             logging.warning('data.%s stays %s; %s expects %s', key, given, model.pretrained, value)
     return settings
+
+
+def unlike_benchmark(settings: Settings, data: DataSet) -> list[str]:
+    """Says in what the data are not those of the benchmark: a sentence each."""
+    experiment = benchmarks.find(settings.benchmark)
+    if experiment is None:
+        return []
+    counts = {name: len(rows) for name, rows in data.parts.items()}
+    return experiment.differences(data.class_names, counts | {'all': len(data.ids)})
 
 
 def make_task(settings: Settings, data: DataSet) -> Task:

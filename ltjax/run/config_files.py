@@ -67,10 +67,10 @@ def find(name: str) -> pathlib.Path:
     raise unknown('config file', name, beside)
 
 
-def keys(config: Any, prefix: str = '') -> Iterator[str]:
-    """Yields the full names of a config's values, 'data.path'."""
+def values(config: Any, prefix: str = '') -> Iterator[tuple[str, Any]]:
+    """Yields the full names of a config's values, 'data.path', and the values."""
     for name, value in config.items():
-        if hasattr(value, 'items'):
-            yield from keys(value, f'{prefix}{name}.')
+        if hasattr(value, 'items') and value:
+            yield from values(value, f'{prefix}{name}.')
         else:
-            yield prefix + name
+            yield prefix + name, value

@@ -13,7 +13,7 @@ from ltjax import files, processes
 from ltjax.data import datasets, summary
 from ltjax.errors import UserError
 from ltjax.evaluation import metrics
-from ltjax.evaluation.groups import by_name, head_medium_tail
+from ltjax.evaluation.groups import divide
 from ltjax.run import ownership, resuming, train
 from ltjax.run.settings import Settings
 
@@ -93,10 +93,10 @@ def _pool(
         files.write_npz(workdir / 'predictions.npz', pooled)
     # The classes' sizes differ by little from fold to fold.
     counts = np.mean([run['train_counts'] for run in runs], axis=0).round().astype(int).tolist()
-    chosen = by_name(dataclasses.asdict(settings.data.groups), first['class_names'])
     same = (
         'method',
         'dataset',
+        'benchmark',
         'seed',
         'class_names',
         'image_shape',
@@ -122,7 +122,7 @@ def _pool(
             pooled['logits'],
             class_names=first['class_names'],
             train_counts=counts,
-            groups=head_medium_tail(counts, chosen),
+            groups=divide(dataclasses.asdict(settings.data.groups), counts, first['class_names']),
             ordered=first['data']['class_order']['ordered'],
             num_bootstrap=settings.num_bootstrap,
         ),

@@ -27,7 +27,7 @@ from ltjax.engine.preemption import Interruption
 from ltjax.engine.state import TrainState
 from ltjax.engine.training import Training
 from ltjax.evaluation import metrics, report
-from ltjax.evaluation.groups import by_name, head_medium_tail
+from ltjax.evaluation.groups import divide
 from ltjax.files import user_path
 from ltjax.run import build, ownership, resuming
 from ltjax.run.settings import Settings
@@ -83,7 +83,8 @@ def _run(
     started = time.monotonic()
     data = datasets.load(settings.data)
     known = Identity.of(data, data.table.protocol(settings.data.split.protocol))
-    said = summary.describe(data, known.digests())
+    unlike = build.unlike_benchmark(settings, data)
+    said = summary.describe(data, known.digests(), unlike)
     processes.require_equal('the data', said['identity']['sha256'])
     if processes.is_first():
         print(summary.text(said), file=sys.stderr, flush=True)
@@ -109,7 +110,7 @@ def _run(
         state, best = loop.run(training)
         results = _results(settings, data, training, state, said) | {'best': dict(best)}
         results['test'] = test(settings, data, training, state, groups, workdir)
-        results['test']['warnings'] += summary.warnings(said)
+        results['test']['warnings'] += [*summary.warnings(said), *unlike]
         loaded = user_path(settings.start_from or workdir) / 'pretrained.json'
         if settings.model.pretrained and loaded.exists():
             results['pretrained'] = json.loads(loaded.read_text('utf-8'))
@@ -138,8 +139,8 @@ def finish(workdir: pathlib.Path, results: Mapping[str, Any]) -> None:
 
 def class_groups(settings: Settings, data: DataSet) -> dict[str, tuple[int, ...]]:
     """Returns the classes of head, medium and tail: the config's, or by training counts."""
-    chosen = by_name(dataclasses.asdict(settings.data.groups), data.class_names)
-    return head_medium_tail(data.train_counts.tolist(), chosen)
+    groups = dataclasses.asdict(settings.data.groups)
+    return divide(groups, data.train_counts.tolist(), data.class_names)
 
 
 def test(
@@ -194,6 +195,7 @@ def _results(
     return {
         'method': settings.method['name'],
         'dataset': settings.data.name,
+        'benchmark': settings.benchmark,
         'seed': settings.seed,
         'class_names': list(data.class_names),
         'image_shape': list(data.images.shape[1:]),

@@ -22,7 +22,7 @@ from ltjax.engine.state import TrainState
 from ltjax.engine.step import Forward, make_forward
 from ltjax.errors import UserError
 from ltjax.evaluation import metrics
-from ltjax.evaluation.groups import by_name, head_medium_tail
+from ltjax.evaluation.groups import divide
 from ltjax.files import user_path
 from ltjax.methods.task import Task
 from ltjax.run import build, ownership, predicting
@@ -171,13 +171,14 @@ class Trained:
                 f'({raw.ids[unlabelled.argmax()]} for one): give each one to evaluate, or predict.'
             )
         found, said = self.apply(raw)
-        chosen = by_name(dataclasses.asdict(self.settings.data.groups), self.class_names)
         results = metrics.evaluate(
             found.labels,
             found.logits,
             class_names=self.class_names,
             train_counts=self.train_counts,
-            groups=head_medium_tail(self.train_counts, chosen),
+            groups=divide(
+                dataclasses.asdict(self.settings.data.groups), self.train_counts, self.class_names
+            ),
             ordered=self.ordered,
             num_bootstrap=num_bootstrap,
         )

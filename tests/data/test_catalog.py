@@ -32,5 +32,5 @@ def test_an_unknown_set_names_the_nearest():
 def test_a_config_is_the_callers_own():
     catalog.get('npz').split.seed = 5
     assert catalog.get('npz').split.seed == 0
-    catalog.get('hyper_kvasir').image_size = 7
-    assert catalog.get('isic_archive_lt').image_size == 224
+    catalog.get('hyper_kvasir').channels = 7
+    assert catalog.get('isic_archive_lt').channels == 3

@@ -1,80 +1,14 @@
-"""The small parts of the engine: optimisers, inference in batches, the logbook."""
+"""The small parts of the engine: inference in batches, the logbook."""
 
 import io
 import json
 
-import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
 from ltjax import sharding
-from ltjax.engine import inference, optim
+from ltjax.engine import inference
 from ltjax.engine.logbook import Logbook
-from ltjax.errors import UserError
-from ltjax.settings import typed
-
-SGD = {'name': 'sgd', 'learning_rate': 0.5, 'schedule': 'constant'}
-
-
-def moves(settings, steps=10, gradient=3.0):
-    """Returns how far the parameter 2.0 moves in each of `steps` steps of a constant gradient."""
-    optimizer = optim.make(typed(optim.Optimizer, settings), steps)
-    parameter = jnp.array([2.0])
-    state = optimizer.init(parameter)
-    result = []
-    for _ in range(steps):
-        update, state = optimizer.update(jnp.array([gradient]), state, parameter)
-        parameter = optax.apply_updates(parameter, update)
-        result.append(float(update[0]))
-    return result
-
-
-def test_sgd_is_rate_times_gradient():
-    np.testing.assert_allclose(moves(SGD, 3), -1.5)
-
-
-def test_momentum_adds_up():
-    np.testing.assert_allclose(moves(SGD | {'momentum': 0.5}, 3), [-1.5, -2.25, -2.625])
-
-
-def test_weight_decay_of_sgd_is_added_to_the_gradient():
-    assert moves(SGD | {'weight_decay': 0.1}, 1) == pytest.approx([-0.5 * (3.0 + 0.2)])
-
-
-def test_clip_norm_bounds_the_gradient_before_the_decay():
-    settings = SGD | {'clip_norm': 1.0, 'weight_decay': 0.1}
-    assert moves(settings, 1) == pytest.approx([-0.5 * (1.0 + 0.2)])
-
-
-def test_cosine_falls_to_zero_over_the_steps():
-    sizes = np.abs(moves(SGD | {'schedule': 'cosine'}, 10))
-    expected = 1.5 * (1 + np.cos(np.pi * np.arange(10) / 10)) / 2
-    np.testing.assert_allclose(sizes, expected, rtol=1e-5)
-
-
-@pytest.mark.parametrize('schedule', ['constant', 'cosine'])
-def test_warm_up_rises_from_zero(schedule):
-    sizes = np.abs(moves(SGD | {'schedule': schedule, 'warmup_steps': 4}, 10))
-    np.testing.assert_allclose(sizes[:5], 1.5 * np.arange(5) / 4, rtol=1e-5)
-
-
-def test_adam_takes_steps_of_its_rate():
-    for name in ('adam', 'adamw'):
-        assert moves(SGD | {'name': name}, 1) == pytest.approx([-0.5], rel=1e-4)
-    decoupled = moves(SGD | {'name': 'adamw', 'weight_decay': 0.1}, 1)
-    assert decoupled == pytest.approx([-0.5 * (1 + 0.2)], rel=1e-4)
-
-
-@pytest.mark.parametrize(
-    ('changes', 'message'),
-    [({'name': 'sdg'}, 'did you mean sgd'), ({'schedule': 'cos'}, 'did you mean cosine')],
-)
-def test_unknown_names_are_refused(changes, message):
-    with pytest.raises(UserError, match=message):
-        typed(optim.Optimizer, SGD | changes)
-    with pytest.raises(UserError, match='no step'):
-        optim.make(typed(optim.Optimizer, SGD), 0)
 
 
 @pytest.mark.parametrize('number', [1, 8, 11, 16])

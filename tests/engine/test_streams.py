@@ -40,7 +40,7 @@ def recipe(config, task):
     update = Update(
         name='train',
         loss_fn=loss_fn,
-        optimizer=optim.make(config.train.optimizer, 6),
+        optimizer=optim.make(config.train.optimizer, 2, 3),
         steps=3,
         batch_size=16,
         views=views,

@@ -59,7 +59,7 @@ def sgd_weight_decay(arrays: Arrays, dtype: Any) -> dict[str, Any]:
     def sgd(**options):
         settings = {'name': 'sgd', 'schedule': 'constant', 'momentum': float(arrays['hp_momentum'])}
         configs = [settings | {'learning_rate': float(rate)} | options for rate in rates]
-        return run([optim.make(optim.Optimizer(**c), len(rates)) for c in configs])
+        return run([optim.make(optim.Optimizer(**c), 1, len(rates)) for c in configs])
 
     decay = float(arrays['hp_weight_decay'])
     names = ('lr', 'b1', 'b2', 'eps', 'weight_decay')

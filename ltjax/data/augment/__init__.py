@@ -16,6 +16,8 @@ import numpy as np
 
 from ltjax import errors
 from ltjax.data.augment import geometry
+from ltjax.data.augment.colour import ColorJitter, Erasing, GaussianBlur, Greyscale, Sharpness
+from ltjax.data.augment.crops import PaddedCrop, ResizedCrop
 from ltjax.data.augment.distortion import Distort
 from ltjax.data.augment.geometry import (
     Affine,
@@ -37,14 +39,21 @@ __all__ = [
     'VIEWS',
     'Affine',
     'BrightnessContrast',
+    'ColorJitter',
     'Distort',
+    'Erasing',
+    'GaussianBlur',
     'Geometric',
+    'Greyscale',
     'GridDropout',
     'HorizontalFlip',
     'OneOfBlur',
     'Op',
+    'PaddedCrop',
     'Photometric',
     'RGBShift',
+    'ResizedCrop',
+    'Sharpness',
     'Shift',
     'VerticalFlip',
     'view',
@@ -65,6 +74,32 @@ VIEWS: Mapping[str, tuple[Op, ...]] = MappingProxyType(
             RGBShift(15, p=0.5),
             BrightnessContrast(0.2, 0.2, p=0.5),
             GridDropout(ratio=0.5, p=0.2),
+        ),
+        'flip': (HorizontalFlip(),),
+        # AdUni's code; in the text "random affine transformation, horizontal and vertical flip and color jittering".
+        'aduni': (
+            Affine(degrees=180, scale=0.2, black=True, p=1.0),
+            HorizontalFlip(),
+            VerticalFlip(),
+            ColorJitter(brightness=0.2, contrast=0.2, saturation=0.2, hue=0.1),
+        ),
+        # ALPA's code.
+        'alpa': (HorizontalFlip(), Affine(degrees=15, black=True, p=1.0), Sharpness(), Erasing()),
+        # ICCL: CIFAR-LT, iNaturalist 2018 and ImageNet-LT, the last with Kang et al.'s colours.
+        'cifar': (PaddedCrop(), HorizontalFlip()),
+        'crop_flip': (ResizedCrop(), HorizontalFlip()),
+        'crop_flip_jitter': (
+            ResizedCrop(),
+            HorizontalFlip(),
+            ColorJitter(brightness=0.4, contrast=0.4, saturation=0.4),
+        ),
+        # MoCo v2 (Chen et al., 2020), which ProCo takes over.
+        'moco_v2': (
+            ResizedCrop(scale=(0.2, 1.0)),
+            HorizontalFlip(),
+            ColorJitter(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, p=0.8),
+            Greyscale(p=0.2),
+            GaussianBlur(p=0.5),
         ),
         # For small pictures of things that have an up, such as clothes.
         'upright_weak': (HorizontalFlip(), Shift(2, p=1.0)),

@@ -54,6 +54,11 @@ class Geometric(Op):
 
     exact: ClassVar[bool] = False
 
+    @property
+    def black_outside(self) -> bool:
+        """Whether what lies outside the operation's input is black; else it is reflected."""
+        return False
+
     @abc.abstractmethod
     def source(
         self, u: jax.Array, y: jax.Array, x: jax.Array, shape: tuple[int, int]
@@ -125,7 +130,9 @@ class Shift(Geometric):
 
 @dataclasses.dataclass(frozen=True)
 class Affine(Geometric):
-    """Rotates and scales about the centre, then moves: albumentations' `ShiftScaleRotate`.
+    """Rotates and scales about the centre, then moves.
+
+    It is albumentations' `ShiftScaleRotate`, or torchvision's `RandomAffine` with bilinear interpolation.
 
     Each limit is symmetric, or a pair (low, high).
 
@@ -133,11 +140,17 @@ class Affine(Geometric):
       degrees: rotation, positive counter-clockwise.
       translate: move along each axis, as a fraction of the image's size along it.
       scale: relative change of size; 0.2 is a factor in (0.8, 1.2).
+      black: whether what lies outside the image is black, as torchvision has it; else it is reflected.
     """
 
     degrees: Limits
     translate: Limits = 0.0
     scale: Limits = 0.0
+    black: bool = False
+
+    @property
+    def black_outside(self) -> bool:
+        return self.black
 
     @property
     def draws(self) -> int:
@@ -191,10 +204,14 @@ def resample(image: jax.Array, u: jax.Array, ops: tuple[Geometric, ...]) -> jax.
     y = jnp.arange(height, dtype=jnp.float32)[:, None]
     x = jnp.arange(width, dtype=jnp.float32)[None, :]
     end = sum(op.draws for op in ops)
+    inside = jnp.ones((1, 1), bool)
     # Output coordinates go back through the operations from the last to the first.
     for op in reversed(ops):
         start = end - op.draws
         y, x = op.source(u[start:end], y, x, (height, width))
+        if op.black_outside:  # half a pixel beyond the outermost centres
+            inside = (jnp.abs(y - (height - 1) / 2) < height / 2) & inside
+            inside = (jnp.abs(x - (width - 1) / 2) < width / 2) & inside
         y, x = reflect(y, height), reflect(x, width)
         end = start
 
@@ -204,8 +221,13 @@ def resample(image: jax.Array, u: jax.Array, ops: tuple[Geometric, ...]) -> jax.
         index = row * width + column
         return pixels.at[index].get(mode='clip').astype(jnp.float32)
 
+    def shown(values: jax.Array) -> jax.Array:
+        if not any(op.black_outside for op in ops):
+            return values
+        return jnp.where(inside[:, :, None], values, 0.0)
+
     if all(op.exact for op in ops):
-        return read(y.astype(jnp.int32), x.astype(jnp.int32))
+        return shown(read(y.astype(jnp.int32), x.astype(jnp.int32)))
     y, x = jnp.broadcast_to(y, (height, width)), jnp.broadcast_to(x, (height, width))
     top, left = y.astype(jnp.int32), x.astype(jnp.int32)
     right = jnp.minimum(left + 1, width - 1)
@@ -219,4 +241,4 @@ def resample(image: jax.Array, u: jax.Array, ops: tuple[Geometric, ...]) -> jax.
 
     # A loop, because its result is stored: written out, XLA's CPU compiler would fuse the
     # resampling into a blur that follows and repeat it for each of the blur's nine pixels.
-    return jax.lax.fori_loop(0, 2, add_row, jnp.zeros(image.shape, jnp.float32))
+    return shown(jax.lax.fori_loop(0, 2, add_row, jnp.zeros(image.shape, jnp.float32)))
