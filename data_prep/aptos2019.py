@@ -7,8 +7,8 @@ Asia Pacific Tele-Ophthalmology Society; get it at https://www.kaggle.com/c/apto
 
     python -m data_prep.aptos2019 --source DIR --out PREPARED
 
-Protocols of papers: `5_fold` (ICCL), `7_3` (AdUni) and `80_20` (ALPA); of the training part of the last two a tenth
-and a fifth are validation here. The grades are ordered: the challenge measured the quadratic weighted kappa.
+Protocols of papers: `5_fold` (AdUni), `7_3` (ProCo) and `80_20` (ALPA); of the training part of the last two a tenth
+and a fifth are validation here; `80_20__0` to `80_20__4` validate on each fifth of it in turn. The grades are ordered: the challenge measured the quadratic weighted kappa.
 
 The traps: no patient is named, both eyes of one may be there, and some photographs are there more than once, even
 under two grades. `clean_5_fold`, `clean_7_3` and `clean_80_20` keep near-duplicates together (see
@@ -45,7 +45,7 @@ def read(source: pathlib.Path, arguments: argparse.Namespace) -> tool.Content:
     tool.check_counts(items, CLASSES, COUNTS, arguments.partial)
     group = groups.of_near_duplicates({id_: images[id_] for id_ in ids}, arguments.threads)
     items = [item._replace(group=group[item.id]) for item in items]
-    names = ('5_fold', 'clean_5_fold', '7_3', 'clean_7_3', '80_20', 'clean_80_20')
+    names = ('5_fold', 'clean_5_fold', '7_3', 'clean_7_3', '80_20', 'clean_80_20', *tool.INNER)
     return tool.Content(CLASSES, items, tool.draw(items, names, arguments.seed))
 
 

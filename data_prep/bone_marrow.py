@@ -9,7 +9,8 @@ Bone-Marrow-Cytomorphology_MLL_Helmholtz_Fraunhofer at https://doi.org/10.7937/T
     python -m data_prep.bone_marrow --source DIR --out PREPARED17 --classes 17
 
 `--classes 17` leaves out abnormal eosinophils, artefacts, not identifiable and other cells, as the ALPA paper does
-(147,904 images). Protocols: `80_20` (ALPA; a fifth of its training part is validation here) and `5_fold`.
+(147,904 images). Protocols: `80_20` (ALPA; a fifth of its training part is validation here; `80_20__0` to
+`80_20__4` validate on each fifth in turn) and `5_fold`.
 
 The trap: files do not say which cells are of one patient, so there is no clean split: every result on this set may
 owe something to the stain of a slide that was trained on.
@@ -51,7 +52,7 @@ def read(source: pathlib.Path, arguments: argparse.Namespace) -> tool.Content:
                 raise UserError(f'{path} lies in the folder of {code}: move it. {ORIGIN}')
             items.append(Item(id_, label, path))
     tool.check_counts(items, classes, counts, arguments.partial)
-    return tool.Content(classes, items, tool.draw(items, ('80_20', '5_fold'), arguments.seed))
+    return tool.Content(classes, items, tool.draw(items, ('80_20', '5_fold', *tool.INNER), arguments.seed))
 
 
 def _options(parser: argparse.ArgumentParser) -> None:

@@ -9,9 +9,9 @@ https://github.com/visipedia/inat_comp/tree/master/2018 and put them into one fo
 
     python -m data_prep.inaturalist2018 --source DIR --out PREPARED
 
-`official` has the parts train and val; the labels of the test images are not public, and papers report what they
-measure on val (3 images a class). `clean_official` has val as its test, and holds out a tenth of the training images of
-every class to choose settings on. Non-commercial use; the images have their own licences and must not be passed on.
+The labels of the test images are not public, and papers report what they measure on the part val (3 images a class):
+here it is the test of both protocols. `official` has nothing to choose settings on; `clean_official` holds out a tenth
+of the training images of every class for that. Non-commercial use; the images have their own licences and must not be passed on.
 """
 
 import argparse
@@ -84,7 +84,7 @@ def read(source: pathlib.Path, arguments: argparse.Namespace) -> tool.Content:
                 images[name] = path.parent / name
     ids = tool.matched(labels, images, partial=arguments.partial, origin=ORIGIN)
     items = [Item(id_, labels[id_], images[id_]) for id_ in ids]
-    sides = {id_: part[id_] for id_ in ids}
+    sides = {id_: 'test' if part[id_] == 'val' else 'train' for id_ in ids}
     names = class_names(tool.look(source, 'categories.json'))
     return tool.Content(names, items, parts.official(items, sides, arguments.seed))
 

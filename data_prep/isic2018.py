@@ -13,8 +13,9 @@ Tschandl, Rosendahl and Kittler, Scientific Data 2018; Codella et al., 2019. Eit
     python -m data_prep.isic2018 --source DIR --out PREPARED
 
 The trap: 10,015 images show 7,470 lesions, so that a split by image tests on lesions it was trained on. Papers do
-so: `5_fold` (ICCL) and `7_3` (AdUni; a tenth of its training part is validation here). `clean_5_fold` and `clean_7_3`
-keep a lesion together. Compare with papers on the former, believe the latter.
+so: `5_fold` (AdUni), `7_3` (ProCo) and `80_20` (ALPA, which calls the set DermaMNIST), of which a tenth, and a fifth, of
+the training part are validation here; `80_20__0` to `80_20__4` validate on each fifth of it in turn. `clean_5_fold`,
+`clean_7_3` and `clean_80_20` keep a lesion together. Compare with papers on the former, believe the latter.
 """
 
 import argparse
@@ -29,6 +30,10 @@ from ltjax.errors import UserError
 COUNTS = {'MEL': 1113, 'NV': 6705, 'BCC': 514, 'AKIEC': 327, 'BKL': 1099, 'DF': 115, 'VASC': 142}
 CLASSES = tuple(COUNTS)
 HELD_OUT = {'Validation': 193, 'Test': 1512}
+PROTOCOLS = (
+    *('5_fold', 'clean_5_fold', '7_3', 'clean_7_3', '80_20', 'clean_80_20'),
+    *tool.INNER,
+)
 ORIGIN = (
     'Get the training files of task 3 at https://challenge.isic-archive.com/data/#2018, '
     'or HAM10000 at https://doi.org/10.7910/DVN/DBW86T.'
@@ -81,7 +86,7 @@ def read(source: pathlib.Path, arguments: argparse.Namespace) -> tool.Content:
         files = _release(source, metadata)
     items = _items(files, partial)
     tool.check_counts(items, CLASSES, COUNTS, partial)
-    splits = tool.draw(items, ('5_fold', 'clean_5_fold', '7_3', 'clean_7_3'), arguments.seed)
+    splits = tool.draw(items, PROTOCOLS, arguments.seed)
     splits |= one_hot.read_splits(
         arguments.splits, CLASSES, {item.id: item.label for item in items}
     )

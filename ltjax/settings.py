@@ -124,6 +124,6 @@ def _several(hint: Any, value: Any, name: str) -> Any:
         if isinstance(value, str) or not hasattr(value, '__iter__'):
             raise UserError(f'{name} is {value!r}: give several values.')
         return tuple(_typed(kind, each, name) for each in value)
-    if not isinstance(value, Mapping):
+    if not hasattr(value, 'items'):
         raise UserError(f'{name} is {value!r}: give values by their names.')
     return {key: _typed(kinds[0], each, f'{name}.{key}') for key, each in value.items()}

@@ -33,6 +33,10 @@ PROTOCOLS: dict[str, tuple[float, float, float] | int] = {
 }
 
 
+INNER_FOLDS = 5
+INNER = tuple(f'80_20__{fold}' for fold in range(INNER_FOLDS))  # see `draw`
+
+
 class Content(NamedTuple):
     """What a program found: class names, images, and splits by protocol (see `writing.Plan`)."""
 
@@ -176,7 +180,8 @@ def draw(items: Sequence[Item], names: Sequence[str], seed: int) -> dict[str, di
     """Draws the splits of protocols by name (`PROTOCOLS`).
 
     With the prefix `clean_` the images of one group stay together; such a one is left out where no group is known.
-    So is one that needs more images or groups than a part of a set has.
+    So is one that needs more images or groups than a part of a set has. `80_20__0` to `80_20__4` have the test part of
+    `80_20`, and one fold of five of the rest for validation.
     """
     labels = np.array([item.label for item in items])
     groups = np.array([item.group for item in items])
@@ -186,12 +191,18 @@ def draw(items: Sequence[Item], names: Sequence[str], seed: int) -> dict[str, di
         if clean and not np.any(groups != ''):
             print(f'{name} is left out: no groups are known')
             continue
-        shares, together = PROTOCOLS[name.removeprefix('clean_')], groups if clean else None
+        plain, inner = (*name.removeprefix('clean_').split('__'), '')[:2]
+        shares, together = PROTOCOLS[plain], groups if clean else None
         try:
             if isinstance(shares, int):
                 part = splitting.k_fold(labels, together, folds=shares, seed=seed).astype(str)
             else:
                 part = splitting.protocol(labels, together, fractions=shares, seed=seed)
+            if inner:
+                rest = np.flatnonzero(part != 'test')
+                own = None if together is None else together[rest]
+                fold = splitting.k_fold(labels[rest], own, folds=INNER_FOLDS, seed=seed)
+                part[rest] = np.where(fold == int(inner), 'val', 'train')
         except UserError as error:
             print(f'{name} is left out: {error}')
             continue

@@ -32,7 +32,7 @@ def _alpa(name: str, classes: int, images: int, cross_entropy: float, alpa: floa
                 'text has none of them.'
             ),
             (
-                'Of five folds in the training part one is validation: the protocols 80_20_0 to 80_20_4 have each in '
+                'Of five folds in the training part one is validation: the protocols 80_20__0 to 80_20__4 have each in '
                 "turn, and 80_20 a drawn fifth. The code's folds share one network, which leaks: ours do not."
             ),
         ),

@@ -127,7 +127,7 @@ def test_inaturalist_is_read(tmp_path, inaturalist):
         '0000', '0007 Quercus robur', '8141 Apis mellifera',
     ]  # fmt: skip
     assert all(id_.split('/')[2] == str(k) for id_, k in zip(found.ids, found.labels, strict=True))
-    assert found.manifest['splits']['official']['sizes'] == {'train': 33, 'val': 6}
+    assert found.manifest['splits']['official']['sizes'] == {'train': 33, 'test': 6}
     assert found.manifest['splits']['clean_official']['sizes'] == {'test': 6, 'train': 28, 'val': 5}
     (inaturalist / 'categories.json').unlink()
     assert inaturalist2018.class_names(None)[8141] == '8141'

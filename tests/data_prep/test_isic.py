@@ -14,7 +14,8 @@ from ltjax.data import long_tail
 
 SEVEN = fabricated.names({'MEL': 6, 'NV': 14, 'BCC': 4, 'AKIEC': 3, 'BKL': 5, 'DF': 2, 'VASC': 2})
 LESIONS = {image: f'HAM_{at // 2:07d}' for at, image in enumerate(SEVEN)}
-PROTOCOLS_2018 = {'5_fold', 'clean_5_fold', '7_3', 'clean_7_3'}
+PLAIN_2018 = {'5_fold', '7_3', '80_20', *tool.INNER}
+PROTOCOLS_2018 = PLAIN_2018 | {'clean_5_fold', 'clean_7_3', 'clean_80_20'}
 
 
 def challenge(root, labels=SEVEN, part='Training'):
@@ -76,9 +77,21 @@ def test_the_challenge_of_2018(tmp_path):
     assert found.images().shape == (36, 8, 8, 3)
 
 
+def test_each_fifth_of_the_training_part_is_validation_once(tmp_path):
+    found = fabricated.run(isic2018, groupings(challenge(tmp_path / 'in')), tmp_path / 'out')
+    plain = fabricated.sides(found, '80_20')
+    held = {id_ for id_, side in plain.items() if side == 'test'}
+    validated = Counter()
+    for name in tool.INNER:
+        sides = fabricated.sides(found, name)
+        assert {id_ for id_, side in sides.items() if side == 'test'} == held
+        validated.update(id_ for id_, side in sides.items() if side == 'val')
+    assert validated == dict.fromkeys(set(plain) - held, 1)
+
+
 def test_without_groupings_there_is_no_clean_split(tmp_path, capsys):
     found = fabricated.run(isic2018, challenge(tmp_path / 'in'), tmp_path / 'out')
-    assert set(found.manifest['splits']) == {'5_fold', '7_3'}
+    assert set(found.manifest['splits']) == PLAIN_2018
     assert 'clean_7_3 is left out: no groups are known' in capsys.readouterr().out
 
 

@@ -179,7 +179,8 @@ def test_aptos(tmp_path, nested):
     found = fabricated.run(aptos2019, tmp_path / 'in', tmp_path / 'out')
     assert dict(zip(found.ids.tolist(), found.labels.tolist(), strict=True)) == GRADES
     names = {'5_fold', '7_3', '80_20'}
-    assert set(found.manifest['splits']) == names | {f'clean_{name}' for name in names}
+    clean = {f'clean_{name}' for name in names}
+    assert set(found.manifest['splits']) == names | clean | {*tool.INNER}
     assert sum(aptos2019.COUNTS.values()) == 3662
 
 
@@ -272,7 +273,7 @@ def test_bone_marrow(tmp_path, classes, inside):
     assert set(found.class_names) == set(bone_marrow.COUNTS) - set(left_out)
     assert Counter(id_[:3] for id_ in found.ids.tolist()) == dict.fromkeys(found.class_names, 5)
     assert all(id_.startswith(name) for id_, name in fabricated.labels_of(found).items())
-    assert set(found.manifest['splits']) == {'80_20', '5_fold'}
+    assert set(found.manifest['splits']) == {'80_20', '5_fold', *tool.INNER}
 
 
 def test_bone_marrow_s_counts_are_those_of_its_papers():

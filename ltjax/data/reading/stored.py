@@ -33,5 +33,6 @@ def read(root: pathlib.Path, conform: Callable[[np.ndarray], np.ndarray]) -> Wri
         groups=made.groups,
         notes=[f'images left out when it was prepared: {excluded}'] if excluded else [],
         split_from='the protocol',
+        side=made.manifest['image_size'],
         source=json.dumps([shard['sha256'] for shard in made.manifest['shards']]),
     )

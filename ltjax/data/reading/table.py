@@ -77,6 +77,7 @@ class Written:
       notes: what was decided for the user.
       split_from: where the splits come from.
       source: what stands for the contents of a prepared set's images.
+      side: pixels a side of a prepared set's images.
       rows: of a CSV.
     """
 
@@ -98,6 +99,7 @@ class Written:
     notes: Sequence[str] = ()
     split_from: str = ''
     source: str = ''
+    side: int = 0
     rows: Sequence[Mapping[str, str]] = ()
 
 
