@@ -8,7 +8,8 @@ Asia Pacific Tele-Ophthalmology Society; get it at https://www.kaggle.com/c/apto
     python -m data_prep.aptos2019 --source DIR --out PREPARED
 
 Protocols of papers: `5_fold` (AdUni), `7_3` (ProCo) and `80_20` (ALPA); of the training part of the last two a tenth
-and a fifth are validation here; `80_20__0` to `80_20__4` validate on each fifth of it in turn. The grades are ordered: the challenge measured the quadratic weighted kappa.
+and a fifth are validation here; `80_20__0` to `80_20__4` validate on each fifth of it in turn. The grades
+are ordered: the challenge measured the quadratic weighted kappa.
 
 The traps: no patient is named, both eyes of one may be there, and some photographs are there more than once, even
 under two grades. `clean_5_fold`, `clean_7_3` and `clean_80_20` keep near-duplicates together (see

@@ -52,7 +52,9 @@ def read(source: pathlib.Path, arguments: argparse.Namespace) -> tool.Content:
                 raise UserError(f'{path} lies in the folder of {code}: move it. {ORIGIN}')
             items.append(Item(id_, label, path))
     tool.check_counts(items, classes, counts, arguments.partial)
-    return tool.Content(classes, items, tool.draw(items, ('80_20', '5_fold', *tool.INNER), arguments.seed))
+    return tool.Content(
+        classes, items, tool.draw(items, ('80_20', '5_fold', *tool.INNER), arguments.seed)
+    )
 
 
 def _options(parser: argparse.ArgumentParser) -> None:

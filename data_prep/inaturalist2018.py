@@ -11,7 +11,9 @@ https://github.com/visipedia/inat_comp/tree/master/2018 and put them into one fo
 
 The labels of the test images are not public, and papers report what they measure on the part val (3 images a class):
 here it is the test of both protocols. `official` has nothing to choose settings on; `clean_official` holds out a tenth
-of the training images of every class for that. Non-commercial use; the images have their own licences and must not be passed on.
+of the training images of every class for that.
+
+Non-commercial use; the images have their own licences and must not be passed on.
 """
 
 import argparse

@@ -13,9 +13,10 @@ Tschandl, Rosendahl and Kittler, Scientific Data 2018; Codella et al., 2019. Eit
     python -m data_prep.isic2018 --source DIR --out PREPARED
 
 The trap: 10,015 images show 7,470 lesions, so that a split by image tests on lesions it was trained on. Papers do
-so: `5_fold` (AdUni), `7_3` (ProCo) and `80_20` (ALPA, which calls the set DermaMNIST), of which a tenth, and a fifth, of
-the training part are validation here; `80_20__0` to `80_20__4` validate on each fifth of it in turn. `clean_5_fold`,
-`clean_7_3` and `clean_80_20` keep a lesion together. Compare with papers on the former, believe the latter.
+so: `5_fold` (AdUni), `7_3` (ProCo) and `80_20` (ALPA, which calls the set DermaMNIST); a tenth and a fifth of the
+training part of the last two are validation here; `80_20__0` to `80_20__4` validate on each fifth of it in turn.
+`clean_5_fold`, `clean_7_3` and `clean_80_20` keep a lesion together. Compare with papers on the former, believe
+the latter.
 """
 
 import argparse

@@ -1,124 +1,68 @@
 """Compares methods honestly: same split, same seeds, equal encoder steps, paired intervals.
 
-    python scripts/compare.py --dataset=fashion_mnist_lt_mini
-    python scripts/compare.py --dataset=chula_rbc12 --path=chula_rbc12_32.npz
-    python scripts/compare.py --dataset=fashion_mnist_lt_mini --table=lmd
+    python scripts/compare.py --benchmark=fashion_mnist_lt_mini
+    python scripts/compare.py --benchmark=chula_rbc12 --path=chula_rbc12_32.npz
+    python scripts/compare.py --benchmark=fashion_mnist_lt_mini --table=lmd
+    python scripts/compare.py --benchmark=isic2018@aduni --path=PREPARED --table=aduni --set model.name=resnet34
 
-Trains the experiments of a table of scripts/experiments.toml for every seed (finished runs are kept, unfinished
-ones are continued), and writes OUT/DATASET-TABLE.md and .json: means over the seeds on the test split, and
+Trains the experiments of a table of scripts/experiments.toml on one benchmark for every seed (finished runs are kept,
+unfinished ones are continued), and writes OUT/BENCHMARK-TABLE.md and .json: means over the seeds on the test split, and
 differences to the table's references with 95 % intervals from a paired stratified bootstrap. An experiment
 that shares its first stage with another one takes it from there: with the same seed it would come out bit for
-bit the same.
+bit the same. Rows whose network, pixels or epochs differ from the first reference's are refused, or with
+--allow-unequal marked. Folds are pooled (a benchmark's, or --set data.split.folds=5 --set data.split.fold=-1).
 """
 
 import argparse
 import json
 import pathlib
 import re
-import runpy
-import tomllib
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
+import experiments
 import jax
 import numpy as np
 from absl import logging
+from experiments import Experiment
 
-from ltjax import files, huge_pages
+from ltjax import benchmarks, files, huge_pages
 from ltjax.command import exits
 from ltjax.engine.safeguards import NonFiniteLossError
 from ltjax.errors import UserError, unknown
 from ltjax.evaluation.bootstrap import paired_bootstrap
-from ltjax.run import train
+from ltjax.evaluation.confusion import METRICS as PAIRED
+from ltjax.evaluation.groups import GROUP_NAMES
+from ltjax.evaluation.table import METRIC_TITLES
+from ltjax.run import start
 
-CONFIGS = pathlib.Path(__file__).resolve().parent.parent / 'configs'
-
-EXPERIMENTS_FILE = pathlib.Path(__file__).resolve().with_name('experiments.toml')
-
-
-class Experiment(NamedTuple):
-    """A training: configs/CONFIG.py with changes; `first` names an experiment with the same first stage."""
-
-    config: str
-    overrides: Mapping[str, Any] = {}
-    first: str = ''
-
-
-class Table(NamedTuple):
-    """Rows of a table, and those of them that all others are compared with."""
-
-    rows: Sequence[str]
-    references: Sequence[str]
-
-
-def read_experiments(
-    path: pathlib.Path = EXPERIMENTS_FILE,
-) -> tuple[dict[str, Experiment], dict[str, Table]]:
-    """Returns the experiments and tables of a TOML file.
-
-    Raises:
-      UserError: the file cannot be read, or a table or experiment names one that is not there.
-    """
-    try:
-        content = tomllib.loads(path.read_text('utf-8'))
-        experiments = {k: Experiment(**v) for k, v in content['experiments'].items()}
-        tables = {k: Table(**v) for k, v in content['tables'].items()}
-    except (OSError, tomllib.TOMLDecodeError, TypeError, KeyError) as error:
-        raise UserError(f'{path}: {error}: see scripts/experiments.toml for the form.') from None
-    firsts = [experiment.first for experiment in experiments.values() if experiment.first]
-    for name in [*firsts, *(row for table in tables.values() for row in table.rows)]:
-        if name not in experiments:
-            raise unknown(f'experiment in {path}', name, experiments)
-    for name, table in tables.items():
-        if not table.references or not set(table.references) <= set(table.rows):
-            raise UserError(f'{path}: the references of the table {name} should be among its rows.')
-    return experiments, tables
-
-
-METRICS = ('balanced_accuracy', 'macro_f1')
-
-
-def load_config(name: str, dataset: str) -> Any:
-    """Returns configs/NAME.py for a data set."""
-    return runpy.run_path(str(CONFIGS / f'{name}.py'))['get_config'](dataset)
-
-
-def make_config(experiment: Experiment, arguments: argparse.Namespace, seed: int) -> Any:
-    """Returns the config of one experiment and seed.
-
-    Raises:
-      UserError: an override of what the config does not have.
-    """
-    config = load_config(experiment.config, arguments.dataset)
-    epochs = load_config('cross_entropy', arguments.dataset).method.train.epochs
-    changes = {k: epochs if v == 'CE' else v for k, v in experiment.overrides.items()}
-    try:
-        config.lock().update_from_flattened_dict(changes)
-    except (KeyError, TypeError) as error:
-        raise UserError(f'overrides of configs/{experiment.config}.py: {error.args[0]}') from None
-    config.data.path = str(files.user_path(arguments.path)) if arguments.path else ''
-    config.seed = seed
-    config.save_features = False
-    return config
+COLUMNS = (
+    'balanced_accuracy',
+    'macro_f1',
+    'head_recall',
+    'medium_recall',
+    'tail_recall',
+    'macro_auc',
+)
 
 
 def run_all(
-    experiments: Mapping[str, Experiment], arguments: argparse.Namespace
+    rows: Mapping[str, Experiment], arguments: argparse.Namespace
 ) -> dict[str, list[pathlib.Path]]:
     """Trains what is not trained yet; returns the workdirs of each experiment, one a seed.
 
     An experiment that diverges for a seed is reported and left out.
     """
-    out = arguments.out / arguments.dataset
-    runs: dict[str, list[pathlib.Path]] = {name: [] for name in experiments}
+    out = arguments.out / arguments.benchmark
+    runs: dict[str, list[pathlib.Path]] = {name: [] for name in rows}
     for seed in arguments.seeds:
-        for name, experiment in experiments.items():
-            config = make_config(experiment, arguments, seed)
-            if experiment.first in experiments:
+        for name, experiment in rows.items():
+            config = experiments.make_config(experiment, arguments, seed)
+            if experiment.first in rows and config.data.split.fold != -1:
                 config.start_from = str(out / slug(experiment.first, seed))
             workdir = out / slug(name, seed)
             try:
-                results = train.run(config, workdir)
+                results = start.train(config, workdir)
             except NonFiniteLossError as error:
                 print(f'{name}, seed {seed}, is left out: {error}', flush=True)
                 continue
@@ -137,12 +81,19 @@ def slug(name: str, seed: int) -> str:
 
 
 def compare(
-    runs: Mapping[str, Sequence[pathlib.Path]], references: Sequence[str]
+    runs: Mapping[str, Sequence[pathlib.Path]],
+    references: Sequence[str],
+    columns: Sequence[str] = COLUMNS,
 ) -> dict[str, Any]:
-    """Returns means over the seeds and paired differences to the references, by experiment.
+    """Returns values of every seed and paired differences to the references, by experiment.
+
+    Args:
+      runs: workdirs of each experiment, in the order of the seeds.
+      references: those to compare with.
+      columns: metrics; the differences are of the first, and of macro F1 and the tail's recall if they are there.
 
     Raises:
-      UserError: none of the references is there, or runs were tested on other images.
+      UserError: none of the references is there, a column is unknown, or runs were tested on other images.
     """
     references = [name for name in references if name in runs]
     if not references:
@@ -163,23 +114,58 @@ def compare(
         for name in runs
     }
     sample = results[first][0]
-    index = {class_name: k for k, class_name in enumerate(sample['class_names'])}
-    metrics: dict[str, Any] = {name: name for name in METRICS}
-    for group, values in sample['test']['groups'].items():
-        metrics[f'{group}_recall'] = [index[class_name] for class_name in values['classes']]
-    table: dict[str, Any] = {}
-    for name in runs:
-        auc = [r['test']['metrics']['macro_auc']['value'] for r in results[name]]
-        table[name] = {
-            'macro_auc': float(np.mean(auc)),
-            'seconds': [r['seconds'] for r in results[name]],
+    paired = {
+        name: spec
+        for name in dict.fromkeys((columns[0], 'macro_f1', 'tail_recall'))
+        if name in columns and (spec := _paired(name, sample)) is not None
+    }
+    table = {
+        name: {
+            'values': {
+                column: [_value(result, column) for result in results[name]] for column in columns
+            },
+            'seconds': [result['seconds'] for result in results[name]],
         }
-        for reference in references:
-            table[name][f'vs {reference}'] = paired_bootstrap(
-                labels, predictions[name], predictions[reference], metrics
+        | {
+            f'vs {reference}': paired_bootstrap(
+                labels, predictions[name], predictions[reference], paired
             )
-    return {'references': references, 'train_counts': sample['train_counts'], 'split_sha256': sample['split_sha256'],
-            'versions': sample['versions'], 'experiments': table}  # fmt: skip
+            for reference in references
+        }
+        for name in runs
+    }
+    return {
+        'references': references,
+        'columns': list(columns),
+        'train_counts': sample['train_counts'],
+        'split_sha256': sample['split_sha256'],
+        'versions': sample['versions'],
+        'experiments': table,
+    }
+
+
+def _value(result: Mapping[str, Any], column: str) -> float | None:
+    """Returns a metric of a run, or the mean recall of a group; None where there is none."""
+    test, group = result['test'], column.removesuffix('_recall')
+    if group in GROUP_NAMES:
+        figure = test['groups'].get(group, {}).get('recall', {'value': None})
+    elif column in METRIC_TITLES:
+        figure = test['metrics'].get(column, {'value': None})
+    else:
+        groups = [f'{name}_recall' for name in GROUP_NAMES]
+        raise unknown('column', column, [*METRIC_TITLES, *groups])
+    value: float | None = figure['value']
+    return value
+
+
+def _paired(column: str, result: Mapping[str, Any]) -> Any:
+    """Returns what `paired_bootstrap` takes for a column, None where it has none."""
+    group = column.removesuffix('_recall')
+    if group in GROUP_NAMES:
+        index = {name: k for k, name in enumerate(result['class_names'])}
+        classes = result['test']['groups'].get(group, {}).get('classes', ())
+        return [index[name] for name in classes] or None
+    return column if column in PAIRED else None
 
 
 def check_data(run: pathlib.Path, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> None:
@@ -224,48 +210,88 @@ def read_predictions(path: pathlib.Path, like: Mapping[str, np.ndarray]) -> np.n
     return renumbered[theirs['logits'].argmax(axis=1)[rows]]
 
 
-def markdown(dataset: str, seeds: list[int], comparison: dict[str, Any]) -> str:
-    """Lays the comparison out as a table: percent, mean over seeds, differences with 95 % intervals."""
-    experiments, references = comparison['experiments'], comparison['references']
-    columns = ['method', 'balanced accuracy', 'macro F1', 'head', 'medium', 'tail', 'AUC']
-    # Balanced accuracy beside all references, the others beside the first.
-    pairs = [('balanced_accuracy', reference) for reference in references]
-    pairs += [(metric, references[0]) for metric in ('macro_f1', 'tail_recall')]
-    columns += [f'{metric.replace("_", " ")} - {reference}' for metric, reference in pairs]
-    lines = [f'{dataset}, seeds {", ".join(map(str, seeds))}; percent, mean over the seeds.', '']
-    lines += ['| ' + ' | '.join(columns) + ' |', '|---' * len(columns) + '|']
-    for name, row in experiments.items():
-        own = row[f'vs {references[0]}']
-        names = [*METRICS, 'head_recall', 'medium_recall', 'tail_recall']
-        cells = [name] + [f'{100 * own[m]["a"]:.1f}' if m in own else '' for m in names]
-        cells.append(f'{100 * row["macro_auc"]:.1f}')
-        for metric, reference in pairs:
-            d = row[f'vs {reference}'].get(metric)
-            cells.append(
-                '' if name == reference or d is None
-                else f'{100 * d["difference"]:+.1f} [{100 * d["low"]:+.1f}, {100 * d["high"]:+.1f}]'
-            )  # fmt: skip
+def markdown(
+    benchmark: str, seeds: list[int], comparison: dict[str, Any], marks: Mapping[str, str] = {}
+) -> str:
+    """Lays the comparison out as a table: percent, mean over seeds, differences with 95 % intervals.
+
+    Args:
+      benchmark: its name.
+      seeds: of the runs.
+      comparison: from `compare`.
+      marks: in what rows differ from the first reference, from `experiments.unequal`.
+    """
+    rows, references = comparison['experiments'], comparison['references']
+    columns = comparison['columns']
+    # The first column beside all references, the others beside the first.
+    pairs = [(columns[0], reference) for reference in references]
+    pairs += [(name, references[0]) for name in ('macro_f1', 'tail_recall') if name in columns[1:]]
+    header = ['method', *(_title(name) for name in columns)]
+    header += [f'{name.replace("_", " ")} - {reference}' for name, reference in pairs]
+    lines = [f'{benchmark}, seeds {", ".join(map(str, seeds))}; percent, mean over the seeds.', '']
+    lines += ['| ' + ' | '.join(header) + ' |', '|---' * len(header) + '|']
+    for name, row in rows.items():
+        cells = [f'{name} (not equal: {marks[name]})' if name in marks else name]
+        for column in columns:
+            values = row['values'][column]
+            cells.append('' if None in values else f'{100 * np.mean(values):.1f}')
+        for column, reference in pairs:
+            d = row[f'vs {reference}'].get(column)
+            if name == reference or d is None or d['difference'] is None:
+                cells.append('')
+                continue
+            low, high = 100 * d['low'], 100 * d['high']
+            cells.append(f'{100 * d["difference"]:+.1f} [{low:+.1f}, {high:+.1f}]')
         lines.append('| ' + ' | '.join(cells) + ' |')
     return '\n'.join(lines) + '\n'
+
+
+def _title(column: str) -> str:
+    title = METRIC_TITLES.get(column, column.removesuffix('_recall'))
+    return (
+        title.removeprefix('Macro ') if column == 'macro_auc' else f'{title[0].lower()}{title[1:]}'
+    )
 
 
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--dataset', default='fashion_mnist_lt_mini')
-    parser.add_argument('--path', default='', help="the data set's file, if it is not embedded")
+    parser.add_argument('--benchmark', default=benchmarks.DEFAULT)
+    parser.add_argument('--path', default='', help="the data set's files, if it is not embedded")
     parser.add_argument('--seeds', default='0,1,2', help='comma-separated')
     parser.add_argument('--table', default='methods', help='a table of the experiments file')
     parser.add_argument('--only', default='', help='rows of the table, separated by semicolons')
     parser.add_argument(
-        '--experiments', default=EXPERIMENTS_FILE, type=files.user_path, metavar='FILE'
+        '--set',
+        action='append',
+        default=[],
+        metavar='KEY=VALUE',
+        help='a change to the config of every row',
+    )
+    parser.add_argument(
+        '--columns', default='', help='metrics, comma-separated; default: what the paper reports'
+    )
+    parser.add_argument(
+        '--allow-unequal',
+        action='store_true',
+        help='compare rows whose network, pixels or epochs differ',
+    )
+    parser.add_argument(
+        '--experiments', default=experiments.FILE, type=files.user_path, metavar='FILE'
     )
     parser.add_argument('--out', default='runs/compare', type=files.user_path)
     arguments = parser.parse_args()
     if not re.fullmatch(r'\d+(,\d+)*', arguments.seeds):
         raise UserError(f'--seeds={arguments.seeds}: give numbers separated by commas.')
     arguments.seeds = [int(seed) for seed in arguments.seeds.split(',')]
-    experiments, tables = read_experiments(arguments.experiments)
+    arguments.set = dict(map(experiments.parse_change, arguments.set))
+    columns = arguments.columns.split(',') if arguments.columns else ()
+    columns = columns or benchmarks.get(arguments.benchmark).metrics or COLUMNS
+    for column in columns:
+        _value(
+            {'test': {'groups': {}, 'metrics': {}}}, column
+        )  # a mistake shows before the training
+    known, tables = experiments.read(arguments.experiments)
     if arguments.table not in tables:
         raise unknown('table', arguments.table, tables)
     rows, references = tables[arguments.table]
@@ -278,10 +304,21 @@ def main() -> None:
     logging.set_verbosity(logging.WARNING)
     cache = pathlib.Path('~/.cache/ltjax/xla').expanduser()
     jax.config.update('jax_compilation_cache_dir', str(cache))
-    runs = run_all({name: experiments[name] for name in rows}, arguments)
-    comparison = compare(runs, references)
-    text = markdown(arguments.dataset, arguments.seeds, comparison)
-    stem = f'{arguments.dataset}-{arguments.table}'
+    configs = {name: experiments.make_config(known[name], arguments, 0) for name in rows}
+    for name, twin in experiments.twins(configs).items():
+        print(f'{name} is left out: on {arguments.benchmark} it is the same as {twin}.', flush=True)
+        del configs[name]
+    marks = experiments.unequal(configs, references[0])
+    if marks and not arguments.allow_unequal:
+        told = '; '.join(f'{name}: {what}' for name, what in marks.items())
+        raise UserError(
+            f'rows that are not equal to {references[0]} ({told}): leave them out with --only, make them equal with '
+            '--set, or compare them with --allow-unequal, which marks them.'
+        )
+    runs = run_all({name: known[name] for name in configs}, arguments)
+    comparison = compare(runs, references, columns)
+    text = markdown(arguments.benchmark, arguments.seeds, comparison, marks)
+    stem = f'{arguments.benchmark}-{arguments.table}'
     (arguments.out / f'{stem}.md').write_text(text, 'utf-8')
     files.write_json(arguments.out / f'{stem}.json', comparison)
     print('\n' + text)

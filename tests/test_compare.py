@@ -7,24 +7,26 @@ import pathlib
 import subprocess
 import sys
 
+import compare
+import experiments
 import numpy as np
 import pytest
 
 import tiny
-from ltjax import files
+from ltjax import benchmarks, files
 from ltjax.data import catalog, datasets
 from ltjax.errors import UserError
-from scripts import compare
 
-EXPERIMENTS, TABLES = compare.read_experiments()
+EXPERIMENTS, TABLES = experiments.read()
 # Of equal budgets; the others say their own.
 EQUAL = [name for key, table in TABLES.items() if key != 'pretrained' for name in table.rows]
 
 
 def arguments(**changes):
     values = {
-        'dataset': 'fashion_mnist_lt_mini',
+        'benchmark': 'fashion_mnist_lt_mini',
         'path': '',
+        'set': {},
         'seeds': [0],
         'out': pathlib.Path(),
     }
@@ -51,8 +53,8 @@ def encoder_steps(method, num_images):
 
 @pytest.mark.parametrize('name', dict.fromkeys(EQUAL))
 def test_the_rows_of_a_table_have_the_same_encoder_steps(name, num_images):
-    baseline = compare.make_config(EXPERIMENTS['CE'], arguments(), 0)
-    config = compare.make_config(EXPERIMENTS[name], arguments(), 0)
+    baseline = experiments.make_config(EXPERIMENTS['CE'], arguments(), 0)
+    config = experiments.make_config(EXPERIMENTS[name], arguments(), 0)
     steps = encoder_steps(config.method, num_images)
     assert steps == encoder_steps(baseline.method, num_images)
     assert config.data.to_dict() == baseline.data.to_dict()
@@ -60,8 +62,8 @@ def test_the_rows_of_a_table_have_the_same_encoder_steps(name, num_images):
 
 
 def test_overrides_path_and_seed_arrive():
-    config = compare.make_config(
-        EXPERIMENTS['LMD w/o FDC'], arguments(path='x.npz', dataset='npz'), 3
+    config = experiments.make_config(
+        EXPERIMENTS['LMD w/o FDC'], arguments(path='x.npz', benchmark='npz'), 3
     )
     assert config.seed == 3
     assert config.data.path == 'x.npz'
@@ -72,11 +74,11 @@ def test_overrides_path_and_seed_arrive():
 
 
 def test_first_stages_are_shared_only_where_they_are_the_same():
-    for name, (_, _, first) in EXPERIMENTS.items():
+    for name, (*_, first) in EXPERIMENTS.items():
         if not first:
             continue
-        ours = compare.make_config(EXPERIMENTS[name], arguments(), 0).method
-        theirs = compare.make_config(EXPERIMENTS[first], arguments(), 0).method
+        ours = experiments.make_config(EXPERIMENTS[name], arguments(), 0).method
+        theirs = experiments.make_config(EXPERIMENTS[first], arguments(), 0).method
         settings = [
             {**(method.rrl if 'rrl' in method else method.train).to_dict()}
             for method in (ours, theirs)
@@ -117,8 +119,11 @@ def fabricate(folder, correct, content='c', **changes):
         'versions': {'ltjax': '0'}, 'seconds': 1.5,
         'data': {'identity': {'images': 'i', 'split': 's', 'contents': content, 'classes': 'c'}},
         'test': {
-            'metrics': {'macro_auc': {'value': 0.75}},
-            'groups': {'head': {'classes': ['a']}, 'tail': {'classes': ['b', 'c']}},
+            'metrics': {'macro_auc': {'value': 0.75}, 'balanced_accuracy': {'value': correct / 10}},
+            'groups': {
+                name: {'classes': classes, 'recall': {'value': correct / 10}}
+                for name, classes in {'head': ['a'], 'tail': ['b', 'c']}.items()
+            },
         },
     }  # fmt: skip
     files.write_json(folder / 'results.json', results)
@@ -133,7 +138,7 @@ def test_the_table_holds_means_and_paired_differences(tmp_path):
     comparison = compare.compare(runs, ['CE', 'LMD'])
     assert comparison['split_sha256'] == 'f00d'
     row = comparison['experiments']['LMD']
-    assert row['macro_auc'] == 0.75
+    assert row['values']['macro_auc'] == [0.75, 0.75]
     difference = row['vs CE']['balanced_accuracy']
     assert difference['difference'] == pytest.approx(0.3)
     assert difference['low'] <= 0.3 <= difference['high']
@@ -141,6 +146,7 @@ def test_the_table_holds_means_and_paired_differences(tmp_path):
     lines = compare.markdown('npz', [0, 1], comparison).splitlines()
     assert lines[0] == 'npz, seeds 0, 1; percent, mean over the seeds.'
     header, rule, ce, lmd = lines[2:]
+    assert '| tail |' in header
     assert header.count('|') == rule.count('|') == ce.count('|') == lmd.count('|')
     assert ce.startswith('| CE | 50.0 |')
     assert lmd.startswith('| LMD | 80.0 |')
@@ -191,9 +197,101 @@ def test_a_table_without_any_of_its_references_is_refused(tmp_path):
 
 
 def test_an_override_of_nothing_is_refused():
-    experiment = compare.Experiment('lmd', {'method.icc.vfcc': False})
+    experiment = experiments.Experiment('lmd', {'method.icc.vfcc': False})
     with pytest.raises(UserError, match='configs/lmd.py.*vfcc'):
-        compare.make_config(experiment, arguments(), 0)
+        experiments.make_config(experiment, arguments(), 0)
+
+
+def configs(table, benchmark, **changes):
+    """Returns the rows of a table on a benchmark."""
+    given = arguments(benchmark=benchmark, **changes)
+    return {
+        name: experiments.make_config(EXPERIMENTS[name], given, 0) for name in TABLES[table].rows
+    }
+
+
+@pytest.mark.parametrize('benchmark', ['aptos2019@alpa', 'isic2018@alpa', 'bone_marrow@alpa'])
+def test_rates_chosen_on_small_sets_stay_there(benchmark):
+    for name, config in configs('alpa', benchmark).items():
+        optimizer = config.method.train.optimizer
+        assert (optimizer.name, optimizer.learning_rate, optimizer.weight_decay) == (
+            'adam', 1e-4, 1e-3,
+        ), name  # fmt: skip
+    row = configs('alpa', benchmark)['CE, cosine classifier, SqRt'].method
+    assert (row.loss, row.classifier, row.train.sampler) == (
+        'cross_entropy',
+        'cosine',
+        'square_root',
+    )
+    small = configs('alpa', 'fashion_mnist_lt_mini')
+    assert small['ALPA, linear classifier'].method.train.optimizer.learning_rate == 0.4
+
+
+@pytest.mark.parametrize('benchmark', [b for b in benchmarks.names() if '@' in b])
+def test_a_table_on_a_paper_s_benchmark_has_one_network_one_size_and_one_length(benchmark):
+    rows = configs('methods', benchmark)
+    found = experiments.unequal(rows, 'CE')
+    if benchmark.endswith(
+        '@lmd'
+    ):  # as published: 200 rounds of its second stage beside 100 epochs of all others
+        assert found == {'LMD': 'epochs 300'}
+    else:
+        assert found == {}
+
+
+def test_rows_that_differ_in_more_than_their_method_are_named():
+    rows = configs('methods', 'isic2018@proco')
+    rows['cRT'].model.name = 'resnet18'
+    rows['AdUni'].data.image_size = 384
+    rows['ICCL'].method.train.epochs = 500
+    assert experiments.unequal(rows, 'CE') == {
+        'cRT': 'network resnet18', 'AdUni': 'pixels 384', 'ICCL': 'epochs 500',
+    }  # fmt: skip
+    text = compare.markdown('b', [0], COMPARISON, {'LMD': 'epochs 300'})
+    assert '| LMD (not equal: epochs 300) |' in text
+
+
+COMPARISON = {
+    'references': ['CE'],
+    'columns': ['accuracy'],
+    'experiments': {name: {'values': {'accuracy': [0.5]}, 'vs CE': {}} for name in ('CE', 'LMD')},
+}
+
+
+def test_a_row_that_is_another_one_s_twin_is_not_trained_twice():
+    lmd = configs('lmd', 'isic2019_lt_r100@lmd')
+    assert experiments.twins(lmd)['LMD, E-step not class-balanced'] == 'LMD'
+    small = experiments.twins(configs('lmd', 'fashion_mnist_lt_mini'))
+    assert small == {
+        'LMD, E-step class-balanced': 'LMD',
+        'LMD, only the E-step class-balanced': 'LMD, M-step not class-balanced',
+    }
+    # Table 5 of the paper has four rows, on every benchmark.
+    for benchmark in ('isic2019_lt_r100@lmd', 'fashion_mnist_lt_mini'):
+        rows = configs('lmd', benchmark).values()
+        assert {(c.method.icc.balanced_e, c.method.icc.balanced_m) for c in rows if 'icc' in c.method} == {
+            (True, True), (True, False), (False, True), (False, False),
+        }  # fmt: skip
+
+
+def test_changes_to_all_rows_come_last():
+    changes = dict(
+        map(
+            experiments.parse_change,
+            ['model.name=resnet34', 'data.split.fold=-1', 'method.train.epochs=3'],
+        )
+    )
+    assert changes == {'model.name': 'resnet34', 'data.split.fold': -1, 'method.train.epochs': 3}
+    config = experiments.make_config(
+        EXPERIMENTS['Focal'], arguments(benchmark='aptos2019@alpa', set=changes), 0
+    )
+    assert (config.model.name, config.data.split.fold, config.method.train.epochs) == (
+        'resnet34', -1, 3,
+    )  # fmt: skip
+    with pytest.raises(UserError, match='overrides of --set.*epoch'):
+        experiments.make_config(EXPERIMENTS['CE'], arguments(set={'method.train.epoch': 3}), 0)
+    with pytest.raises(UserError, match='give KEY=VALUE'):
+        experiments.parse_change('seed')
 
 
 ROW = "[experiments.a]\nconfig = 'lmd'\n"
@@ -215,7 +313,7 @@ def test_a_wrong_experiments_file_is_refused(tmp_path, content, message):
     path = tmp_path / 'own.toml'
     path.write_text(content, 'utf-8')
     with pytest.raises(UserError, match=message):
-        compare.read_experiments(path)
+        experiments.read(path)
 
 
 @pytest.mark.slow

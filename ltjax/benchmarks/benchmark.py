@@ -80,13 +80,18 @@ class Benchmark:
         return told
 
     def training(self, **changes: Any) -> dict[str, Any]:
-        """Returns the values of `methods.task.Supervised` for all epochs on the base optimiser, with changes."""
+        """Returns the values of `methods.task.Supervised` for all epochs on the base optimiser, with changes.
+
+        Where there are fewer epochs, the optimiser's milestones come as much earlier.
+        """
+        epochs = changes.get('epochs', self.epochs)
+        milestones = tuple(m * epochs // self.epochs for m in self.optimizer.milestones)
         return {
-            'epochs': self.epochs,
+            'epochs': epochs,
             'batch_size': self.batch_size,
             'sampler': 'instance_balanced',
             'view': self.view,
-            'optimizer': dataclasses.asdict(self.optimizer),
+            'optimizer': self.base(milestones=milestones),
         } | changes
 
     def base(self, **changes: Any) -> dict[str, Any]:

@@ -1,0 +1,143 @@
+"""What scripts/compare.py can train: the rows of scripts/experiments.toml as configs, and whether they are equal."""
+
+import argparse
+import ast
+import json
+import pathlib
+import tomllib
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ltjax import benchmarks, files, methods
+from ltjax.errors import UserError, unknown
+from ltjax.methods.task import Task
+from ltjax.run import config_files
+
+FILE = pathlib.Path(__file__).resolve().with_name('experiments.toml')
+
+
+class Experiment(NamedTuple):
+    """A training.
+
+    Attributes:
+      config: a file of configs/, without its .py.
+      overrides: changes to it, by dotted name.
+      small: further changes on benchmarks that are no paper's, for which they were chosen.
+      first: an experiment with the same first stage.
+    """
+
+    config: str
+    overrides: Mapping[str, Any] = {}
+    small: Mapping[str, Any] = {}
+    first: str = ''
+
+
+class Table(NamedTuple):
+    """Rows of a table, and those of them that all others are compared with."""
+
+    rows: Sequence[str]
+    references: Sequence[str]
+
+
+def read(path: pathlib.Path = FILE) -> tuple[dict[str, Experiment], dict[str, Table]]:
+    """Returns the experiments and tables of a TOML file.
+
+    Raises:
+      UserError: the file cannot be read, or a table or experiment names one that is not there.
+    """
+    try:
+        content = tomllib.loads(path.read_text('utf-8'))
+        experiments = {k: Experiment(**v) for k, v in content['experiments'].items()}
+        tables = {k: Table(**v) for k, v in content['tables'].items()}
+    except (OSError, tomllib.TOMLDecodeError, TypeError, KeyError) as error:
+        raise UserError(f'{path}: {error}: see scripts/experiments.toml for the form.') from None
+    firsts = [experiment.first for experiment in experiments.values() if experiment.first]
+    for name in [*firsts, *(row for table in tables.values() for row in table.rows)]:
+        if name not in experiments:
+            raise unknown(f'experiment in {path}', name, experiments)
+    for name, table in tables.items():
+        if not table.references or not set(table.references) <= set(table.rows):
+            raise UserError(f'{path}: the references of the table {name} should be among its rows.')
+    return experiments, tables
+
+
+def make_config(experiment: Experiment, arguments: argparse.Namespace, seed: int) -> Any:
+    """Returns the config of one experiment and seed.
+
+    Args:
+      experiment: the row.
+      arguments: 'benchmark', 'path', and 'set', changes to all rows.
+      seed: of the run.
+
+    Raises:
+      UserError: an override of what the config does not have.
+    """
+    benchmark = benchmarks.get(arguments.benchmark)
+    config = config_files.get_config(experiment.config, benchmark.name)
+    changes = dict(experiment.overrides) | ({} if benchmark.paper else dict(experiment.small))
+    changes = {k: benchmark.epochs if v == 'CE' else v for k, v in changes.items()}
+    for where, values in ((f'configs/{experiment.config}.py', changes), ('--set', arguments.set)):
+        try:
+            config.update_from_flattened_dict(values)
+        except (KeyError, TypeError) as error:
+            raise UserError(f'overrides of {where}: {error.args[0]}') from None
+    config.data.path = str(files.user_path(arguments.path)) if arguments.path else ''
+    config.seed = seed
+    config.save_features = False
+    return config
+
+
+def parse_change(text: str) -> tuple[str, Any]:
+    """Returns name and value of KEY=VALUE; the value is Python's, or else a text."""
+    name, equals, value = text.partition('=')
+    if not equals or not name:
+        raise UserError(f'--set {text}: give KEY=VALUE, such as data.split.fold=-1.')
+    try:
+        return name, ast.literal_eval(value)
+    except (SyntaxError, ValueError):
+        return name, value
+
+
+def twins(configs: Mapping[str, Any]) -> dict[str, str]:
+    """Returns of each row that is, on this benchmark, the same as an earlier one, which that is."""
+    seen: dict[str, str] = {}
+    found = {}
+    for name, config in configs.items():
+        text = json.dumps(json.loads(config.to_json()), sort_keys=True)
+        if text in seen:
+            found[name] = seen[text]
+        else:
+            seen[text] = name
+    return found
+
+
+def unequal(configs: Mapping[str, Any], reference: str) -> dict[str, str]:
+    """Says in what rows differ from the reference: network, initial weights, pixels, passes of the encoder."""
+    of = {name: _terms(config) for name, config in configs.items()}
+    return {
+        name: ', '.join(
+            f'{what} {value}' for what, value in terms.items() if value != of[reference][what]
+        )
+        for name, terms in of.items()
+        if terms != of[reference]
+    }
+
+
+def _terms(config: Any) -> dict[str, Any]:
+    classes = benchmarks.get(config.benchmark).classes or 10
+    task = Task(np.full(classes, 1024), tuple(config.data.mean), tuple(config.data.std))
+    images = sum(
+        stage.rounds * update.steps * update.batch_size
+        for stage in methods.recipe(config.method, task).stages
+        for update in stage.updates
+        if update.views and update.trains != 'classifier'
+    )
+    model = {key: value for key, value in config.model.items() if key not in ('dtype', 'remat')}
+    return {
+        'network': model.pop('name'),
+        'options': json.dumps(model, sort_keys=True),
+        'pixels': config.data.image_size,
+        'epochs': round(images / (classes * 1024)),
+    }
