@@ -8,9 +8,7 @@ import numpy as np
 import pytest
 
 import tiny
-from ltjax import methods
 from ltjax.data import catalog
-from ltjax.data.augment import VIEWS
 from ltjax.errors import UserError
 from ltjax.run import train
 
@@ -91,36 +89,6 @@ def test_another_config_is_refused_by_the_key_that_differs(finished):
     assert str(workdir) in str(e.value)
     assert '\n' not in str(e.value)
     assert (workdir / 'config.json').read_bytes() == before
-
-
-def test_configs_exist_for_every_data_set():
-    wrong = {
-        (name, dataset): fault
-        for name in tiny.CONFIGS
-        for dataset in sorted(catalog.DATA_SETS)
-        if (fault := _fault_of(name, dataset))
-    }
-    assert not wrong
-
-
-def _fault_of(name, dataset):
-    """Returns what is wrong with a config for a data set, '' if nothing is."""
-    try:
-        config = importlib.import_module(f'configs.{name}').get_config(dataset)
-        assert config.data.name == dataset
-        assert config.method.name in methods.names()
-        views = {v for key, v in _leaves(config.to_dict()) if key.endswith('view')}
-        assert views
-        assert views <= set(VIEWS)
-        assert json.loads(config.to_json())['data']['name'] == dataset
-    except Exception as error:
-        return repr(error)
-    return ''
-
-
-def test_a_config_for_an_unknown_data_set_says_which_are_near():
-    with pytest.raises(UserError, match=r"unknown data set 'chula': did you mean chula_rbc12"):
-        importlib.import_module('configs.lmd').get_config('chula')
 
 
 def test_configs_do_not_share_what_they_return():
@@ -205,11 +173,3 @@ def test_a_workdir_that_cannot_be_written_is_named(tmp_path):
     made = tiny.config('cross_entropy', tiny.npz(tmp_path / 'data.npz'))
     with pytest.raises(UserError, match='cannot write to .*file/run'):
         train.run(made, tmp_path / 'file' / 'run')
-
-
-def _leaves(values, prefix=''):
-    for name, value in values.items():
-        if isinstance(value, dict):
-            yield from _leaves(value, f'{prefix}{name}.')
-        else:
-            yield prefix + name, value
