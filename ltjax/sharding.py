@@ -151,6 +151,37 @@ def map_classes(function: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
     return mapped
 
 
+def data_parts(array: jax.Array) -> int:
+    """Returns in how many parts `data` splits a batch, inside a jitted function.
+
+    Args:
+      array: made from an argument that lies on a mesh; a loss, which is not told of the mesh, finds it there.
+
+    Returns:
+      The devices along `data`; 1 where the arguments lie on no mesh.
+    """
+    return int(jax.typeof(array).sharding.mesh.shape.get('data', 1))
+
+
+def split_data(array: jax.Array, axis: int) -> jax.Array:
+    """Returns `array` with `axis` split over `data`, inside a jitted function; values do not change.
+
+    An axis that does not divide evenly is padded by XLA, which leaves the padding out of sums. How the other axes lie
+    is XLA's choice.
+
+    Args:
+      array: of which `data_parts` knows the mesh.
+      axis: from 0; of any length.
+
+    Raises:
+      ValueError: the array lies on no mesh.
+    """
+    spec: list[Any] = [PartitionSpec.UNCONSTRAINED] * array.ndim
+    spec[axis] = 'data'
+    split = NamedSharding(jax.typeof(array).sharding.mesh, PartitionSpec(*spec))
+    return jax.lax.with_sharding_constraint(array, split)
+
+
 def check_batch_size(batch_size: int, mesh: Mesh, what: str, *, parts: int = 1) -> None:
     """Raises UserError if a batch in `parts` does not split evenly over the devices of `mesh`."""
     if parts < 1:

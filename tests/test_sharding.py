@@ -103,3 +103,28 @@ def test_a_batch_that_cannot_be_shared_is_refused(size, parts, use):
 def test_no_part_of_a_batch_is_refused():
     with pytest.raises(UserError, match='accumulate is 0: use 1 or more'):
         sharding.check_batch_size(8, sharding.make_mesh(), 'the batch size', parts=0)
+
+
+@pytest.mark.eight_devices
+def test_an_array_is_split_over_the_mesh_of_what_it_was_made_from():
+    seen = []
+
+    def double(array):
+        made = 2 * array
+        seen.append(sharding.data_parts(made))
+        return sharding.split_data(made, 1)
+
+    array = np.arange(33.0, dtype=np.float32).reshape(3, 11)
+    for mesh, parts in (
+        (sharding.make_mesh(), 8),
+        (sharding.make_mesh(fsdp=4), 2),
+        (sharding.make_mesh(jax.devices()[:1]), 1),
+    ):
+        found = jax.jit(double)(sharding.replicate(array, mesh))
+        assert seen.pop() == parts
+        np.testing.assert_array_equal(found, 2 * array)
+    even = jax.jit(double)(sharding.replicate(np.zeros((3, 16)), sharding.make_mesh()))
+    assert {shard.data.shape for shard in even.addressable_shards} == {(3, 2)}
+    assert sharding.data_parts(jnp.zeros(3)) == 1
+    with pytest.raises(ValueError, match='mesh'):
+        sharding.split_data(jnp.zeros((3, 3)), 0)

@@ -21,6 +21,10 @@ from ltjax.models import ImageClassifier
 # factor. The factor, and it alone, then gets this share of the mean variance on the diagonal.
 FACTOR_RIDGE = 1e-4
 
+# To read the Cholesky factor of a class takes as long as to multiply it with about this many rows of noise: 4 C^2 bytes
+# against 2 C^2 operations a row, on a core of a CPU as on an accelerator.
+ROWS_PER_FACTOR = 32
+
 
 def stage(config: Icc, task: Task, reading: Reading) -> Stage:
     """Returns the stage: rounds of an M-step of the classifier and an E-step of the encoder."""
@@ -113,6 +117,26 @@ def _factors(covariance: jax.Array, reading: Reading) -> jax.Array:
     return losses.cholesky_factors(covariance)
 
 
+def shared_axis(num_classes: int, per_class: int, parts: int) -> int:
+    """Returns what devices share of an M-step's draws [K, R, C]: 0, the classes, or 1, the draws of each class.
+
+    Whichever leaves the busiest device less to do. By classes it reads the factors of its own classes alone; by draws,
+    which pays for few classes and many devices, those of all.
+
+    Args:
+      num_classes: K.
+      per_class: R.
+      parts: devices that share.
+
+    >>> shared_axis(8, 44, 8), shared_axis(10, 32, 8), shared_axis(2, 176, 8)
+    (0, 0, 1)
+    """
+    classes, draws = -(-num_classes // parts), -(-per_class // parts)
+    by_classes = classes * (per_class + ROWS_PER_FACTOR)
+    by_draws = num_classes * (draws + ROWS_PER_FACTOR)
+    return 0 if by_classes <= by_draws else 1
+
+
 def _m_step(config: Icc, task: Task) -> Update:
     """Calibrates the classifier, eq. 8: R virtual (or, without VFC, real) features a class and round."""
     per_class = config.m_batch_size // task.num_classes
@@ -128,8 +152,18 @@ def _m_step(config: Icc, task: Task) -> Update:
     ) -> Loss:
         mean, cholesky = extra['round']['virtual']
         features, labels = losses.virtual_features(key, mean, cholesky, per_class)
-        values = losses.softmax_cross_entropy(model.classify(features), labels)
-        return Loss(losses.mean(values))
+        parts = sharding.data_parts(features)
+
+        def loss(features: jax.Array, labels: jax.Array) -> jax.Array:
+            return losses.mean(losses.softmax_cross_entropy(model.classify(features), labels))
+
+        if parts == 1:
+            return Loss(loss(features, labels))
+        # With the two axes apart either can be split, evenly or not, and XLA splits the draws alike. All classes have
+        # as many rows: the mean of their means is the mean.
+        by_class = features.reshape(len(mean), per_class, -1)
+        by_class = sharding.split_data(by_class, shared_axis(len(mean), per_class, parts))
+        return Loss(losses.mean(jax.vmap(loss)(by_class, labels.reshape(len(mean), per_class))))
 
     def real_loss(
         model: ImageClassifier, extra: Any, batch: Batch, key: jax.Array, step: jax.Array
