@@ -98,8 +98,7 @@ ALPA = {
 }
 
 ICCL = {
-    # 4.3: "SGD optimiser with a momentum of 0.9"; m = 0.99, gamma = 0, gamma' = 1, omega_d = 0.5, tau_d = 10,
-    # omega_it = 1
+    # 4.3: "SGD optimiser with a momentum of 0.9"; m = 0.99, gamma = 0, gamma' = 1, omega_d = 0.5, tau_d = 10
     **below(TRAIN, SGD),
     TRAIN + 'centroid_momentum': 0.99,
     TRAIN + 'gamma': 0.0,

@@ -34,7 +34,7 @@ TOLERANCE = {
 SHARES = {
     'classes': (8, 10, 1, (1, 10)),
     'classes, uneven': (11, 9, 1, (2, 9)),
-    'fewer classes than devices': (3, 8, 1, (1, 8)),
+    'one draw a device': (3, 8, 1, (3, 1)),
     'draws': (2, 128, 1, (2, 16)),
     'draws, uneven': (2, 100, 1, (2, 13)),
     'data and fsdp': (8, 10, 2, (2, 10)),

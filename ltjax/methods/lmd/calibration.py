@@ -21,10 +21,6 @@ from ltjax.models import ImageClassifier
 # factor. The factor, and it alone, then gets this share of the mean variance on the diagonal.
 FACTOR_RIDGE = 1e-4
 
-# To read the Cholesky factor of a class, 4 C^2 bytes, takes about as long as to multiply this many rows of noise with
-# it, 2 C^2 operations each: measured on a CPU, and so by the data sheets of an H100 and H200 in float32.
-ROWS_PER_FACTOR = 32
-
 
 def stage(config: Icc, task: Task, reading: Reading) -> Stage:
     """Returns the stage: rounds of an M-step of the classifier and an E-step of the encoder."""
@@ -120,20 +116,18 @@ def _factors(covariance: jax.Array, reading: Reading) -> jax.Array:
 def shared_axis(num_classes: int, per_class: int, parts: int) -> int:
     """Returns what devices share of an M-step's draws [K, R, C]: 0, the classes, or 1, the draws of each class.
 
-    Whichever leaves the busiest device less to do. By classes it reads the factors of its own classes alone; by draws,
-    which pays for few classes and many devices, those of all.
+    Whichever leaves the busiest device fewer rows; if both leave as many the classes, whose factors it alone reads.
 
     Args:
       num_classes: K.
       per_class: R.
       parts: devices that share.
 
-    >>> shared_axis(8, 44, 8), shared_axis(10, 32, 8), shared_axis(2, 176, 8)
-    (0, 0, 1)
+    >>> shared_axis(8, 44, 8), shared_axis(10, 32, 8)
+    (0, 1)
     """
-    classes, draws = -(-num_classes // parts), -(-per_class // parts)
-    by_classes = classes * (per_class + ROWS_PER_FACTOR)
-    by_draws = num_classes * (draws + ROWS_PER_FACTOR)
+    by_classes = -(-num_classes // parts) * per_class
+    by_draws = num_classes * -(-per_class // parts)
     return 0 if by_classes <= by_draws else 1
 
 
