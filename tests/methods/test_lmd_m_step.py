@@ -174,7 +174,7 @@ def test_the_draws_are_the_same_bits_however_they_are_shared(axis, shape):
     ('num_classes', 'per_class', 'parts', 'axis'),
     [
         (8, 44, 8, 0),
-        (10, 32, 8, 0),
+        (10, 32, 8, 1),
         (14, 25, 8, 0),
         (100, 3, 8, 0),
         (2, 176, 2, 0),
