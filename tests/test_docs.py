@@ -16,8 +16,8 @@ def keys():
     found: set[str] = set()
     for path in (tiny.ROOT / 'configs').glob('*.py'):
         get_config = runpy.run_path(str(path))['get_config']
-        for data_set in ('folder', 'isic2019_lt_r100'):
-            found.update(walk(get_config(data_set)))
+        for benchmark in ('folder', 'isic2019_lt_r100@lmd'):
+            found.update(walk(get_config(benchmark)))
     return found
 
 

@@ -7,6 +7,7 @@ from ltjax.engine.settings import Optimizer
 def _aduni(name: str, classes: int, images: int, **reported: tuple[float, float]) -> Benchmark:
     return Benchmark(
         name=f'{name}@aduni',
+        prepare=f'{name} --size 384',
         data={'image_size': 384, 'split.protocol': '5_fold', 'split.fold': -1},
         model={'name': 'resnet18', 'stem': 'imagenet'},
         epochs=400,

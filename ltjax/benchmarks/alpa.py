@@ -7,6 +7,7 @@ from ltjax.engine.settings import Optimizer
 def _alpa(name: str, classes: int, images: int, cross_entropy: float, alpa: float) -> Benchmark:
     return Benchmark(
         name=f'{name}@alpa',
+        prepare=f'{name} --size 256' + (' --classes 17' if name == 'bone_marrow' else ''),
         data={'image_size': 256, 'split.protocol': '80_20'},
         model={
             'name': 'convnext_base',

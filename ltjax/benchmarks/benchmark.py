@@ -16,6 +16,7 @@ class Benchmark:
 
     Attributes:
       name: SET@PAPER; or SET alone, of the small sets and for one's own data.
+      prepare: the program of data_prep that makes its files of the official ones, with its flags.
       data: values of the config's `data` by their dotted names, beside those of the set in `catalog`.
       model: values of the config's `model`: network, its options, initial weights.
       epochs: passes over the training images, all stages together.
@@ -32,6 +33,7 @@ class Benchmark:
     """
 
     name: str
+    prepare: str = ''
     data: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     model: Mapping[str, Any]
     epochs: int

@@ -12,6 +12,7 @@ _LAST = 'No image is held out to choose an epoch on: the last one is the result,
 def _cifar(classes: int, ratio: int, images: int, **reported: float) -> Benchmark:
     return Benchmark(
         name=f'cifar{classes}_lt_r{ratio}@iccl',
+        prepare=f'cifar_lt cifar{classes}',
         data={'split.protocol': f'exp_r{ratio}', 'split.val': 0.0, **_BY_COUNTS},
         model={'name': 'resnet32_cifar'},
         epochs=200,
@@ -40,6 +41,7 @@ def _cifar(classes: int, ratio: int, images: int, **reported: float) -> Benchmar
 def _inaturalist(name: str, epochs: int, decoupling: float, iccl: float) -> Benchmark:
     return Benchmark(
         name=name,
+        prepare='inaturalist2018',
         data={
             'image_size': 224,
             'split.protocol': 'official',
@@ -76,6 +78,7 @@ BENCHMARKS = (
     _cifar(10, 10, 20431, cross_entropy=86.4, decoupling=88.3, iccl=89.7),
     Benchmark(
         name='imagenet_lt@iccl',
+        prepare='imagenet_lt',
         data={'image_size': 224, 'split.protocol': 'official', **_BY_COUNTS},
         model={'name': 'resnext50_32x4d', 'stem': 'imagenet'},
         epochs=90,

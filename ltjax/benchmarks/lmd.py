@@ -6,9 +6,10 @@ from ltjax.engine.settings import Optimizer
 _AUC_BACC = ('balanced_accuracy', 'macro_auc')
 
 
-def _lmd(name: str, protocol: str, **values: object) -> Benchmark:
+def _lmd(name: str, prepare: str, protocol: str, **values: object) -> Benchmark:
     return Benchmark(
         name=f'{name}@lmd',
+        prepare=prepare,
         data={'image_size': 224, 'split.protocol': protocol},
         model={
             'name': 'resnet18',
@@ -36,6 +37,7 @@ def _isic2019(
 ) -> Benchmark:
     return _lmd(
         f'isic2019_lt_r{ratio}',
+        'isic2019',
         f'lmd_r{ratio}',
         metrics=_AUC_BACC,
         classes=8,
@@ -77,6 +79,7 @@ BENCHMARKS = (
     ),
     _lmd(
         'isic_archive_lt',
+        'isic_archive',
         'lmd',
         metrics=('balanced_accuracy',),
         classes=14,
@@ -88,6 +91,7 @@ BENCHMARKS = (
         },
     ),
     _lmd(
+        'hyper_kvasir',
         'hyper_kvasir',
         '8_1_1',
         metrics=(

@@ -9,6 +9,7 @@ def _proco(
 ) -> Benchmark:
     return Benchmark(
         name=f'{name}@proco',
+        prepare=name,
         data={'image_size': 224, 'split.protocol': '7_3'},
         model={'name': 'resnet50', 'stem': 'imagenet'},
         epochs=epochs,

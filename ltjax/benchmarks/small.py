@@ -26,12 +26,19 @@ BENCHMARKS = (
         classes=10,
         images={'train': 2480, 'val': 500, 'test': 5000},
     ),
-    _own('chula_rbc12', epochs=25, view='cell_moderate', weak_view='cell_weak', classes=11),
+    _own(
+        'chula_rbc12',
+        prepare='chula_rbc12',
+        epochs=25,
+        view='cell_moderate',
+        weak_view='cell_weak',
+        classes=11,
+    ),
     # HAM10000 at 48 px, split by lesion: data_prep.isic2018 --size 48, or an npz that has the lesion
     # of each image as its group.
-    _own('isic2018_48', data={'split.protocol': 'none'}, classes=7),
-    _own('fashion_mnist_lt', classes=10),
-    _own('medmnist'),
+    _own('isic2018_48', prepare='isic2018 --size 48', data={'split.protocol': 'none'}, classes=7),
+    _own('fashion_mnist_lt', prepare='fashion_mnist_lt', classes=10),
+    _own('medmnist', prepare='medmnist NAME'),
     _own('npz'),
     _own('folder'),
     _own('csv'),
