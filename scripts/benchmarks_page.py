@@ -1,6 +1,7 @@
 """Writes docs/benchmarks.md from ltjax.benchmarks; a test fails if the page is not what this program writes."""
 
 import pathlib
+import textwrap
 
 from ltjax import benchmarks
 from ltjax.benchmarks import Benchmark
@@ -26,7 +27,8 @@ ICCL fine-tunes the encoder for 10 more epochs on CIFAR-LT; `scripts/compare.py`
 
 `SET@PAPER` is the set in that paper's experiment; `SET` alone is a small set, or your own data (`folder`, `csv`, `npz`;
 see [data.md](data.md)). Public sets are prepared from their official files, once for each size of images:
-`python -m data_prep.PROGRAM --source DIR --out PATH`, with the program and its flags in the table. A run says where its data differ from the benchmark's: classes, or images in a part.
+`python -m data_prep.isic2018 --source DIR --out PATH`, with the program and the flags of the table. A run says where its
+data differ from the benchmark's: in classes, or in the images of a part.
 
 `python scripts/benchmarks_page.py` writes this page from `ltjax/benchmarks/`; do not edit it.
 """
@@ -62,8 +64,13 @@ def page() -> str:
         readings = dict.fromkeys(reading for each in rows for reading in each.readings)
         if readings:
             parts.append('\nWhat the text leaves open, and how it is read:\n\n')
-            parts += [f'- {reading}\n' for reading in readings]
+                parts += [_item(reading) for reading in readings]
     return ''.join(parts)
+
+
+def _item(text: str) -> str:
+    lines = textwrap.wrap(text, 120, initial_indent='- ', subsequent_indent='  ')
+    return '\n'.join([*lines, ''])
 
 
 def _row(each: Benchmark) -> list[str]:
