@@ -27,8 +27,8 @@ ICCL fine-tunes the encoder for 10 more epochs on CIFAR-LT; `scripts/compare.py`
 
 `SET@PAPER` is the set in that paper's experiment; `SET` alone is a small set, or your own data (`folder`, `csv`, `npz`;
 see [data.md](data.md)). Public sets are prepared from their official files, once for each size of images:
-`python -m data_prep.isic2018 --source DIR --out PATH`, with the program and the flags of the table. A run says where its
-data differ from the benchmark's: in classes, or in the images of a part.
+`python -m data_prep.isic2018 --source DIR --out PATH`, with the program and the flags of the table. A run says where
+its data differ from the benchmark's: in classes, or in the images of a part.
 
 `python scripts/benchmarks_page.py` writes this page from `ltjax/benchmarks/`; do not edit it.
 """
@@ -64,7 +64,7 @@ def page() -> str:
         readings = dict.fromkeys(reading for each in rows for reading in each.readings)
         if readings:
             parts.append('\nWhat the text leaves open, and how it is read:\n\n')
-                parts += [_item(reading) for reading in readings]
+            parts += [_item(reading) for reading in readings]
     return ''.join(parts)
 
 
