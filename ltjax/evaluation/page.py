@@ -2,6 +2,7 @@
 
 import base64
 import html
+import json
 import math
 from collections.abc import Sequence
 
@@ -34,6 +35,8 @@ td.track { width: 11rem; min-width: 7rem; }
 .bar b { width: 2px; margin-left: -1px; background: var(--accent); }
 .dot { display: inline-block; width: .65rem; height: .65rem; border-radius: 2px;
   margin-right: .45rem; }
+input[type=search] { font: inherit; width: 18rem; max-width: 100%; padding: .25rem .5rem;
+  border: 1px solid #999; border-radius: 3px; }
 ul.warnings { margin: .4rem 0; padding: .6rem 1rem .6rem 2rem; background: #fdf6ec;
   border-left: 3px solid #d1603d; }
 figure { margin: .6rem 0; overflow-x: auto; }
@@ -51,7 +54,34 @@ summary { cursor: pointer; color: var(--accent); }
   h2 { break-after: avoid; }
   figure, tr, ul.warnings { break-inside: avoid; }
   * { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
+  .search { display: none; }
 }
+""" + '\n'.join(f'.dot.{name} {{ background: {hue}; }}' for name, hue in GROUP_COLOURS.items())
+# Texts enter as text nodes, so that nothing in them is taken for HTML.
+_SEARCH = """
+const part = document.currentScript.parentElement, [input, said, table, data] = part.children;
+const rows = JSON.parse(data.textContent), columns = table.querySelector('tr').cells, most = 50;
+const plain = text => text.normalize('NFKC').toLowerCase();
+const make = (tag, attributes, ...inside) => {
+  const made = Object.assign(document.createElement(tag), attributes);
+  made.append(...inside);
+  return made;
+};
+const cell = ([text, below], k) => make('td', {className: columns[k].className}, ...(
+  k ? [text, make('small', {}, below)]
+  : [make('span', {className: 'dot ' + below, title: below}), text]));
+const show = () => {
+  const words = plain(input.querySelector('input').value).split(/\\s+/).filter(word => word);
+  const found = rows.filter(([[name]]) => words.every(word => plain(name).includes(word)));
+  table.hidden = !words.length || !found.length;
+  said.textContent = !words.length ? 'Type a part of the name.' : `Found: ${found.length.toLocaleString('en')}`
+    + (found.length > most ? `, of which the ${most} largest in training:` : '');
+  table.querySelector('tbody').replaceChildren(
+    ...found.slice(0, most).map(row => make('tr', {}, ...row.map(cell))));
+};
+part.hidden = false;
+part.addEventListener('input', show);
+show();
 """
 
 
@@ -110,14 +140,34 @@ def interval_bar(value: float, low: float, high: float) -> Markup:
 
 def in_group(text: object, group: str) -> Markup:
     """Returns text after a spot of the colour of its group of classes."""
-    colour = GROUP_COLOURS.get(group, 'transparent')
-    spot = f'<span class="dot" title="{escape(group)}" style="background:{colour}"></span>'
-    return Markup(f'{spot}{escape(text)}')
+    name = escape(group)
+    return Markup(f'<span class="dot {name}" title="{name}"></span>{escape(text)}')
 
 
 def with_range(value: str, below: str) -> Markup:
-    """Returns a number with its interval in small print below."""
-    return Markup(f'{escape(value)}<small>{escape(below)}</small>')
+    """Returns a number with its interval, if it has one, in small print below."""
+    return Markup(f'{escape(value)}<small>{escape(below)}</small>' if below else escape(value))
+
+
+def search(
+    title: str,
+    columns: Sequence[tuple[str, str]],
+    rows: Sequence[Sequence[tuple[str, str]]],
+) -> Markup:
+    """Returns a box to search thousands of rows by their first cell; without JavaScript, nothing.
+
+    Args:
+      title: of the box.
+      columns: as of `table`.
+      rows: from the largest class, for each column a text and what stands below it; of the first
+        that is the group.
+    """
+    data = json.dumps(rows, ensure_ascii=False, separators=(',', ':')).replace('<', '\\u003c')
+    return Markup(
+        f'<div class="search" hidden><label>{escape(title)} <input type="search"></label>'
+        f'<p class="note" role="status"></p>{table(columns, [])}'
+        f'<script type="application/json">{data}</script><script>{{{_SEARCH}}}</script></div>'
+    )
 
 
 def picture(svg: str, alternative: str, caption: str = '') -> Markup:
