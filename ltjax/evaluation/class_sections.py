@@ -44,7 +44,7 @@ def classes(test: Mapping[str, Any], order: Sequence[int]) -> Markup:
         caption = 'From the largest class in training to the smallest.'
         svg = figures.class_recalls(per_class, groups)
         alternative = 'Bars: training images and recall of each class'
-        return Markup(page.picture(svg, alternative, caption) + _table(rows))
+        return Markup(page.picture(svg, alternative, caption) + page.table(_COLUMNS, rows))
     caption = (
         'One dot a class, moved up or down by less than half a test image so that equal ones can be '
         'told apart. The line: means over classes of about the same size, with 95 % intervals.'
@@ -62,30 +62,20 @@ def classes(test: Mapping[str, Any], order: Sequence[int]) -> Markup:
     }
     content = Markup(content + page.search(f'Any of the {len(order):,} classes:', _COLUMNS, rows))
     for title, chosen in parts.items():
-        table = _table([rows[k] for k in chosen])
+        table = page.table(_COLUMNS, [rows[k] for k in chosen])
         content = Markup(content + page.paragraph(f'The {_PART} {title}:') + table)
     note = f'results.json has all {len(order):,} classes, under test and per_class.'
     return Markup(content + page.paragraph(note, 'note'))
 
 
 def _cells(row: Mapping[str, Any], group: str) -> list[tuple[str, str]]:
-    """Returns a text for each of _COLUMNS with what stands below it; of the name that is the group."""
+    """Returns the pair for each of _COLUMNS, see `page.table`."""
     figures = [row[name] for name in _FIGURES]
     return [
         (row['name'], group),
         *((f'{row[name]:,}', '') for name in ('train_count', 'test_count')),
         *((percent(figure['value']), percent_range(figure)) for figure in figures),
     ]
-
-
-def _table(rows: Sequence[Sequence[tuple[str, str]]]) -> Markup:
-    return page.table(
-        _COLUMNS,
-        [
-            [page.in_group(*name), *(page.with_range(*cell) for cell in rest)]
-            for name, *rest in rows
-        ],
-    )
 
 
 def confusions(test: Mapping[str, Any], order: Sequence[int]) -> Markup:

@@ -116,14 +116,13 @@ def point_metrics(
     precision, recall, f1, _ = sk.precision_recall_fscore_support(
         labels, predictions, labels=present, average='macro', zero_division=0
     )
-    several = len(present) > 1
     values = {
         'accuracy': sk.accuracy_score(labels, predictions),
         'balanced_accuracy': recall,
         'macro_f1': f1,
         'macro_precision': precision,
         'macro_recall': recall,
-        'macro_auc': np.nanmean(areas) if several else np.nan,
+        'macro_auc': np.nanmean(areas) if len(present) > 1 else np.nan,
     }
     if ordered:
         values['quadratic_kappa'] = _kappa(labels, predictions, len(areas))

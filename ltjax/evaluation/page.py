@@ -73,9 +73,9 @@ const cell = ([text, below], k) => make('td', {className: columns[k].className},
 const show = () => {
   const words = plain(input.querySelector('input').value).split(/\\s+/).filter(word => word);
   const found = rows.filter(([[name]]) => words.every(word => plain(name).includes(word)));
+  const more = found.length > most ? `, of which the ${most} largest in training:` : '';
+  said.textContent = words.length ? `Found: ${found.length.toLocaleString('en')}${more}` : '';
   table.hidden = !words.length || !found.length;
-  said.textContent = !words.length ? 'Type a part of the name.' : `Found: ${found.length.toLocaleString('en')}`
-    + (found.length > most ? `, of which the ${most} largest in training:` : '');
   table.querySelector('tbody').replaceChildren(
     ...found.slice(0, most).map(row => make('tr', {}, ...row.map(cell))));
 };
@@ -111,22 +111,26 @@ def table(columns: Sequence[tuple[str, str]], rows: Sequence[Sequence[object]]) 
 
     Args:
       columns: heading and CSS class ('', 'name', 'number', 'range', 'track') of each column.
-      rows: cells, escaped unless Markup.
+      rows: cells, escaped unless Markup; or pairs of a text and what stands below it in small
+        print, of a 'name' the group of classes whose colour it has.
     """
     head = ''.join(f'<th class="{kind}">{escape(title)}</th>' for title, kind in columns)
-    body = ''.join(
-        '<tr>'
-        + ''.join(
-            f'<td class="{kind}">{escape(cell)}</td>'
-            for (_, kind), cell in zip(columns, row, strict=True)
-        )
-        + '</tr>\n'
+    lines = (
+        ''.join(_cell(cell, kind) for (_, kind), cell in zip(columns, row, strict=True))
         for row in rows
     )
+    body = ''.join(f'<tr>{line}</tr>\n' for line in lines)
     return Markup(
         f'<div class="scroll"><table><thead><tr>{head}</tr></thead>\n'
         f'<tbody>{body}</tbody></table></div>'
     )
+
+
+def _cell(cell: object, kind: str) -> str:
+    text, other = map(escape, cell if isinstance(cell, tuple) else (cell, ''))
+    spot = f'<span class="dot {other}" title="{other}"></span>' if kind == 'name' else ''
+    below = f'<small>{other}</small>' if other and not spot else ''
+    return f'<td class="{kind}">{spot}{text}{below}</td>'
 
 
 def interval_bar(value: float, low: float, high: float) -> Markup:
@@ -138,35 +142,19 @@ def interval_bar(value: float, low: float, high: float) -> Markup:
     )
 
 
-def in_group(text: object, group: str) -> Markup:
-    """Returns text after a spot of the colour of its group of classes."""
-    name = escape(group)
-    return Markup(f'<span class="dot {name}" title="{name}"></span>{escape(text)}')
-
-
-def with_range(value: str, below: str) -> Markup:
-    """Returns a number with its interval, if it has one, in small print below."""
-    return Markup(f'{escape(value)}<small>{escape(below)}</small>' if below else escape(value))
-
-
 def search(
-    title: str,
-    columns: Sequence[tuple[str, str]],
-    rows: Sequence[Sequence[tuple[str, str]]],
+    title: str, columns: Sequence[tuple[str, str]], rows: Sequence[Sequence[tuple[str, str]]]
 ) -> Markup:
-    """Returns a box to search thousands of rows by their first cell; without JavaScript, nothing.
+    """Returns a box that finds rows of a `table`, from the largest class, by the name in their first cell.
 
-    Args:
-      title: of the box.
-      columns: as of `table`.
-      rows: from the largest class, for each column a text and what stands below it; of the first
-        that is the group.
+    It needs JavaScript and shows nothing without.
     """
     data = json.dumps(rows, ensure_ascii=False, separators=(',', ':')).replace('<', '\\u003c')
     return Markup(
-        f'<div class="search" hidden><label>{escape(title)} <input type="search"></label>'
-        f'<p class="note" role="status"></p>{table(columns, [])}'
-        f'<script type="application/json">{data}</script><script>{{{_SEARCH}}}</script></div>'
+        f'<div class="search" hidden><label>{escape(title)} '
+        f'<input type="search" placeholder="part of the name"></label><p class="note" role="status"></p>'
+        f'{table(columns, [])}<script type="application/json">{data}</script>'
+        f'<script>{{{_SEARCH}}}</script></div>'
     )
 
 
@@ -180,9 +168,10 @@ def picture(svg: str, alternative: str, caption: str = '') -> Markup:
     )
 
 
-def listing(lines: Sequence[object]) -> Markup:
-    """Returns lines as a list."""
-    return Markup(f'<ul>{"".join(f"<li>{escape(line)}</li>" for line in lines)}</ul>')
+def listing(lines: Sequence[object], kind: str = '') -> Markup:
+    """Returns lines as a list; `kind` is its CSS class."""
+    items = ''.join(f'<li>{escape(line)}</li>' for line in lines)
+    return Markup(f'<ul class="{kind}">{items}</ul>')
 
 
 def details(summary: str, text: str) -> Markup:

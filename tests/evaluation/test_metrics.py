@@ -15,6 +15,7 @@ from ltjax.evaluation.metrics import (
     softmax,
 )
 from ltjax.evaluation.table import format_metrics
+from scripts.benchmarks.evaluation import many_classes
 
 
 def test_softmax_is_float64_and_stable():
@@ -262,6 +263,14 @@ def test_evaluate_of_a_thousand_classes():
     np.testing.assert_array_equal(matrix[stored['true'], stored['predicted']], stored['images'])
     assert max(map(len, results['warnings'])) < 300
     assert max(map(len, format_metrics(results).splitlines())) < 80
+
+
+def test_benchmark_in_miniature():
+    figures = many_classes(8142, 3, small=True)
+    assert (figures['classes'], figures['images'], figures['resamples']) == (40, 120, 20)
+    assert figures['logits_mb'] == 40 * 120 * 4 / 1e6
+    assert all(value >= 0 for value in figures.values())
+    assert 0.01 < figures['results_mb'] < 0.1 < figures['report_mb'] < 1
 
 
 @pytest.mark.parametrize(
