@@ -60,10 +60,8 @@ def recall_by_size(per_class: Sequence[Mapping[str, Any]], groups: Sequence[str]
     spread = recalls * (1 - recalls) / images
     margins = np.array([196 * np.sqrt(spread[part].sum()) / len(part) for part in parts])
     axis.plot(centres, means, color='white', linewidth=4.0, zorder=3)
-    (line,) = axis.plot(centres, means, color=INK, linewidth=1.4, zorder=4)
-    axis.errorbar(
-        centres, means, yerr=margins, fmt='none', ecolor=INK, elinewidth=1.0, capsize=2, zorder=4
-    )
+    ink: dict[str, Any] = {'color': INK, 'linewidth': 1.4, 'elinewidth': 1.0, 'zorder': 4}
+    line = axis.errorbar(centres, means, yerr=margins, capsize=2, **ink)[0]
     axis.set_xscale('log')
     axis.xaxis.set_major_formatter(thousands)
     axis.set_ylim(min(-3, 1.1 * aside.min()), max(103, 100 + 1.1 * aside.max()))
