@@ -82,10 +82,16 @@ def _chunks(total: int, num_images: int, num_classes: int) -> Iterator[int]:
 
 def interval(value: float, samples: np.ndarray) -> Interval:
     """Returns JSON-able {'value', 'low', 'high'}; all None where the value is undefined (NaN)."""
-    if np.isnan(value):
-        return {'value': None, 'low': None, 'high': None}
-    low, high = np.percentile(samples, LEVEL)
-    return {'value': float(value), 'low': float(low), 'high': float(high)}
+    return intervals(np.array([value]), samples[:, None])[0]
+
+
+def intervals(values: np.ndarray, samples: np.ndarray) -> list[Interval]:
+    """Returns the interval of each of the values [K], from samples [R, K]."""
+    rows = np.stack([values, *np.percentile(samples, LEVEL, axis=0)], axis=1).tolist()
+    return [
+        dict(zip(('value', 'low', 'high'), [None] * 3 if np.isnan(row[0]) else row, strict=True))
+        for row in rows
+    ]
 
 
 def paired_bootstrap(

@@ -17,6 +17,11 @@ from ltjax.evaluation.table import percent, percent_range
 MAX_MAPPED_IMAGES = 1000
 # Rows of each part of a shortened table.
 _PART = 10
+_FIGURES = {'recall': 'recall', 'precision': 'precision', 'f1': 'F1', 'auc': 'AUC'}
+_COLUMNS = (
+    *(('class', 'name'), ('training images', 'number'), ('test images', 'number')),
+    *((title, 'number') for title in _FIGURES.values()),
+)
 
 
 def groups_of(test: Mapping[str, Any], order: Sequence[int]) -> list[str]:
@@ -34,11 +39,12 @@ def classes(test: Mapping[str, Any], order: Sequence[int]) -> Markup:
     """
     per_class = [test['per_class'][k] for k in order]
     groups = groups_of(test, order)
+    rows = [_cells(row, group) for row, group in zip(per_class, groups, strict=True)]
     if len(order) <= MAX_ROWS:
         caption = 'From the largest class in training to the smallest.'
         svg = figures.class_recalls(per_class, groups)
         alternative = 'Bars: training images and recall of each class'
-        return Markup(page.picture(svg, alternative, caption) + _table(per_class, groups))
+        return Markup(page.picture(svg, alternative, caption) + page.table(_COLUMNS, rows))
     caption = (
         'One dot a class, moved up or down by less than half a test image so that equal ones can be '
         'told apart. The line: means over classes of about the same size, with 95 % intervals.'
@@ -46,30 +52,30 @@ def classes(test: Mapping[str, Any], order: Sequence[int]) -> Markup:
     svg = crowds.recall_by_size(per_class, groups)
     content = page.picture(svg, 'Dots: recall of each class by its training images', caption)
     tested = [k for k, row in enumerate(per_class) if row['recall']['value'] is not None]
-    # Of equal recalls the class with the most training images first: it had no excuse.
-    worst = sorted(tested, key=lambda k: per_class[k]['recall']['value'])[:_PART]
+    # Of equals the classes that surprise most: large ones not found, small ones found.
+    by_recall = sorted(tested, key=lambda k: per_class[k]['recall']['value'])
     parts = {
-        f'The {_PART} largest classes in training': range(_PART),
-        f'The {_PART} smallest classes in training': range(len(order) - _PART, len(order)),
-        f'The {_PART} classes of the lowest recall, of equals the largest': worst,
+        'largest classes in training': range(_PART),
+        'smallest classes in training': range(len(order) - _PART, len(order)),
+        'classes of the lowest recall, of equals the largest': by_recall[:_PART],
+        'classes of the highest recall, of equals the smallest': by_recall[: -_PART - 1 : -1],
     }
-    for title, rows in parts.items():
-        table = _table([per_class[k] for k in rows], [groups[k] for k in rows])
-        content = Markup(content + page.paragraph(f'{title}:') + table)
+    content = Markup(content + page.search(f'Any of the {len(order):,} classes:', _COLUMNS, rows))
+    for title, chosen in parts.items():
+        table = page.table(_COLUMNS, [rows[k] for k in chosen])
+        content = Markup(content + page.paragraph(f'The {_PART} {title}:') + table)
     note = f'results.json has all {len(order):,} classes, under test and per_class.'
     return Markup(content + page.paragraph(note, 'note'))
 
 
-def _table(per_class: Sequence[Mapping[str, Any]], groups: Sequence[str]) -> Markup:
-    columns = [('class', 'name'), ('training images', 'number'), ('test images', 'number')]
-    columns += [(title, 'number') for title in ('recall', 'precision', 'F1', 'AUC')]
-    rows: list[list[object]] = []
-    for row, group in zip(per_class, groups, strict=True):
-        counts = [f'{row["train_count"]:,}', f'{row["test_count"]:,}']
-        values = [row[name] for name in ('recall', 'precision', 'f1', 'auc')]
-        cells = [page.with_range(percent(v['value']), percent_range(v)) for v in values]
-        rows.append([page.in_group(row['name'], group), *counts, *cells])
-    return page.table(columns, rows)
+def _cells(row: Mapping[str, Any], group: str) -> list[tuple[str, str]]:
+    """Returns the pair for each of _COLUMNS, see `page.table`."""
+    figures = [row[name] for name in _FIGURES]
+    return [
+        (row['name'], group),
+        *((f'{row[name]:,}', '') for name in ('train_count', 'test_count')),
+        *((percent(figure['value']), percent_range(figure)) for figure in figures),
+    ]
 
 
 def confusions(test: Mapping[str, Any], order: Sequence[int]) -> Markup:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from scipy import sparse
 
 # From here on a matrix [K, K] is not stored: of ten thousand classes it has 100 million numbers.
 MAX_MATRIX_CLASSES = 200
@@ -56,42 +57,28 @@ def tally(
       predictions: [n] int predicted classes.
       num_classes: K.
     """
-    # Images of one pair of classes are added up first: there are few pairs or few images of each.
-    order = np.lexsort((predictions, labels))
-    true, predicted, starts = _runs(labels[order], predictions[order])
-    cells = np.add.reduceat(weights[:, order], starts, axis=1)
-    by_prediction = np.argsort(predicted, kind='stable')
-    right = np.flatnonzero(true == predicted)
-    correct = np.zeros((len(weights), num_classes), weights.dtype)
-    correct[:, true[right]] = cells[:, right]
+    by_image = np.ascontiguousarray(weights.T)
+
+    def add_up(classes: np.ndarray, counted: np.ndarray) -> np.ndarray:
+        """[r, K] images of each class, of those that are counted."""
+        places = (classes, np.arange(len(classes)))
+        members = sparse.csr_array((counted, places), (num_classes, len(classes)))
+        return np.ascontiguousarray((members @ by_image).T)
+
+    every = np.ones(len(labels), weights.dtype)
     return Tally(
-        true=_add_up(cells, true, num_classes),
-        predicted=_add_up(cells[:, by_prediction], predicted[by_prediction], num_classes),
-        correct=correct,
-        squares=cells @ (true - predicted) ** 2,
+        true=add_up(labels, every),
+        predicted=add_up(predictions, every),
+        correct=add_up(labels, every * (labels == predictions)),
+        squares=weights @ (labels.astype(np.int64) - predictions) ** 2,
     )
-
-
-def _runs(true: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns the distinct pairs of sorted ones, as int64, and where each begins."""
-    new = (np.diff(true, prepend=-1) != 0) | (np.diff(predicted, prepend=-1) != 0)
-    starts = np.flatnonzero(new)
-    return true[starts].astype(np.int64), predicted[starts].astype(np.int64), starts
-
-
-def _add_up(cells: np.ndarray, classes: np.ndarray, num_classes: int) -> np.ndarray:
-    """Adds up the columns of `cells` [r, m] that have the same class; `classes` [m] is sorted."""
-    occupied, starts = np.unique(classes, return_index=True)
-    sums = np.zeros((len(cells), num_classes), cells.dtype)
-    sums[:, occupied] = np.add.reduceat(cells, starts, axis=1)
-    return sums
 
 
 def count_pairs(labels: np.ndarray, predictions: np.ndarray) -> Pairs:
     """Returns how often each pair of true class [n] and predicted class [n] occurs."""
-    order = np.lexsort((predictions, labels))
-    true, predicted, starts = _runs(labels[order], predictions[order])
-    return Pairs(true, predicted, np.diff(starts, append=len(labels)))
+    width = int(predictions.max()) + 1
+    pairs, images = np.unique(labels.astype(np.int64) * width + predictions, return_counts=True)
+    return Pairs(*np.divmod(pairs, width), images)
 
 
 def matrix(pairs: Pairs, num_classes: int) -> np.ndarray:

@@ -60,10 +60,8 @@ def recall_by_size(per_class: Sequence[Mapping[str, Any]], groups: Sequence[str]
     spread = recalls * (1 - recalls) / images
     margins = np.array([196 * np.sqrt(spread[part].sum()) / len(part) for part in parts])
     axis.plot(centres, means, color='white', linewidth=4.0, zorder=3)
-    (line,) = axis.plot(centres, means, color=INK, linewidth=1.4, zorder=4)
-    axis.errorbar(
-        centres, means, yerr=margins, fmt='none', ecolor=INK, elinewidth=1.0, capsize=2, zorder=4
-    )
+    ink: dict[str, Any] = {'color': INK, 'linewidth': 1.4, 'elinewidth': 1.0, 'zorder': 4}
+    line = axis.errorbar(centres, means, yerr=margins, capsize=2, **ink)[0]
     axis.set_xscale('log')
     axis.xaxis.set_major_formatter(thousands)
     axis.set_ylim(min(-3, 1.1 * aside.min()), max(103, 100 + 1.1 * aside.max()))
@@ -102,36 +100,22 @@ def group_confusion(pairs: Pairs, groups: Sequence[str]) -> 'Figure':
 
     names = [name for name in GROUP_COLOURS if name in groups]
     colours = [_CORRECT, *(GROUP_COLOURS[name] for name in names)]
-    place = np.array([names.index(group) if group in names else -1 for group in groups])
-    wrong = pairs.true != pairs.predicted
+    # A class of no group has the last place, which is not drawn.
+    place = np.array([names.index(group) if group in names else len(names) for group in groups])
+    taken = np.where(pairs.true == pairs.predicted, 0, 1 + place[pairs.predicted])
+    images = np.zeros((len(names) + 1, len(names) + 2))
+    np.add.at(images, (place[pairs.true], taken), pairs.images)
+    shares = 100 * images / np.maximum(images.sum(1, keepdims=True), 1)
     figure = new_figure(8.4, 1.0 + 0.36 * len(names))
     axis = figure.subplots()
-    for row in range(len(names)):
-        own = place[pairs.true] == row
-        total = pairs.images[own].sum()
-        shares = [
-            pairs.images[own & ~wrong].sum(),
-            *(
-                pairs.images[own & wrong & (place[pairs.predicted] == g)].sum()
-                for g in range(len(names))
-            ),
-        ]
-        left = 0.0
-        for share, colour in zip(shares, colours, strict=True):
-            width = 100 * share / max(total, 1)
-            axis.barh(row, width, left=left, color=colour, height=0.72, edgecolor='white')
-            if width >= 3:
-                ink = INK if colour == GROUP_COLOURS['medium'] else 'white'
-                axis.text(
-                    left + width / 2,
-                    row,
-                    f'{width:.0f}',
-                    ha='center',
-                    va='center',
-                    fontsize=8,
-                    color=ink,
-                )
-            left += width
+    left = np.zeros(len(names))
+    for colour, widths in zip(colours, shares[:-1].T, strict=False):
+        rows = range(len(names))
+        bars = axis.barh(rows, widths, left=left, color=colour, height=0.72, edgecolor='white')
+        ink = INK if colour == GROUP_COLOURS['medium'] else 'white'
+        inside = [f'{width:.0f}' if width >= 3 else '' for width in widths]
+        axis.bar_label(bars, inside, label_type='center', fontsize=8, color=ink)
+        left += widths
     axis.set_yticks(range(len(names)), labels=names)
     axis.set_ylim(len(names) - 0.5, -0.5)
     axis.set_xlim(0, 100)
@@ -170,28 +154,21 @@ def confused_pairs(pairs: Pairs, names: Sequence[str], groups: Sequence[str]) ->
     """
     chosen = most_confused(pairs, len(names))
     totals = np.bincount(pairs.true, pairs.images, minlength=len(names))[pairs.true]
+    shares = 100 * pairs.images[chosen] / totals[chosen]
+    colours = [GROUP_COLOURS.get(groups[k], NEUTRAL) for k in pairs.true[chosen]]
     figure = new_figure(8.4, rows_height(len(chosen)))
     axis = figure.subplots()
-    labels = []
-    for row, pair in enumerate(chosen):
-        k, other = pairs.true[pair], pairs.predicted[pair]
-        share = 100 * pairs.images[pair] / totals[pair]
-        axis.barh(row, share, color=GROUP_COLOURS.get(groups[k], NEUTRAL), height=0.72)
-        axis.annotate(
-            f'{pairs.images[pair]:,} of {totals[pair]:,.0f}',
-            (share, row),
-            xytext=(3, 0),
-            textcoords='offset points',
-            va='center',
-            fontsize=7.5,
-            color=MUTED,
-        )
-        # The marks keep the arrow's direction between two names that are written right to left.
-        label = f'{shown(names[k], 26)} \u200e→\u200e {shown(names[other], 26)}'
-        labels.append(end_label(label, at_most=60))
-    axis.set_yticks(range(len(chosen)), labels=labels)
+    bars = axis.barh(range(len(chosen)), shares, color=colours, height=0.72)
+    counts = [f'{pairs.images[pair]:,} of {totals[pair]:,.0f}' for pair in chosen]
+    axis.bar_label(bars, counts, padding=3, fontsize=7.5, color=MUTED)
+    # The marks keep the arrow's direction between two names that are written right to left.
+    labels = [
+        f'{shown(names[k], 26)} \u200e→\u200e {shown(names[other], 26)}'
+        for k, other in zip(pairs.true[chosen], pairs.predicted[chosen], strict=True)
+    ]
+    axis.set_yticks(range(len(chosen)), labels=[end_label(label, at_most=60) for label in labels])
     axis.set_ylim(len(chosen) - 0.4, -0.6)
-    axis.set_xlim(0, 1.15 * float((100 * pairs.images[chosen] / totals[chosen]).max()))
+    axis.set_xlim(0, 1.15 * shares.max())
     axis.set_title('percent of the true class')
     axis.grid(axis='x')
     axis.spines['left'].set_visible(False)

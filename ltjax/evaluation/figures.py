@@ -47,20 +47,12 @@ def class_recalls(per_class: Sequence[Mapping[str, Any]], groups: Sequence[str])
     sizes, recalls = figure.subplots(1, 2, width_ratios=(1, 1.7), sharey=True)
     rows = np.arange(len(per_class))
     counts = np.array([row['train_count'] for row in per_class])
-    sizes.barh(rows, counts, color=colours, height=0.72)
+    # Of none there is a label at the axis, which begins there.
+    bars = sizes.barh(rows, np.maximum(counts, 0.8), color=colours, height=0.72)
+    sizes.bar_label(bars, [f'{count:,}' for count in counts], padding=3, fontsize=7.5, color=MUTED)
     sizes.set_xscale('log')
-    sizes.set_xlim(left=min(1, *counts) if counts.min() > 0 else 0.8, right=counts.max() * 2.5)
+    sizes.set_xlim(left=1 if counts.min() > 0 else 0.8, right=counts.max() * 2.5)
     sizes.xaxis.set_major_formatter(thousands)
-    for row, count in zip(rows, counts, strict=True):
-        sizes.annotate(
-            f'{count:,}',
-            (max(count, 1), row),
-            xytext=(3, 0),
-            textcoords='offset points',
-            va='center',
-            fontsize=7.5,
-            color=MUTED,
-        )
     sizes.set_title('training images')
     class_axis(sizes, [row['name'] for row in per_class])
     for row, figures in zip(rows, per_class, strict=True):

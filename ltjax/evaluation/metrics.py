@@ -5,7 +5,7 @@ A class without test images has no recall and no AUC. It is left out of every ma
 are the same number. With test images of one class only, AUC and kappa are undefined.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,12 +13,12 @@ from sklearn import metrics as sk
 
 from ltjax.errors import UserError
 from ltjax.evaluation import confusion
-from ltjax.evaluation.auc import class_aucs
-from ltjax.evaluation.bootstrap import bootstrap, interval
+from ltjax.evaluation.auc import Ranks, class_aucs, rank
+from ltjax.evaluation.bootstrap import bootstrap, interval, intervals
 from ltjax.evaluation.table import listed
 
-# Images whose probabilities are worked out at once.
-_ROWS = 256
+# Images, and classes, whose probabilities are worked out at once.
+_ROWS, _COLUMNS = 256, 32
 _NO_ORDER = (
     'No quadratic kappa is given, since it is not known whether the classes have an order: if they '
     'are grades, set --config.data.class_order.'
@@ -27,10 +27,18 @@ _NO_ORDER = (
 
 def softmax(logits: np.ndarray) -> np.ndarray:
     """Returns float64 probabilities [n, K] of logits [n, K]; UserError if one is not finite."""
-    logits = np.asarray(logits, np.float64)
+    logits = np.asarray(logits)
     _refuse_not_finite(logits)
-    exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return exponentials / exponentials.sum(axis=-1, keepdims=True)
+    exponentials, _, totals = _exponentials(logits)
+    return exponentials / totals
+
+
+def _exponentials(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns float64 exponentials [n, K] of logits less their largest [n, 1], it, and sums [n, 1]."""
+    logits = logits.astype(np.float64)
+    peaks = logits.max(axis=-1, keepdims=True)
+    exponentials = np.exp(logits - peaks)
+    return exponentials, peaks, exponentials.sum(axis=-1, keepdims=True)
 
 
 def _refuse_not_finite(logits: np.ndarray) -> None:
@@ -42,47 +50,61 @@ def _refuse_not_finite(logits: np.ndarray) -> None:
         )
 
 
-def predict(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns predictions [n] and probabilities, by class [K, n], of logits [n, K].
+class Probabilities:
+    """The softmax of logits [n, K], as `softmax` has it, without an array of them all.
 
-    Of ten thousand classes each array of this size takes gigabytes, so there is no second one; and
-    what is asked of a class lies side by side.
+    Of ten thousand classes such an array takes gigabytes. The numbers of a class lie side by side.
 
-    Raises:
-      UserError: a logit is not finite.
+    Attributes:
+      predictions: [n] int64 the most probable classes.
     """
-    logits = np.asarray(logits)
-    _refuse_not_finite(logits)
-    predictions = np.empty(len(logits), np.int64)
-    by_class = np.empty(logits.shape[::-1])
-    for start in range(0, len(logits), _ROWS):
-        rows = slice(start, start + _ROWS)
-        probabilities = softmax(logits[rows])
-        predictions[rows] = probabilities.argmax(-1)
-        by_class[:, rows] = probabilities.T
-    return predictions, by_class
+
+    def __init__(self, logits: np.ndarray) -> None:
+        """Takes the logits, which are kept as they are; UserError if one is not finite."""
+        self._logits = np.asarray(logits)
+        _refuse_not_finite(self._logits)
+        num_images, self.num_classes = self._logits.shape
+        self.predictions = np.empty(num_images, np.int64)
+        self._peaks, self._totals = np.empty((2, num_images))
+        for start in range(0, num_images, _ROWS):
+            rows = slice(start, start + _ROWS)
+            exponentials, peaks, totals = _exponentials(self._logits[rows])
+            self.predictions[rows] = (exponentials / totals).argmax(-1)
+            self._peaks[rows], self._totals[rows] = peaks[:, 0], totals[:, 0]
+
+    def by_class(self) -> Iterator[np.ndarray]:
+        """Yields [n] float64 probabilities of each class in turn."""
+        for start in range(0, self.num_classes, _COLUMNS):
+            logits = self._logits[:, start : start + _COLUMNS].T.astype(np.float64, order='C')
+            yield from np.exp(logits - self._peaks) / self._totals
 
 
-def class_auc(labels: np.ndarray, by_class: np.ndarray) -> np.ndarray:
-    """Returns [K] one-vs-rest areas under the ROC curve, NaN where a side has no images."""
-    if len(by_class) > confusion.MAX_MATRIX_CLASSES:  # scikit-learn takes minutes, for the same
-        return class_aucs(np.ones((1, len(labels)), np.int64), labels, by_class)[0]
-    auc = np.full(len(by_class), np.nan)
-    present = np.unique(labels)
-    for k in present if len(present) > 1 else ():
-        auc[k] = sk.roc_auc_score(labels == k, by_class[k])
-    return auc
+def rank_classes(
+    labels: np.ndarray, probabilities: Probabilities
+) -> tuple[list[Ranks | None], np.ndarray]:
+    """Returns the ranks of each class, and of few classes their areas [K] as scikit-learn has them.
+
+    Those differ from `class_aucs` in the last bit, and the macro AUC of few classes was published
+    with it. Of more, scikit-learn takes minutes; there, and where an area is undefined, is NaN.
+    """
+    ranks, areas = [], np.full(probabilities.num_classes, np.nan)
+    for k, scores in enumerate(probabilities.by_class()):
+        positive = labels == k
+        ranks.append(rank(positive, scores))
+        if ranks[k] is not None and len(areas) <= confusion.MAX_MATRIX_CLASSES:
+            areas[k] = sk.roc_auc_score(positive, scores)
+    return ranks, areas
 
 
 def point_metrics(
-    labels: np.ndarray, predictions: np.ndarray, by_class: np.ndarray, *, ordered: bool
+    labels: np.ndarray, predictions: np.ndarray, areas: np.ndarray, *, ordered: bool
 ) -> dict[str, float]:
     """Computes the headline metrics, as fractions.
 
     Args:
       labels: [n] int true classes.
       predictions: [n] int predicted classes.
-      by_class: [K, n] float probabilities of the classes.
+      areas: [K] one-vs-rest areas under the ROC curve, NaN where undefined.
       ordered: whether class indices are grades.
 
     Returns:
@@ -94,17 +116,16 @@ def point_metrics(
     precision, recall, f1, _ = sk.precision_recall_fscore_support(
         labels, predictions, labels=present, average='macro', zero_division=0
     )
-    several = len(present) > 1
     values = {
         'accuracy': sk.accuracy_score(labels, predictions),
         'balanced_accuracy': recall,
         'macro_f1': f1,
         'macro_precision': precision,
         'macro_recall': recall,
-        'macro_auc': np.nanmean(class_auc(labels, by_class)) if several else np.nan,
+        'macro_auc': np.nanmean(areas) if len(present) > 1 else np.nan,
     }
     if ordered:
-        values['quadratic_kappa'] = _kappa(labels, predictions, len(by_class))
+        values['quadratic_kappa'] = _kappa(labels, predictions, len(areas))
     return {name: float(value) for name, value in values.items()}
 
 
@@ -158,8 +179,9 @@ def evaluate(
     """
     labels = np.asarray(labels)
     _check(labels, np.shape(logits), class_names, train_counts)
-    predictions, by_class = predict(logits)
-    num_classes = len(class_names)
+    probabilities = Probabilities(logits)
+    predictions, num_classes = probabilities.predictions, len(class_names)
+    ranks, areas = rank_classes(labels, probabilities)
     measured = {
         name: metric
         for name, metric in confusion.METRICS.items()
@@ -168,7 +190,7 @@ def evaluate(
 
     def statistic(weights: np.ndarray) -> dict[str, np.ndarray]:
         counts = confusion.tally(weights, labels, predictions, num_classes)
-        auc = class_aucs(weights, labels, by_class)
+        auc = class_aucs(weights, ranks)
         defined = ~np.isnan(auc[0])
         macro_auc = auc[:, defined].mean(1) if defined.any() else auc[:, 0]
         values = {name: metric(counts) for name, metric in measured.items()}
@@ -184,7 +206,9 @@ def evaluate(
         }
 
     point = {name: v[0] for name, v in statistic(np.ones((1, len(labels)), np.int64)).items()}
-    headline = point_metrics(labels, predictions, by_class, ordered=ordered)
+    if num_classes > confusion.MAX_MATRIX_CLASSES:
+        areas = point['class auc']
+    headline = point_metrics(labels, predictions, areas, ordered=ordered)
     samples = bootstrap(
         labels, statistic, num_classes=num_classes, num_bootstrap=num_bootstrap, seed=seed
     )
@@ -193,9 +217,12 @@ def evaluate(
     correct = np.bincount(labels[labels == predictions], minlength=num_classes)
     warnings = sample_size_warnings(test_counts, correct, class_names, groups)
 
-    def of_class(figure: str, k: int) -> dict[str, float | None]:
-        value = point[f'class {figure}'][k] if test_counts[k] else np.nan
-        return interval(value, samples[f'class {figure}'][:, k])
+    of_classes = {
+        figure: intervals(
+            np.where(test_counts, point[f'class {figure}'], np.nan), samples[f'class {figure}']
+        )
+        for figure in ('recall', 'precision', 'f1', 'auc')
+    }
 
     return {
         'num_images': len(labels),
@@ -212,7 +239,7 @@ def evaluate(
                 'name': class_names[k],
                 'train_count': int(train_counts[k]),
                 'test_count': int(test_counts[k]),
-                **{figure: of_class(figure, k) for figure in ('recall', 'precision', 'f1', 'auc')},
+                **{figure: rows[k] for figure, rows in of_classes.items()},
             }
             for k in range(num_classes)
         ],

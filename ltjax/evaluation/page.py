@@ -2,6 +2,7 @@
 
 import base64
 import html
+import json
 import math
 from collections.abc import Sequence
 
@@ -34,6 +35,8 @@ td.track { width: 11rem; min-width: 7rem; }
 .bar b { width: 2px; margin-left: -1px; background: var(--accent); }
 .dot { display: inline-block; width: .65rem; height: .65rem; border-radius: 2px;
   margin-right: .45rem; }
+input[type=search] { font: inherit; width: 18rem; max-width: 100%; padding: .25rem .5rem;
+  border: 1px solid #999; border-radius: 3px; }
 ul.warnings { margin: .4rem 0; padding: .6rem 1rem .6rem 2rem; background: #fdf6ec;
   border-left: 3px solid #d1603d; }
 figure { margin: .6rem 0; overflow-x: auto; }
@@ -51,7 +54,34 @@ summary { cursor: pointer; color: var(--accent); }
   h2 { break-after: avoid; }
   figure, tr, ul.warnings { break-inside: avoid; }
   * { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
+  .search { display: none; }
 }
+""" + '\n'.join(f'.dot.{name} {{ background: {hue}; }}' for name, hue in GROUP_COLOURS.items())
+# Texts enter as text nodes, so that nothing in them is taken for HTML.
+_SEARCH = """
+const part = document.currentScript.parentElement, [input, said, table, data] = part.children;
+const rows = JSON.parse(data.textContent), columns = table.querySelector('tr').cells, most = 50;
+const plain = text => text.normalize('NFKC').toLowerCase();
+const make = (tag, attributes, ...inside) => {
+  const made = Object.assign(document.createElement(tag), attributes);
+  made.append(...inside);
+  return made;
+};
+const cell = ([text, below], k) => make('td', {className: columns[k].className}, ...(
+  k ? [text, make('small', {}, below)]
+  : [make('span', {className: 'dot ' + below, title: below}), text]));
+const show = () => {
+  const words = plain(input.querySelector('input').value).split(/\\s+/).filter(word => word);
+  const found = rows.filter(([[name]]) => words.every(word => plain(name).includes(word)));
+  const more = found.length > most ? `, of which the ${most} largest in training:` : '';
+  said.textContent = words.length ? `Found: ${found.length.toLocaleString('en')}${more}` : '';
+  table.hidden = !words.length || !found.length;
+  table.querySelector('tbody').replaceChildren(
+    ...found.slice(0, most).map(row => make('tr', {}, ...row.map(cell))));
+};
+part.hidden = false;
+part.addEventListener('input', show);
+show();
 """
 
 
@@ -81,22 +111,26 @@ def table(columns: Sequence[tuple[str, str]], rows: Sequence[Sequence[object]]) 
 
     Args:
       columns: heading and CSS class ('', 'name', 'number', 'range', 'track') of each column.
-      rows: cells, escaped unless Markup.
+      rows: cells, escaped unless Markup; or pairs of a text and what stands below it in small
+        print, of a 'name' the group of classes whose colour it has.
     """
     head = ''.join(f'<th class="{kind}">{escape(title)}</th>' for title, kind in columns)
-    body = ''.join(
-        '<tr>'
-        + ''.join(
-            f'<td class="{kind}">{escape(cell)}</td>'
-            for (_, kind), cell in zip(columns, row, strict=True)
-        )
-        + '</tr>\n'
+    lines = (
+        ''.join(_cell(cell, kind) for (_, kind), cell in zip(columns, row, strict=True))
         for row in rows
     )
+    body = ''.join(f'<tr>{line}</tr>\n' for line in lines)
     return Markup(
         f'<div class="scroll"><table><thead><tr>{head}</tr></thead>\n'
         f'<tbody>{body}</tbody></table></div>'
     )
+
+
+def _cell(cell: object, kind: str) -> str:
+    text, other = map(escape, cell if isinstance(cell, tuple) else (cell, ''))
+    spot = f'<span class="dot {other}" title="{other}"></span>' if kind == 'name' else ''
+    below = f'<small>{other}</small>' if other and not spot else ''
+    return f'<td class="{kind}">{spot}{text}{below}</td>'
 
 
 def interval_bar(value: float, low: float, high: float) -> Markup:
@@ -108,16 +142,20 @@ def interval_bar(value: float, low: float, high: float) -> Markup:
     )
 
 
-def in_group(text: object, group: str) -> Markup:
-    """Returns text after a spot of the colour of its group of classes."""
-    colour = GROUP_COLOURS.get(group, 'transparent')
-    spot = f'<span class="dot" title="{escape(group)}" style="background:{colour}"></span>'
-    return Markup(f'{spot}{escape(text)}')
+def search(
+    title: str, columns: Sequence[tuple[str, str]], rows: Sequence[Sequence[tuple[str, str]]]
+) -> Markup:
+    """Returns a box that finds rows of a `table`, from the largest class, by the name in their first cell.
 
-
-def with_range(value: str, below: str) -> Markup:
-    """Returns a number with its interval in small print below."""
-    return Markup(f'{escape(value)}<small>{escape(below)}</small>')
+    It needs JavaScript and shows nothing without.
+    """
+    data = json.dumps(rows, ensure_ascii=False, separators=(',', ':')).replace('<', '\\u003c')
+    return Markup(
+        f'<div class="search" hidden><label>{escape(title)} '
+        f'<input type="search" placeholder="part of the name"></label><p class="note" role="status"></p>'
+        f'{table(columns, [])}<script type="application/json">{data}</script>'
+        f'<script>{{{_SEARCH}}}</script></div>'
+    )
 
 
 def picture(svg: str, alternative: str, caption: str = '') -> Markup:
@@ -130,9 +168,10 @@ def picture(svg: str, alternative: str, caption: str = '') -> Markup:
     )
 
 
-def listing(lines: Sequence[object]) -> Markup:
-    """Returns lines as a list."""
-    return Markup(f'<ul>{"".join(f"<li>{escape(line)}</li>" for line in lines)}</ul>')
+def listing(lines: Sequence[object], kind: str = '') -> Markup:
+    """Returns lines as a list; `kind` is its CSS class."""
+    items = ''.join(f'<li>{escape(line)}</li>' for line in lines)
+    return Markup(f'<ul class="{kind}">{items}</ul>')
 
 
 def details(summary: str, text: str) -> Markup:

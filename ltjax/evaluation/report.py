@@ -148,7 +148,7 @@ def _headline(test: Mapping[str, Any]) -> Markup:
 def _groups(test: Mapping[str, Any]) -> Markup:
     rows = [
         [
-            page.in_group(name, name),
+            (name, name),
             *_figure_cells(group['recall']),
             listed(group['classes'], _MAX_LISTED),
         ]
@@ -161,8 +161,7 @@ def _groups(test: Mapping[str, Any]) -> Markup:
 def _warnings(test: Mapping[str, Any]) -> Markup:
     if not test.get('warnings'):
         return page.paragraph('One test image moves no figure by more than one point.', 'note')
-    items = ''.join(f'<li>{page.escape(line)}</li>' for line in test['warnings'])
-    return Markup(f'<ul class="warnings">{items}</ul>')
+    return page.listing(test['warnings'], 'warnings')
 
 
 def _curves(path: pathlib.Path) -> Markup:

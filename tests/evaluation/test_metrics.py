@@ -5,15 +5,17 @@ import pytest
 from sklearn import metrics as sk
 
 from ltjax.errors import UserError
+from ltjax.evaluation.bootstrap import stratified_weights
 from ltjax.evaluation.groups import head_medium_tail
 from ltjax.evaluation.metrics import (
+    Probabilities,
     evaluate,
     point_metrics,
-    predict,
     sample_size_warnings,
     softmax,
 )
 from ltjax.evaluation.table import format_metrics
+from scripts.benchmarks.evaluation import many_classes
 
 
 def test_softmax_is_float64_and_stable():
@@ -29,7 +31,12 @@ def test_logits_that_are_not_finite_are_refused(bad):
 
 
 def point_values(labels, probabilities):
-    return point_metrics(labels, probabilities.argmax(1), probabilities.T, ordered=True)
+    several = len(np.unique(labels)) > 1
+    areas = [
+        sk.roc_auc_score(labels == k, own) if several and (labels == k).any() else np.nan
+        for k, own in enumerate(probabilities.T)
+    ]
+    return point_metrics(labels, probabilities.argmax(1), np.array(areas), ordered=True)
 
 
 def test_point_metrics_by_hand():
@@ -157,6 +164,42 @@ def test_evaluate_without_images_of_a_class():
     assert 'Tail recall (1 class)             -' in table.splitlines()
 
 
+@pytest.mark.parametrize(
+    ('counts', 'decimals'), [([5, 0, 2, 1], 9), ([1] * 30, 1), ([2, 0, 1] * 67, 0)]
+)
+def test_intervals_are_those_of_resamples_made_one_by_one(counts, decimals):
+    """Every figure from repeated images: of absent classes, single images and ties; few and many."""
+    labels, logits = fake_test_set(counts)
+    logits = logits.round(decimals)
+    results = run_evaluate(
+        labels,
+        logits,
+        train_counts=[1] * len(counts),
+        groups={'tail': range(len(counts))},
+        num_bootstrap=3,
+        ordered=False,
+    )
+    weights = stratified_weights(labels, 3, np.random.default_rng(0))
+    probabilities, present = softmax(logits), np.unique(labels)
+    predictions = probabilities.argmax(1)
+    recalls, precisions, aucs = [], [], []
+    for row in weights:
+        true, given = labels.repeat(row), predictions.repeat(row)
+        options = {'labels': present, 'average': None, 'zero_division': 0}
+        recalls.append(sk.recall_score(true, given, **options))
+        precisions.append(sk.precision_score(true, given, **options))
+        scores = probabilities.repeat(row, axis=0)
+        aucs.append([sk.roc_auc_score(true == k, scores[:, k]) for k in present])
+    found = [results['per_class'][k] for k in present]
+    for name, samples in (('recall', recalls), ('precision', precisions), ('auc', aucs)):
+        bounds = np.percentile(samples, (2.5, 97.5), axis=0)
+        got = [[row[name][part] for row in found] for part in ('low', 'high')]
+        np.testing.assert_allclose(got, bounds, atol=1e-12)
+        macro = np.percentile(np.mean(samples, axis=1), (2.5, 97.5))
+        figure = results['metrics'][f'macro_{name}']
+        np.testing.assert_allclose([figure['low'], figure['high']], macro, atol=1e-12)
+
+
 def test_evaluate_of_one_class_only():
     results = run_evaluate(np.zeros(4, int), np.eye(2)[[0, 0, 0, 1]])
     assert results['metrics']['macro_auc']['value'] is None
@@ -165,14 +208,17 @@ def test_evaluate_of_one_class_only():
 
 
 @pytest.mark.parametrize('order', ['C', 'F'])
-def test_predictions_come_with_probabilities_by_class(order):
-    _, logits = fake_test_set([300, 200, 100])
-    predictions, by_class = predict(np.array(logits, np.float32, order=order))
-    probabilities = softmax(logits.astype(np.float32))
-    np.testing.assert_array_equal(predictions, probabilities.argmax(1))
-    np.testing.assert_array_equal(by_class, probabilities.T)
-    with pytest.raises(UserError, match='2 of 600 images are not finite'):
-        predict(np.where(np.isin(np.arange(600), (1, 599))[:, None], np.nan, logits))
+@pytest.mark.parametrize('num_classes', [3, 77])
+def test_probabilities_class_by_class_are_those_of_the_softmax(num_classes, order):
+    """To the last bit, beyond one block of images and one of classes."""
+    _, logits = fake_test_set([9] * 71 + [1] * 6 if num_classes == 77 else [300, 200, 145])
+    logits = np.array(logits, np.float32, order=order)
+    probabilities, want = Probabilities(logits), softmax(logits)
+    np.testing.assert_array_equal(probabilities.predictions, want.argmax(1))
+    np.testing.assert_array_equal(list(probabilities.by_class()), want.T)
+    assert probabilities.num_classes == num_classes
+    with pytest.raises(UserError, match='2 of 645 images are not finite'):
+        Probabilities(np.where(np.isin(np.arange(645), (1, 599))[:, None], np.nan, logits))
 
 
 def test_kappa_only_where_classes_have_an_order():
@@ -217,6 +263,14 @@ def test_evaluate_of_a_thousand_classes():
     np.testing.assert_array_equal(matrix[stored['true'], stored['predicted']], stored['images'])
     assert max(map(len, results['warnings'])) < 300
     assert max(map(len, format_metrics(results).splitlines())) < 80
+
+
+def test_benchmark_in_miniature():
+    figures = many_classes(8142, 3, small=True)
+    assert (figures['classes'], figures['images'], figures['resamples']) == (40, 120, 20)
+    assert figures['logits_mb'] == 40 * 120 * 4 / 1e6
+    assert all(value >= 0 for value in figures.values())
+    assert 0.01 < figures['results_mb'] < 0.1 < figures['report_mb'] < 1
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from ltjax.errors import UserError
+from ltjax.evaluation import confusion
 from ltjax.evaluation.groups import head_medium_tail
 from ltjax.evaluation.metrics import evaluate
 from ltjax.evaluation.report import curves_by_stage, read_metrics, write_report
@@ -76,21 +77,24 @@ class Page(html.parser.HTMLParser):
 
     def __init__(self, text):
         super().__init__()
-        self.tags, self.references, self.text, self.open = [], [], '', []
+        self.tags, self.references, self.text, self.open, self.scripts = [], [], '', [], []
         self.feed(text)
         assert not self.open
 
     def handle_starttag(self, tag, attrs):
         self.tags.append(tag)
         self.references += [value for name, value in attrs if name in ('src', 'href')]
-        if tag not in ('meta', 'img'):
+        if tag not in ('meta', 'img', 'input'):
             self.open.append(tag)
 
     def handle_endtag(self, tag):
         assert self.open.pop() == tag
 
     def handle_data(self, data):
-        self.text += data
+        if self.open[-1:] == ['script']:
+            self.scripts.append(data)
+        else:
+            self.text += data
 
 
 def read(workdir):
@@ -212,7 +216,7 @@ def test_report_of_many_classes_is_short(tmp_path, num_classes):
     """Of 250 classes the confusions are stored as lists, of 61 as a matrix."""
     page = read(many_classes(tmp_path, num_classes))
     assert page.tags.count('img') == 5
-    assert page.tags.count('tr') < 50
+    assert page.tags.count('tr') < 60
     assert page.text.count('_background') <= 4
     assert f'results.json has all {num_classes} classes' in page.text
     assert f'Of {num_classes} classes 24 are drawn' in page.text
@@ -220,6 +224,61 @@ def test_report_of_many_classes_is_short(tmp_path, num_classes):
     assert 'No quadratic kappa is given' in page.text
     medium = num_classes - 2 * (num_classes // 3)
     assert f'and {medium - 20} more' in page.text
+
+
+def crowd(num_classes):
+    """Results of three test images a class, as `evaluate` has them, but made up."""
+    rng = np.random.default_rng(0)
+    counts = [max(1, int(1000 * 0.999**k)) for k in range(num_classes)]
+    names = [f'Quercus ilicifolia subspecies {k}' for k in range(num_classes)]
+    names[7:9] = '</script><b>\u2028', 'naïve 木'
+    recalls = rng.integers(4, size=num_classes) / 3
+    true = np.arange(num_classes).repeat(2)
+    figure = {'value': 1 / 3, 'low': 0.25, 'high': 0.75}
+    rows = [
+        {'name': name, 'train_count': count, 'test_count': 3}
+        | dict.fromkeys(('precision', 'f1', 'auc'), figure)
+        | {'recall': {'value': recall, 'low': 0.0, 'high': 1.0}}
+        for name, count, recall in zip(names, counts, recalls.tolist(), strict=True)
+    ]
+    groups = {
+        group: {'classes': [names[k] for k in classes], 'recall': figure}
+        for group, classes in head_medium_tail(counts).items()
+    }
+    test = {'num_images': 3 * num_classes, 'metrics': {'accuracy': figure}, 'groups': groups}
+    predicted = (true + rng.integers(2, size=len(true))) % num_classes
+    pairs = confusion.to_json(confusion.count_pairs(true, predicted), num_classes)
+    return test | {'per_class': rows, 'confusion': pairs, 'warnings': []}
+
+
+def test_report_of_thousands_of_classes_finds_each_and_stays_small(tmp_path):
+    test = crowd(8142)
+    (tmp_path / 'results.json').write_text(json.dumps({'test': test}))
+    page = read(tmp_path)
+    assert (tmp_path / 'report.html').stat().st_size < 3e6
+    assert page.tags.count('script') == 2
+    assert page.tags.count('input') == 1
+    data = json.loads(page.scripts[0])
+    assert [row[0][0] for row in data] == [row['name'] for row in test['per_class']]
+    recall = test['per_class'][7]['recall']['value']
+    assert data[7] == [
+        ['</script><b>\u2028', 'head'],
+        *[[f'{test["per_class"][7]["train_count"]}', ''], ['3', '']],
+        *[[f'{100 * recall:.1f}', '[0.0, 100.0]'], *([['33.3', '[25.0, 75.0]']] * 3)],
+    ]
+    assert all(reference.startswith('data:') for reference in page.references)
+    for title in ('lowest recall, of equals the largest', 'highest recall, of equals the smallest'):
+        assert title in page.text
+
+
+def test_the_best_classes_are_the_smallest_of_those_found(tmp_path):
+    test = crowd(300)
+    (tmp_path / 'results.json').write_text(json.dumps({'test': test}))
+    text = read(tmp_path).text
+    right = [row['name'] for row in test['per_class'] if row['recall']['value'] == 1]
+    part = text[text.index('highest recall') : text.index('results.json has all')]
+    assert part.index(right[-1]) < part.index(right[-2]) < part.index(right[-10])
+    assert right[-11] not in part
 
 
 def test_report_of_many_classes_without_a_mistake(tmp_path):
