@@ -58,13 +58,22 @@ def config(name: str, path: pathlib.Path, overrides: dict[str, Any] | None = Non
     """Returns configs/NAME.py for its default data set, shrunk, and reading the npz at `path`."""
     made = importlib.import_module(f'configs.{name}').get_config()
     made.data.format, made.data.path = 'npz', str(path)
+    shrink(made)
+    for stage in ('train', 'retrain', 'rrl'):
+        if stage in made.method:
+            made.method[stage].view = 'upright_weak'
+    made.update_from_flattened_dict(overrides or {})
+    return made
+
+
+def shrink(made: Any) -> None:
+    """Makes a config one of a small network, two rounds a stage and small batches; its views and the rest stay."""
     made.model = {'name': 'small_cnn', 'width': 4, 'dtype': 'float32'}
     made.num_bootstrap = 10
     for stage in ('train', 'retrain', 'rrl'):
         if stage in made.method:
             made.method[stage].epochs = 2
             made.method[stage].batch_size = 16
-            made.method[stage].view = 'upright_weak'
             if 'warmup_epochs' in made.method[stage]:
                 made.method[stage].warmup_epochs = 1
     if 'rrl' in made.method:
@@ -78,8 +87,6 @@ def config(name: str, path: pathlib.Path, overrides: dict[str, Any] | None = Non
                 'balanced_e': False,
             }
         )
-    made.update_from_flattened_dict(overrides or {})
-    return made
 
 
 def tuned(
