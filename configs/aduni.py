@@ -26,7 +26,7 @@ def get_config(benchmark: str = benchmarks.DEFAULT) -> ConfigDict:
     experiment = benchmarks.get(benchmark)
     paper = bool(experiment.paper)
     decay_epochs = 5 * experiment.epochs // 2 if paper else DECAY_EPOCHS.get(benchmark, 32)
-    config = settings.default(experiment)
+    config = settings.default(benchmark)
     config.method = {
         'name': 'aduni',
         'variant': 'aduni',  # or paco: keys of a momentum encoder, and a queue

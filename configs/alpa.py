@@ -27,7 +27,7 @@ def get_config(benchmark: str = benchmarks.DEFAULT) -> ConfigDict:
     paper = bool(experiment.paper)
     # On small sets; for the other losses the base optimiser's 0.1 and 5e-4, as in configs/cross_entropy.py.
     own = {} if paper else {'learning_rate': 0.2, 'weight_decay': 2.5e-4}
-    config = settings.default(experiment)
+    config = settings.default(benchmark)
     config.method = {
         'name': 'alpa',
         'loss': 'alpa',  # or cross_entropy, sigmoid_cross_entropy, focal, asl, ldam

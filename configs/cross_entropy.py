@@ -16,6 +16,6 @@ from ltjax.run import settings
 def get_config(benchmark: str = benchmarks.DEFAULT) -> ConfigDict:
     """Returns the settings for a benchmark."""
     experiment = benchmarks.get(benchmark)
-    config = settings.default(experiment)
+    config = settings.default(benchmark)
     config.method = {'name': 'cross_entropy', 'train': experiment.training()}
     return config

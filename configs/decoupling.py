@@ -16,7 +16,7 @@ from ltjax.run import settings
 def get_config(benchmark: str = benchmarks.DEFAULT) -> ConfigDict:
     """Returns the settings for a benchmark; the second stage leaves the encoder as it is."""
     experiment = benchmarks.get(benchmark)
-    config = settings.default(experiment)
+    config = settings.default(benchmark)
     config.method = {
         'name': 'decoupling',
         'train': experiment.training(),

@@ -44,7 +44,7 @@ def get_config(benchmark: str = benchmarks.DEFAULT) -> ConfigDict:
     cifar = benchmark.startswith('cifar')
     large = bool(experiment.paper) and not cifar
     rate = experiment.optimizer.learning_rate / 10
-    config = settings.default(experiment)
+    config = settings.default(benchmark)
     config.method = {
         'name': 'iccl',
         'train': experiment.training(

@@ -63,7 +63,7 @@ def get_config(benchmark: str = benchmarks.DEFAULT) -> ConfigDict:
         momentum=0.9,
         weight_decay=1e-4,
     )
-    config = settings.default(experiment)
+    config = settings.default(benchmark)
     config.method = {
         'name': 'lmd',
         'variant': 'default',  # or paper, authors: see docs/lmd.md

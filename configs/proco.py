@@ -24,7 +24,7 @@ def get_config(benchmark: str = benchmarks.DEFAULT) -> ConfigDict:
     experiment = benchmarks.get(benchmark)
     paper = bool(experiment.paper)
     rate = {} if paper else {'learning_rate': 0.3}  # on small sets
-    config = settings.default(experiment)
+    config = settings.default(benchmark)
     config.method = {
         'name': 'proco',
         'proto_instances': True,

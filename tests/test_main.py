@@ -51,7 +51,7 @@ LMD = '--config=configs/lmd.py'
         ),
         ((LMD, '--config.seeds=3'), "unknown config key 'seeds': did you mean seed"),
         ((LMD, '--config.method.rll.epochs=3'), 'did you mean method.rrl.epochs'),
-        ((f'{LMD}:chula',), "unknown data set 'chula': did you mean chula_rbc12"),
+        ((f'{LMD}:chula',), "unknown benchmark 'chula': did you mean chula_rbc12"),
         ((LMD, '--config.seed=three'), 'three'),
         ((LMD, '--config.method.rrl.enabled=maybe'), 'maybe'),
         ((LMD, 'stray'), "unexpected argument 'stray': values are given as --config.NAME=VALUE"),

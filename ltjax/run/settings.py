@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from ml_collections import ConfigDict
 
-from ltjax.benchmarks import Benchmark
+from ltjax import benchmarks
 from ltjax.data.settings import Data
 from ltjax.settings import at_least, typed
 
@@ -124,12 +124,17 @@ class Settings:
         return Settings.of(values)
 
 
-def default(benchmark: Benchmark) -> ConfigDict:
-    """Returns what a config for a benchmark has beside its method."""
+def default(benchmark: str) -> ConfigDict:
+    """Returns what a config for a benchmark has beside its method.
+
+    Raises:
+      UserError: no benchmark has that name.
+    """
+    experiment = benchmarks.get(benchmark)
     values = dataclasses.asdict(Settings({}, Network(''), Data()))
     config = ConfigDict({key: values[key] for key in values if key not in ('method', 'values')})
     del config.model['options']
-    config.model.update(benchmark.model)
-    config.data = benchmark.data_config()
-    config.benchmark, config.select = benchmark.name, benchmark.select
+    config.model.update(experiment.model)
+    config.data = experiment.data_config()
+    config.benchmark, config.select = experiment.name, experiment.select
     return config
