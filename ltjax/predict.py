@@ -1,7 +1,8 @@
 """Applies a trained model to new images: `python -m ltjax.predict --workdir=RUN --data=FOLDER_OR_FILE --out=FILE.npz`.
 
-The images come as a folder, an npz or a CSV, with or without labels, in the layouts that training reads; they
-are brought to the size and channels that the model was trained on. Written are ids, labels (-1 where there
+The images come as a folder, an npz, a CSV or a prepared set, with or without labels, in the layouts that training
+reads, all or those of one side of a split (--split=test, --protocol=NAME); they are brought to the size and channels
+that the model was trained on. Written are ids, labels (-1 where there
 are none), logits and, with --features, features; as .npz, or as .csv with the predicted class and the
 probability of every class. Files that cannot be read stop it, or with --on-damaged=exclude are left out and
 listed in FILE.excluded.csv. From Python: `ltjax.load(RUN).predict(DATA)`.
@@ -40,8 +41,12 @@ def main(argv: list[str]) -> None:
     """Reads the arguments, predicts, writes; prints a line, and the accuracy on the images that have a label."""
     parser = argparse.ArgumentParser(called('ltjax.predict'), description=__doc__.splitlines()[0])
     parser.add_argument('--workdir', type=user_path, required=True, help='a finished run')
-    parser.add_argument('--data', type=user_path, required=True, help='a folder, .npz or .csv')
+    parser.add_argument(
+        '--data', type=user_path, required=True, help='a folder, .npz, .csv or prepared set'
+    )
     parser.add_argument('--out', type=user_path, required=True, help='the .npz or .csv to write')
+    parser.add_argument('--split', default='', help='only images of this side: test, or a fold')
+    parser.add_argument('--protocol', default='', help='of a prepared set with several splits')
     parser.add_argument('--features', action='store_true', help='also write the features (.npz)')
     parser.add_argument(
         '--on-damaged',
@@ -60,7 +65,7 @@ def main(argv: list[str]) -> None:
     check_target(given.out, given.data)
     config = arguments.config(given.data, given).replace(on_damaged=given.on_damaged)
     model = Trained.load(given.workdir)
-    raw = predicting.read(model, config)
+    raw = predicting.read(model, config, side=given.split, protocol=given.protocol)
     found, said = model.apply(raw)
     labels = found.labels
     if given.out.suffix == '.csv':

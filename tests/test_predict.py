@@ -11,6 +11,7 @@ from PIL import Image
 
 import tiny
 from ltjax import predict
+from ltjax.data.prepared import writing
 from ltjax.errors import UserError
 from ltjax.run import train
 
@@ -199,3 +200,54 @@ def test_a_run_without_its_checkpoint_is_refused(workdir, tmp_path):
         (tmp_path / name).write_bytes((workdir / name).read_bytes())
     said = refused(tmp_path, npz(tmp_path / 'a.npz'), tmp_path / 'out.npz')
     assert 'cannot be used: there is none' in said
+
+
+@pytest.fixture(scope='module')
+def with_protocols(tmp_path_factory):
+    """A prepared set of 30 images with two protocols, one of folds."""
+    folder = tmp_path_factory.mktemp('prepared') / 'set'
+    pixels = np.random.default_rng(0).integers(0, 256, (30, 12, 12, 1), np.uint8)
+    items = [writing.Item(f'i{at:02d}', at % 3, lambda at=at: pixels[at]) for at in range(30)]
+    sides = {item.id: ('train', 'val', 'test')[at // 3 % 3] for at, item in enumerate(items)}
+    folds = {item.id: str(at // 3 % 2) for at, item in enumerate(items)}
+    plan = writing.Plan(
+        name='s', class_names=NAMES, items=items, image_size=12, channels=1, licence='', origin='',
+        splits={'7_3': sides, '2_fold': folds},
+    )  # fmt: skip
+    writing.write(folder, plan, report=lambda line: None)
+    return folder
+
+
+def test_a_prepared_set_is_read_whole_or_one_side_of_it(
+    workdir, model, with_protocols, tmp_path, capsys
+):
+    whole = model.predict(with_protocols)
+    assert len(whole.ids) == 30
+    test = model.predict(with_protocols, side='test', protocol='7_3')
+    rows = [at for at in range(30) if at // 3 % 3 == 2]
+    assert test.ids.tolist() == [f'i{at:02d}' for at in rows]
+    np.testing.assert_allclose(test.logits, whole.logits[rows], rtol=1e-5)
+    assert len(model.predict(with_protocols, side='1', protocol='2_fold').ids) == 15
+    flags = [f'--workdir={workdir}', f'--data={with_protocols}', f'--out={tmp_path / "p.csv"}']
+    predict.main([*flags, '--split=test', '--protocol=7_3'])
+    assert f'{len(rows)} images' in capsys.readouterr().out
+    assert model.evaluate(with_protocols, 10, side='val', protocol='7_3')['num_images'] == 9
+
+
+@pytest.mark.parametrize(
+    ('side', 'protocol', 'message'),
+    [
+        ('test', '', 'has the splits 7_3, 2_fold: choose one with --protocol'),
+        ('test', '7_2', "unknown split of .* '7_2': did you mean 7_3"),
+        ('tets', '7_3', "unknown side of the split of .* 'tets': did you mean test"),
+        ('', '7_3', 'unknown side of the split'),
+    ],
+)
+def test_a_side_that_is_not_there_is_named(model, with_protocols, side, protocol, message):
+    with pytest.raises(UserError, match=message):
+        model.predict(with_protocols, side=side, protocol=protocol)
+
+
+def test_images_without_a_split_have_no_side(model, tmp_path):
+    with pytest.raises(UserError, match='brings no split: leave out --split'):
+        model.predict(npz(tmp_path / 'new.npz'), side='test')

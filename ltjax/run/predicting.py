@@ -1,5 +1,6 @@
 """New images as a trained model takes them, and their labels in its numbering."""
 
+import dataclasses
 import json
 import os
 from typing import TYPE_CHECKING, Any
@@ -9,8 +10,9 @@ import numpy as np
 from ltjax.data import reading
 from ltjax.data.reading import archive, arguments, rules, values
 from ltjax.data.reading.archive import made_up_name
+from ltjax.data.reading.table import Table
 from ltjax.data.settings import Data, Split
-from ltjax.errors import UserError
+from ltjax.errors import UserError, unknown
 from ltjax.files import user_path
 
 if TYPE_CHECKING:
@@ -20,16 +22,18 @@ if TYPE_CHECKING:
 _FAULTS = ('layout', 'rows', 'ids')
 
 
-def read(model: 'Trained', data: Any) -> reading.Raw:
+def read(model: 'Trained', data: Any, *, side: str = '', protocol: str = '') -> reading.Raw:
     """Reads images and brings them to the size and channels that a model was trained on.
 
     Args:
       model: the model.
       data: a folder, an npz, a CSV or a prepared set; or the `data` part of a config that reads one, from
         `reading.arguments.config`; or images uint8 [N, H, W, C].
+      side: of the split that the files bring, 'test' or the number of a fold: these images alone; '': all.
+      protocol: that split, where a prepared set has several.
 
     Raises:
-      UserError: the data cannot be read, or have a shape that the model does not know.
+      UserError: the data cannot be read, have no such side, or a shape that the model does not know.
     """
     if isinstance(data, str | os.PathLike):
         data = arguments.config(user_path(data))
@@ -50,6 +54,8 @@ def read(model: 'Trained', data: Any) -> reading.Raw:
     else:
         table = rules.make(archive.written({'images': pixels}, 'the array'), config)
     table.refuse(*_FAULTS)
+    if side or protocol:
+        table = _of_side(table, side, protocol)
     raw = reading.read(config, table)
     if raw.images.shape[1:] != model.image_shape:
         raise UserError(
@@ -57,6 +63,23 @@ def read(model: 'Trained', data: Any) -> reading.Raw:
             f'{width}x{height}: resize them.'
         )
     return raw
+
+
+def _of_side(table: Table, side: str, protocol: str) -> Table:
+    """Returns the table of the images that lie on one side of a split that the files bring."""
+    if not table.splits:
+        raise UserError(f'{table.where} brings no split: leave out --split and --protocol.')
+    if not protocol and len(table.splits) > 1:
+        raise UserError(
+            f'{table.where} has the splits {", ".join(table.splits)}: choose one with --protocol.'
+        )
+    protocol = protocol or next(iter(table.splits))
+    if protocol not in table.splits:
+        raise unknown(f'split of {table.where}', protocol, table.splits)
+    sides = table.splits[protocol][table.kept]
+    if side not in sides or not side:
+        raise unknown(f'side of the split of {table.where}', side, sorted({*sides} - {''}))
+    return dataclasses.replace(table, kept=table.kept[sides == side])
 
 
 def known_labels(raw: reading.Raw, class_names: tuple[str, ...]) -> tuple[np.ndarray, list[str]]:

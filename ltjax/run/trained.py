@@ -133,27 +133,33 @@ class Trained:
             ordered=results.get('data', {}).get('class_order', {}).get('ordered', False),
         )
 
-    def predict(self, data: Any) -> Predictions:
+    def predict(self, data: Any, *, side: str = '', protocol: str = '') -> Predictions:
         """Applies the model to images.
 
         Args:
           data: a folder, an npz, a CSV or a prepared set, with or without labels, in the layouts that training
             reads; or images uint8 [N, H, W, C]. They are brought to the model's size and channels.
+          side: of the split that the files bring, 'test' or the number of a fold: these images alone.
+          protocol: that split, where a prepared set has several.
 
         Raises:
           UserError: the data cannot be read, or have classes or a shape that the model does not know.
         """
-        found, said = self.apply(predicting.read(self, data))
+        found, said = self.apply(predicting.read(self, data, side=side, protocol=protocol))
         for line in said:
             logging.warning('%s', line)
         return found
 
-    def evaluate(self, data: Any, num_bootstrap: int = 1000) -> dict[str, Any]:
+    def evaluate(
+        self, data: Any, num_bootstrap: int = 1000, *, side: str = '', protocol: str = ''
+    ) -> dict[str, Any]:
         """Tests the model on images with labels.
 
         Args:
           data: as `predict` takes them, each image with a label.
           num_bootstrap: samples that the intervals are made of.
+          side: see `predict`.
+          protocol: see `predict`.
 
         Returns:
           What 'test' of results.json holds, except for warnings about the data that were trained on.
@@ -163,7 +169,7 @@ class Trained:
         """
         if num_bootstrap < 1:
             raise UserError(f'num_bootstrap is {num_bootstrap}: use 1 or more.')
-        raw = predicting.read(self, data)
+        raw = predicting.read(self, data, side=side, protocol=protocol)
         unlabelled = predicting.known_labels(raw, self.class_names)[0] < 0
         if unlabelled.any():
             raise UserError(
