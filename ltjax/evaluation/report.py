@@ -186,6 +186,8 @@ def _config(config: Any, results: Mapping[str, Any]) -> Markup:
         if isinstance(results.get(name), dict):
             text = ', '.join(f'{key} {_short(value)}' for key, value in results[name].items())
             parts.append(page.paragraph(f'{title}: {text}.'))
+    if isinstance(results.get('parameters'), str):
+        parts.append(page.details('The parameters of the network', results['parameters']))
     if config is None:
         parts.append(page.paragraph('Left out: there is no readable config.json.', 'note'))
         return Markup(''.join(parts))

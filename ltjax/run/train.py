@@ -203,6 +203,7 @@ def _results(
         'split_sha256': said['split']['sha256'],
         'num_folds': len(data.arrangement.folds),
         'data': dict(said),
+        'parameters': overview,
         'num_parameters': int(parameter_overview.count_parameters(parameters)),
         'plots': [{'title': 'norm of classifier weights', 'per_class': norms.tolist()}, *plots],
         'versions': provenance.versions(),
