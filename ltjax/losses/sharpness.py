@@ -13,11 +13,11 @@ from jax.typing import ArrayLike
 
 from ltjax.losses._arrays import at_least_float32
 
-Tree = TypeVar('Tree')
+Params = TypeVar('Params')
 Result = TypeVar('Result')
 
 
-def sam_perturbation(gradients: Tree, *, rho: float = 0.05, eps: float = 1e-12) -> Tree:
+def sam_perturbation(gradients: Params, *, rho: float = 0.05, eps: float = 1e-12) -> Params:
     """Step to the worst weights within distance rho, to first order: rho g / (|g| + eps).
 
     Args:
@@ -132,7 +132,7 @@ def average_over_noise(loss_fn: Callable[[Any], Result], params: Any, noise: Any
     return jax.tree.map(lambda value: jnp.mean(value, axis=0), values)
 
 
-def project_to_box(params: Tree, centre: Tree, bound: ArrayLike) -> Tree:
+def project_to_box(params: Params, centre: Params, bound: ArrayLike) -> Params:
     """Clamps every parameter to its box, min(max(w, c - bound), c + bound).
 
     Args:
