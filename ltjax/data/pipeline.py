@@ -12,7 +12,7 @@ import numpy as np
 from ltjax import sharding
 from ltjax.data.reading import Images
 from ltjax.errors import unknown
-from ltjax.losses import samplers
+from ltjax.losses import class_probabilities
 
 SAMPLERS = ('instance_balanced', 'class_balanced', 'square_root')
 
@@ -56,14 +56,14 @@ def index_stream(
         return order.batch(batch_size, drop_remainder=True).map(_as_int32)
     counts = np.bincount(labels, minlength=num_classes)
     if isinstance(sampler, str):
-        sampler = getattr(samplers, sampler)(counts)
-    class_probabilities = np.atleast_2d(sampler)
+        sampler = getattr(class_probabilities, sampler)(counts)
+    by_round = np.atleast_2d(sampler)
     by_class = np.argsort(labels, kind='stable')
     starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
 
     def draw(step: int, rng: np.random.Generator) -> np.ndarray:
-        round_ = min(step // steps_per_round, len(class_probabilities) - 1)
-        classes = rng.choice(num_classes, size=batch_size, p=class_probabilities[round_])
+        round_ = min(step // steps_per_round, len(by_round) - 1)
+        classes = rng.choice(num_classes, size=batch_size, p=by_round[round_])
         return by_class[starts[classes] + rng.integers(counts[classes])].astype(np.int32)
 
     return grain.MapDataset.range(_ENDLESS).seed(seed).random_map(draw)

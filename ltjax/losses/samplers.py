@@ -1,8 +1,7 @@
 """Samplers: class and image probabilities, balanced draws, queries, and class priors.
 
-A sampler is a function `class_prob(counts, ...) -> [K]`, the chance of each class per draw; those
-are found here and written in `class_probabilities`. What runs on the host does so in numpy float64.
-n_k is the number of training images of class k and N their sum.
+The chance of each class per draw is that of `class_probabilities`. What runs on the host does so in
+numpy float64. n_k is the number of training images of class k and N their sum.
 """
 
 import jax
@@ -11,46 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ltjax.losses._arrays import at_least_smallest, checked_counts
-from ltjax.losses.class_probabilities import (
-    Counts,
-    Floats,
-    bmix_cbrt,
-    class_aware,
-    class_balanced,
-    deferred_resampling,
-    difficulty_aware,
-    difficulty_weights,
-    effective_number_balanced,
-    gcl_balanced,
-    instance_balanced,
-    inverse_frequency,
-    progressively_balanced,
-    square_root,
-)
-
-__all__ = [
-    'balanced_blocks',
-    'balanced_draws',
-    'bald',
-    'bmix_cbrt',
-    'class_aware',
-    'class_balanced',
-    'class_prior',
-    'deferred_resampling',
-    'difficulty_aware',
-    'difficulty_weights',
-    'effective_number_balanced',
-    'epoch_length',
-    'gcl_balanced',
-    'instance_balanced',
-    'instance_probabilities',
-    'inverse_frequency',
-    'log_prior',
-    'per_sample_weights',
-    'progressively_balanced',
-    'square_root',
-    'uncertainty_query',
-]
+from ltjax.losses.class_probabilities import Counts, Floats, instance_balanced
 
 
 def per_sample_weights(class_prob: ArrayLike, counts: Counts) -> Floats:
