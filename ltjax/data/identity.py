@@ -38,37 +38,21 @@ FORCEABLE = ('labels', 'groups', 'contents')
 
 @dataclasses.dataclass(frozen=True)
 class Identity:
-    """What tells a data set from another; N are the images that were read.
+    """What tells a data set from another; N are the images that were read."""
 
-    Attributes:
-      ids: str [N], in the order of the files.
-      labels: int32 [N].
-      class_names: str [K].
-      sides: str [N], 'train', 'val' or 'test'; '' for an image that a long tail leaves out.
-      given: str [N], the split or fold as the files have it; '' without.
-      groups: str [N], '' where there is none.
-      contents: str [N], digests of files or pixels; '' for a prepared set.
-      stamps: int64 [N, 2], size and time of change of the files; 0 without.
-      source: str [], what stands for the contents of a prepared set.
-      pixels: str [N], digests of pixels; '' for a set that stays on disk.
-      excluded: str [E], ids that were left out.
-      excluded_kinds: str [E], why, see `Excluded`.
-      excluded_contents: str [E], digests of their files; '' where there is none.
-    """
-
-    ids: np.ndarray
-    labels: np.ndarray
-    class_names: np.ndarray
-    sides: np.ndarray
-    given: np.ndarray
-    groups: np.ndarray
-    contents: np.ndarray
-    stamps: np.ndarray
-    source: np.ndarray
-    pixels: np.ndarray
-    excluded: np.ndarray
-    excluded_kinds: np.ndarray
-    excluded_contents: np.ndarray
+    ids: np.ndarray  # str [N], in the order of the files
+    labels: np.ndarray  # int32 [N]
+    class_names: np.ndarray  # str [K]
+    sides: np.ndarray  # str [N], 'train', 'val' or 'test'; '' if a long tail leaves it out
+    given: np.ndarray  # str [N], the split or fold as the files have it; '' without
+    groups: np.ndarray  # str [N], '' where there is none
+    contents: np.ndarray  # str [N], digests of files or pixels; '' for a prepared set
+    stamps: np.ndarray  # int64 [N, 2], size and time of change of the files; 0 without
+    source: np.ndarray  # str [], what stands for the contents of a prepared set
+    pixels: np.ndarray  # str [N], digests of pixels; '' for a set that stays on disk
+    excluded: np.ndarray  # str [E], ids that were left out
+    excluded_kinds: np.ndarray  # str [E], why, see `Excluded`
+    excluded_contents: np.ndarray  # str [E], digests of their files; '' where there is none
 
     @classmethod
     def of(cls, data: DataSet, protocol: str) -> Self:

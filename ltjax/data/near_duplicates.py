@@ -21,11 +21,8 @@ MIN_CORRELATION = 0.99
 MARGIN = 2  # grey levels
 THUMBNAIL = (16, 17)  # height, width
 _BITS = 256
-_ROWS, _COLUMNS, _PAIRS = (
-    512,
-    8192,
-    1 << 16,
-)  # of one block of the comparison; pairs confirmed at once
+_ROWS, _COLUMNS = 512, 8192  # of one block of the comparison
+_PAIRS = 1 << 16  # confirmed at once
 
 
 def thumbnail(image: np.ndarray) -> np.ndarray:

@@ -78,17 +78,11 @@ def _as_int32(index: np.ndarray) -> np.ndarray:
 
 @dataclasses.dataclass
 class Feed:
-    """Brings the images of given positions to the devices, the batch split over them.
+    """Brings the images of given positions to the devices, the batch split over them."""
 
-    Args:
-      images: uint8 [N, H, W, C], in memory or on disk.
-      labels: int32 [N].
-      mesh: the devices, of all processes; a process reads what lies on its own.
-    """
-
-    images: Images
-    labels: np.ndarray
-    mesh: jax.sharding.Mesh
+    images: Images  # uint8 [N, H, W, C], in memory or on disk
+    labels: np.ndarray  # int32 [N]
+    mesh: jax.sharding.Mesh  # the devices, of all processes; a process reads what lies on its own
 
     def __post_init__(self) -> None:
         # The same threads for every round: memory that new ones allocate stays behind when they end.

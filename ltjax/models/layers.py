@@ -142,6 +142,16 @@ class BatchNorm(nnx.Module):
             running[...] = jax.lax.stop_gradient(mixed).astype(old.dtype)
 
 
+class ConvNorm(nnx.Module):
+    """A convolution and its batch normalisation."""
+
+    def __init__(self, conv: nnx.Conv, bn: BatchNorm) -> None:
+        self.conv, self.bn = conv, bn
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.bn(self.conv(x))
+
+
 def set_chunks(model: ImageClassifier, count: int) -> None:
     """Makes `model` hold the activations of a part of a batch only, in place; its outputs do not change.
 
@@ -218,6 +228,17 @@ def run_blocks(blocks: Iterable[nnx.Module], x: jax.Array, *, remat: bool) -> ja
 
 def _call(block: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Array:
     return block(x)
+
+
+def run_stages(
+    x: jax.Array, stages: Iterable[Iterable[nnx.Module]], *, remat: bool
+) -> dict[str, jax.Array]:
+    """Returns feature maps: `x` [B, H, W, C] as 'stem', and 'stage1', 'stage2' ... after each; see `run_blocks`."""
+    maps = {'stem': x}
+    for number, blocks in enumerate(stages, start=1):
+        x = run_blocks(blocks, x, remat=remat)
+        maps[f'stage{number}'] = x
+    return maps
 
 
 def conv(

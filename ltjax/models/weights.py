@@ -14,8 +14,6 @@ from ltjax.models.torch_names import layouts, torch_key
 
 _MOST_LISTED = 10
 
-_WEIGHTS = (nnx.Param, nnx.BatchStat)
-
 
 def layout_of(model: ImageClassifier, keys: Iterable[str]) -> str:
     """Returns the layout, one of `torch_names.layouts`, that most of the state-dict keys fit.
@@ -24,7 +22,7 @@ def layout_of(model: ImageClassifier, keys: Iterable[str]) -> str:
     two fit equally (torchvision's and timm's ResNets have the same keys), it is the first.
     """
     given = set(keys)
-    paths = [path for path, _ in _variables(model)]
+    paths = [path for path, _ in variables(model)]
 
     def fitting(layout: str) -> int:
         return len(given.intersection(torch_key(model, path, layout) for path in paths))
@@ -48,7 +46,7 @@ def from_torch(model: ImageClassifier, tensors: Mapping[str, np.ndarray]) -> nnx
       UserError: if a tensor is missing, unknown, not floating, or of another shape.
     """
     layout = layout_of(model, tensors)
-    flat = _variables(model)
+    flat = variables(model)
     keys = [torch_key(model, path, layout) for path, _ in flat]
     given = {key for key in tensors if not key.endswith('num_batches_tracked')}
     missing = [key for key in keys if key not in given]
@@ -71,15 +69,11 @@ def from_torch(model: ImageClassifier, tensors: Mapping[str, np.ndarray]) -> nnx
             f'these weights do not fit {type(model).__name__}: {"; ".join(faults)}: '
             'make the model with the architecture, channels and classes of the weights.'
         )
-    return nnx.from_flat_state(
-        (
-            path,
-            variable.replace(
-                jnp.asarray(_from_torch_axes(model, path, tensors[key]), variable.dtype)
-            ),
-        )
-        for key, (path, variable) in zip(keys, flat, strict=True)
-    )
+    loaded = {}
+    for key, (path, variable) in zip(keys, flat, strict=True):
+        value = _from_torch_axes(model, path, tensors[key])
+        loaded[path] = variable.replace(jnp.asarray(value, variable.dtype))
+    return nnx.from_flat_state(loaded)
 
 
 def to_torch(model: ImageClassifier, layout: str | None = None) -> dict[str, np.ndarray]:
@@ -98,15 +92,15 @@ def to_torch(model: ImageClassifier, layout: str | None = None) -> dict[str, np.
     elif layout not in known:
         raise unknown(f'layout of {type(model).__name__}', layout, known)
     tensors = {}
-    for path, variable in _variables(model):
+    for path, variable in variables(model):
         key = torch_key(model, path, layout)
         tensors[key] = _to_torch_axes(model, path, key, np.asarray(variable[...]))
     return tensors
 
 
-def _variables(model: ImageClassifier) -> list[tuple[tuple[Any, ...], Any]]:
-    """Returns (path, variable) pairs."""
-    return list(nnx.to_flat_state(nnx.state(model, _WEIGHTS)))
+def variables(model: ImageClassifier) -> list[tuple[tuple[Any, ...], Any]]:
+    """Returns the paths and variables of the parameters and running statistics."""
+    return list(nnx.to_flat_state(nnx.state(model, (nnx.Param, nnx.BatchStat))))
 
 
 def _from_torch_axes(

@@ -52,21 +52,13 @@ def decode(data: bytes, channels: int) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class Prepared:
-    """A prepared set, opened; images are decoded when they are asked for.
+    """A prepared set, opened; images are decoded when they are asked for."""
 
-    Attributes:
-      root: its folder.
-      manifest: what manifest.json says.
-      ids: str [N].
-      labels: int32 [N].
-      groups: str [N], '' where unknown.
-    """
-
-    root: pathlib.Path
-    manifest: Mapping[str, Any]
-    ids: np.ndarray
-    labels: np.ndarray
-    groups: np.ndarray
+    root: pathlib.Path  # its folder
+    manifest: Mapping[str, Any]  # what manifest.json says
+    ids: np.ndarray  # str [N]
+    labels: np.ndarray  # int32 [N]
+    groups: np.ndarray  # str [N], '' where unknown
 
     @property
     def class_names(self) -> tuple[str, ...]:
