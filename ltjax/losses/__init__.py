@@ -1,7 +1,8 @@
 """Losses, class statistics, samplers and schedules as pure functions on arrays.
 
 A loss takes arrays and keyword-only hyper-parameters and returns one value per example (set losses
-say what they return); the caller reduces with `mean`, `total` or `weighted_mean`. The folder
+say what they return); the caller reduces with `mean`, `total` or `weighted_mean`. An argument of
+another shape or dtype is a ValueError that names it; `Raises:` says what else is one. The folder
 imports nothing else of ltjax, so that it can be copied into another project. docs/losses.md lists
 every function with its source.
 """

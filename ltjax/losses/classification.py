@@ -150,9 +150,8 @@ def logit_adjusted(
     Returns:
       [batch]; 0 with zero gradient for a masked example.
 
-    Source: Menon et al., "Long-tail learning via logit adjustment", ICLR 2021, equation 10; at
-    tau 1 the balanced softmax of Ren et al., "Balanced meta-softmax for long-tailed visual
-    recognition", NeurIPS 2020, section 3.1.
+    Source: Menon et al., ICLR 2021, equation 10; at tau 1 the balanced softmax of Ren et al.,
+    "Balanced meta-softmax for long-tailed visual recognition", NeurIPS 2020, section 3.1.
 
     >>> log_prior = jnp.log(jnp.array([0.75, 0.25]))
     >>> value = logit_adjusted(jnp.zeros([1, 2]), jnp.array([1]), log_prior=log_prior)
@@ -179,11 +178,7 @@ def balanced_softmax(
     Returns:
       [batch]; 0 with zero gradient for a masked example.
 
-    Raises:
-      ValueError: another dtype or shape.
-
-    Source: Ren et al., "Balanced meta-softmax for long-tailed visual recognition", NeurIPS 2020,
-    equation 3.
+    Source: Ren et al., NeurIPS 2020, equation 3.
 
     >>> counts = jnp.log(jnp.array([3.0, 1.0]))
     >>> value = balanced_softmax(jnp.zeros([1, 2]), jnp.array([1]), log_prior=counts)

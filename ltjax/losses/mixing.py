@@ -55,8 +55,8 @@ def interpolate(first: ArrayLike, second: ArrayLike, lam: ArrayLike) -> jax.Arra
     Returns:
       [batch, ...], in the dtype of `first` if that is floating, or else in float32.
 
-    Source: Zhang et al., "mixup: beyond empirical risk minimization", ICLR 2018; Tiong et al.
-    (ICCL), 2021, equation 3, with an ordinary and a class-aware batch.
+    Source: Zhang et al., ICLR 2018; Tiong et al. (ICCL), 2021, equation 3, with an ordinary and a
+    class-aware batch.
 
     >>> interpolate(jnp.array([[4.0], [4.0]]), jnp.zeros([2, 1]), jnp.array([0.25, 1.0])).tolist()
     [[1.0], [4.0]]
@@ -81,8 +81,8 @@ def mixup(values: ArrayLike, permutation: ArrayLike, lam: ArrayLike) -> jax.Arra
     Returns:
       [batch, ...], in the dtype of the values if that is floating, or else in float32.
 
-    Source: Zhang et al., "mixup: beyond empirical risk minimization", ICLR 2018; Verma et al.,
-    "Manifold mixup", ICML 2019, for a hidden layer that is drawn anew each batch.
+    Source: Zhang et al., ICLR 2018; Verma et al., "Manifold mixup", ICML 2019, for a hidden layer
+    that is drawn anew each batch.
 
     >>> mixup(jnp.array([[0.0], [4.0]]), jnp.array([1, 0]), 0.75).tolist()
     [[1.0], [3.0]]
@@ -102,8 +102,7 @@ def balanced_mixup(values: ArrayLike, balanced: ArrayLike, lam: ArrayLike) -> ja
     Returns:
       [batch, ...], in the dtype of the values if that is floating, or else in float32.
 
-    Source: Galdran et al., "Balanced-MixUp for highly imbalanced medical image classification",
-    MICCAI 2021.
+    Source: Galdran et al., MICCAI 2021.
 
     >>> balanced_mixup(jnp.array([[0.0]]), jnp.array([[4.0]]), 0.25).tolist()
     [[1.0]]
@@ -132,12 +131,8 @@ def interpolated_cross_entropy(
     Returns:
       [batch]; 0 with zero gradient for a masked example.
 
-    Raises:
-      ValueError: an argument has another shape or dtype.
-
-    Source: Zhang et al., "mixup: beyond empirical risk minimization", ICLR 2018; Zhou et al., "BBN:
-    bilateral-branch network with cumulative learning", CVPR 2020; Tiong et al. (ICCL),
-    2021, equations 5 and 7.
+    Source: Zhang et al., ICLR 2018; Zhou et al., "BBN: bilateral-branch network with cumulative
+    learning", CVPR 2020; Tiong et al. (ICCL), 2021, equations 5 and 7.
 
     >>> values = interpolated_cross_entropy(
     ...     jnp.array([[2.0, 0.0]]), jnp.array([0]), other_labels=jnp.array([1]), lam=0.5
@@ -179,9 +174,6 @@ def remix_weight(
 
     Returns:
       [batch], for `interpolated_cross_entropy`; the images are those of `mixup`.
-
-    Raises:
-      ValueError: labels or counts have another shape or dtype.
 
     Source: Chou et al., "Remix: rebalanced mixup", ECCV 2020 workshops.
 

@@ -34,9 +34,6 @@ def calibration_factors(
     Returns:
       omega [K], 0 for a class absent from the batch, and counts [K] int32; without gradient.
 
-    Raises:
-      ValueError: another dtype or shape.
-
     Source: Yang et al., "ProCo: prototype-aware contrastive learning for long-tailed medical image
     classification", MICCAI 2022, equation 4.
 

@@ -84,13 +84,7 @@ def epoch_length(counts: Counts) -> int:
 
 
 def class_prior(counts: Counts) -> Floats:
-    """Class frequencies pi_k = n_k / N of the training set.
-
-    Args:
-      counts: [K] training images of each class.
-
-    Returns:
-      [K] frequencies, which sum to 1.
+    """Class frequencies pi_k = n_k / N of the training set: [K] of counts [K].
 
     >>> class_prior([3, 1]).tolist()
     [0.75, 0.25]
@@ -99,16 +93,11 @@ def class_prior(counts: Counts) -> Floats:
 
 
 def log_prior(counts: Counts) -> Floats:
-    """Logarithm of the class frequencies, log pi_k; a class without images counts as the rarest.
+    """Logarithm of the class frequencies, finite log pi_k: [K] of counts [K].
 
-    That is as the rarest that has some. With a prior near 0 a class that was never seen would win
-    wherever the prior is divided out, by its absence alone, and no training image would lower it.
-
-    Args:
-      counts: [K] training images of each class.
-
-    Returns:
-      [K] finite values.
+    A class without images counts as the rarest that has some. With a prior near 0 a class that was
+    never seen would win wherever the prior is divided out, by its absence alone, and no training
+    image would lower it.
 
     >>> log_prior([3, 1]).round(4).tolist()
     [-0.2877, -1.3863]
@@ -203,7 +192,7 @@ def uncertainty_query(uncertainty: ArrayLike, number: int) -> NDArray[np.int64]:
     Raises:
       ValueError: number is negative or larger than N.
 
-    Source: Ju et al., "Flexible sampling for long-tailed skin lesion classification", MICCAI 2022.
+    Source: Ju et al., MICCAI 2022.
 
     >>> uncertainty_query([0.1, 0.7, 0.3], 2).tolist()
     [1, 2]
