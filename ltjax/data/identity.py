@@ -9,7 +9,7 @@ import json
 import pathlib
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -72,11 +72,9 @@ class Identity:
             stamps=raw.stamps,
             source=np.array(data.table.written.source),
             pixels=raw.digests,
-            excluded=np.array([each.path for each in raw.excluded], dtype=np.str_),
-            excluded_kinds=np.array([each.kind for each in raw.excluded], dtype=np.str_),
-            excluded_contents=np.array(
-                [_excluded_content(data.table, each) for each in raw.excluded], dtype=np.str_
-            ),
+            excluded=_texts(each.path for each in raw.excluded),
+            excluded_kinds=_texts(each.kind for each in raw.excluded),
+            excluded_contents=_texts(_excluded_content(data.table, each) for each in raw.excluded),
         )
 
     @classmethod
@@ -178,23 +176,17 @@ def since(config: Data, before: Identity) -> list[Change]:
     was = _by_id(before.ids)
     at = np.array([was.get(id_, -1) for id_ in ids.tolist()], np.int64)
     sides = np.where(at >= 0, before.sides[at], '') if len(was) else _nothing(ids)
-    labels = np.full(len(rows), -1, np.int32) if table.labels is None else table.labels[rows]
-    now = Identity(
+    now = dataclasses.replace(
+        before,
         ids=ids,
-        labels=labels,
+        labels=np.full(len(rows), -1, np.int32) if table.labels is None else table.labels[rows],
         class_names=np.array(table.class_names),
         sides=sides,
         given=table.splits[protocol][rows] if protocol else _nothing(ids),
         groups=_nothing(ids) if table.groups is None else table.groups[rows].astype(np.str_),
         contents=_contents(table, rows, at, before, config),
-        stamps=before.stamps,
         source=np.array(table.written.source),
-        pixels=before.pixels,
-        excluded=np.array(
-            sorted({*still_out, *(each.path for each in table.excluded)}), dtype=np.str_
-        ),
-        excluded_kinds=before.excluded_kinds,
-        excluded_contents=before.excluded_contents,
+        excluded=_texts(sorted({*still_out, *(each.path for each in table.excluded)})),
     )
     return now.changes(before)
 
@@ -245,7 +237,7 @@ def _contents(
             found.append(str(before.contents[known]) if same else images.file_digest(file))
         except OSError:
             found.append('gone')
-    return np.array(found, dtype=np.str_)
+    return _texts(found)
 
 
 def overlap(pixels: np.ndarray, known: Identity) -> int:
@@ -257,6 +249,10 @@ def overlap(pixels: np.ndarray, known: Identity) -> int:
 
 def _nothing(like: Sequence[Any] | np.ndarray) -> np.ndarray:
     return np.full(len(like), '')
+
+
+def _texts(values: Iterable[str]) -> np.ndarray:
+    return np.array(list(values), dtype=np.str_)
 
 
 def _by_id(ids: np.ndarray) -> dict[str, int]:

@@ -103,7 +103,4 @@ class Clusters:
 
     def several(self) -> list[list[int]]:
         """Returns the clusters of two members or more, by their smallest members."""
-        members: dict[int, list[int]] = {}
-        for i, root in enumerate(self.labels().tolist()):
-            members.setdefault(root, []).append(i)
-        return [cluster for cluster in members.values() if len(cluster) > 1]
+        return [sorted(members) for members in self._sets.subsets() if len(members) > 1]

@@ -53,7 +53,8 @@ def index_stream(
         raise unknown('sampler', sampler, SAMPLERS)
     if isinstance(sampler, str) and sampler == 'instance_balanced':
         order = grain.MapDataset.range(len(labels)).seed(seed).shuffle().repeat()
-        return order.batch(batch_size, drop_remainder=True).map(_as_int32)
+        batches = order.batch(batch_size, drop_remainder=True)
+        return batches.map(lambda index: index.astype(np.int32))
     counts = np.bincount(labels, minlength=num_classes)
     if isinstance(sampler, str):
         sampler = getattr(class_probabilities, sampler)(counts)
@@ -66,14 +67,7 @@ def index_stream(
         classes = rng.choice(num_classes, size=batch_size, p=by_round[round_])
         return by_class[starts[classes] + rng.integers(counts[classes])].astype(np.int32)
 
-    return grain.MapDataset.range(_ENDLESS).seed(seed).random_map(draw)
-
-
-_ENDLESS = 1 << 40
-
-
-def _as_int32(index: np.ndarray) -> np.ndarray:
-    return index.astype(np.int32)
+    return grain.MapDataset.range(1 << 40).seed(seed).random_map(draw)  # without an end
 
 
 @dataclasses.dataclass

@@ -73,9 +73,6 @@ def convolve(
             **others,
         )
 
-    def depthwise(images: jax.Array, kernel: jax.Array) -> jax.Array:
-        return _depthwise(images, kernel, strides, pads)
-
     def product(images: jax.Array, kernel: jax.Array) -> jax.Array:
         return _product(images, kernel, strides, pads, feature_group_count, precision)
 
@@ -86,7 +83,7 @@ def convolve(
 
     quick: Callable[[jax.Array, jax.Array], jax.Array]
     if per_group == 1 and outputs == feature_group_count > 1:
-        quick = depthwise
+        quick = functools.partial(_depthwise, strides=strides, pads=pads)
     elif feature_group_count > 1 or height * width > math.prod(
         _sides_after(images, kernel, strides, pads)
     ):

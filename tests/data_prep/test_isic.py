@@ -73,7 +73,7 @@ def test_the_challenge_of_2018(tmp_path):
     assert not whole(found, '5_fold')
     assert set(fabricated.sides(found, '7_3').values()) == {'train', 'val', 'test'}
     assert sorted(Counter(fabricated.sides(found, '5_fold').values()).values()) == [7] * 4 + [8]
-    assert found.images().shape == (36, 8, 8, 3)
+    assert found.stored()[:].shape == (36, 8, 8, 3)
 
 
 def test_without_groupings_there_is_no_clean_split(tmp_path, capsys):
