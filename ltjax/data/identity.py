@@ -154,13 +154,9 @@ def kinds_changed(before: Mapping[str, str], now: Mapping[str, str]) -> list[Cha
 
 
 def since(config: Data, before: Identity) -> list[Change]:
-    """Names what changed in the files since a run has read them, without decoding an image.
+    """Names what changed in the files since a run, which has written `before`, without decoding an image.
 
     Files of the size and time that they had are taken as unchanged; of others the bytes are compared.
-
-    Args:
-      config: the `data` part of the run's config.
-      before: what the run has written.
 
     Raises:
       UserError: the files are not there, or no table can be made of them.

@@ -40,14 +40,9 @@ def hashes(thumbnails: np.ndarray) -> np.ndarray:
 
 
 def pairs(thumbnails: np.ndarray, max_distance: int = MAX_DISTANCE) -> Iterator[np.ndarray]:
-    """Finds all pairs of near-duplicates.
+    """Yields all pairs of near-duplicates among thumbnails uint8 [N, 16, 17]: int64 [P, 2], some at a time, each once.
 
-    Args:
-      thumbnails: uint8 [N, 16, 17].
-      max_distance: bits in which their hashes may differ.
-
-    Yields:
-      int64 [P, 2]: some of the pairs at a time, each pair once.
+    `max_distance` is the number of bits in which their hashes may differ.
     """
     bits = hashes(thumbnails)
     # Hashes whose numbers of ones differ by more than the distance need no comparison.

@@ -212,13 +212,10 @@ def global_average(x: jax.Array) -> jax.Array:
 
 
 def run_blocks(blocks: Iterable[nnx.Module], x: jax.Array, *, remat: bool) -> jax.Array:
-    """Returns `x` after all `blocks`, one after another.
+    """Returns `x` [B, H, W, C] after the blocks of a stage, one after another.
 
-    Args:
-      blocks: a stage.
-      x: [B, H, W, C].
-      remat: keep only what goes into a block, and compute its inside again for the gradient: less
-        memory, about a third more time.
+    `remat` keeps only what goes into a block, and computes its inside again for the gradient: less
+    memory, about a third more time.
     """
     call = nnx.remat(_call) if remat else _call
     for block in blocks:
@@ -289,14 +286,7 @@ def conv(
 def linear(
     inputs: int, outputs: int, *, init: Initializer = UNIFORM_FAN_IN, rngs: nnx.Rngs
 ) -> nnx.Linear:
-    """Returns a classifier whose bias starts uniform within 1 / sqrt(inputs).
-
-    Args:
-      inputs: length of the features.
-      outputs: number of classes.
-      init: draws the kernel [inputs, outputs].
-      rngs: its 'params' stream is drawn from.
-    """
+    """Returns a classifier [inputs] to [outputs] whose bias starts uniform within 1 / sqrt(inputs)."""
 
     def bias_init(key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike) -> jax.Array:
         bound = inputs**-0.5

@@ -107,11 +107,7 @@ PUBLISHED: Mapping[str, Published] = MappingProxyType(_TIMM | _TORCHVISION | _PY
 
 
 def find(name: str, model: str) -> Published | None:
-    """Returns what is known of the weights `name`; None if that is the path of a file, or ''.
-
-    Args:
-      name: of published weights, or a path.
-      model: that is to take them.
+    """Returns what is known of the weights `name` for a model; None if that is the path of a file, or ''.
 
     Raises:
       UserError: neither a published name nor a file's, or weights of another model.
@@ -128,11 +124,9 @@ def find(name: str, model: str) -> Published | None:
 
 
 def locate(name: str, sha256: str) -> tuple[pathlib.Path, dict[str, str]]:
-    """Returns the file of the weights `name`, fetched if need be, and what its sha256 should be.
+    """Returns the file of the weights `name`, fetched if need be, and what its sha256 should be, by who says so.
 
-    Args:
-      name: of published weights, or a path.
-      sha256: as the user gives it, or ''.
+    `name` may be a path; `sha256` is what the user gives, or ''.
 
     Raises:
       UserError: no checksum of published weights is known, or they cannot be had.

@@ -10,14 +10,7 @@ from jax.typing import DTypeLike
 
 from ltjax.errors import UserError
 from ltjax.models.convolution import max_pool
-from ltjax.models.layers import (
-    BatchNorm,
-    ConvNorm,
-    ImageClassifier,
-    conv,
-    linear,
-    run_stages,
-)
+from ltjax.models.layers import BatchNorm, ConvNorm, ImageClassifier, conv, linear, run_stages
 
 STAGE_WIDTHS = (64, 128, 256, 512)
 

@@ -48,9 +48,8 @@ def read(path: pathlib.Path, expected: Mapping[str, str]) -> WeightFile:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise UserError(
-            f'cannot read the weights {path} ({error.strerror}): correct the path.'
-        ) from None
+        reason = f'cannot read the weights {path} ({error.strerror})'
+        raise UserError(f'{reason}: correct the path.') from None
     sha256 = hashlib.sha256(content).hexdigest()
     checksums = _checksums(path, expected)
     for source, digits in checksums.items():
@@ -67,12 +66,7 @@ def read(path: pathlib.Path, expected: Mapping[str, str]) -> WeightFile:
 def write(
     path: pathlib.Path, tensors: Mapping[str, np.ndarray], about: Mapping[str, str] | None = None
 ) -> None:
-    """Writes a .safetensors file, whole or not at all.
-
-    Args:
-      path: of the file.
-      tensors: by name.
-      about: goes into the file's header, where libraries let it be.
+    """Writes a .safetensors file of named tensors, whole or not at all, with `about` in its header.
 
     Raises:
       UserError: another ending, or a folder that cannot be written.

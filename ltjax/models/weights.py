@@ -12,8 +12,6 @@ from ltjax.models.layers import ImageClassifier
 from ltjax.models.resnet_cifar import CosineClassifier
 from ltjax.models.torch_names import layouts, torch_key
 
-_MOST_LISTED = 10
-
 
 def layout_of(model: ImageClassifier, keys: Iterable[str]) -> str:
     """Returns the layout, one of `torch_names.layouts`, that most of the state-dict keys fit.
@@ -79,12 +77,8 @@ def from_torch(model: ImageClassifier, tensors: Mapping[str, np.ndarray]) -> nnx
 def to_torch(model: ImageClassifier, layout: str | None = None) -> dict[str, np.ndarray]:
     """Returns the model's parameters and running statistics as `from_torch` takes them.
 
-    Args:
-      model: any of this package's.
-      layout: one of `torch_names.layouts`; None is the first of them.
-
     Raises:
-      UserError: the model's family has no such layout.
+      UserError: the model's family has no such layout; None is the first of `torch_names.layouts`.
     """
     known = layouts(model)
     if layout is None:
@@ -129,7 +123,6 @@ def _is_cosine_kernel(model: ImageClassifier, path: tuple[Hashable, ...]) -> boo
     return path[0] == 'classifier' and isinstance(model.classifier, CosineClassifier)
 
 
-def _listed(names: list[str]) -> str:
-    more = len(names) - _MOST_LISTED
-    shown = ', '.join(names[:_MOST_LISTED])
-    return f'{shown} and {more} more' if more > 0 else shown
+def _listed(names: list[str], most: int = 10) -> str:
+    more = f' and {len(names) - most} more' if len(names) > most else ''
+    return ', '.join(names[:most]) + more

@@ -47,11 +47,7 @@ class Source:
 
 
 def read(path: pathlib.Path, config: Data) -> Source:
-    """Reads the table of the data set at `path`: a folder, a CSV, an npz or a prepared set.
-
-    Args:
-      path: of the data set.
-      config: how training would read it: the `data` part of a config.
+    """Reads the table of the folder, CSV, npz or prepared set at `path`, as training with `config` would read it.
 
     Raises:
       UserError: nothing can be said about the set, since it is missing or has no table.

@@ -29,11 +29,7 @@ class _Content(NamedTuple):
 
 
 def read(root: pathlib.Path, config: Data) -> Written:
-    """Lists the folder `root`, without reading its images.
-
-    Args:
-      root: the folder.
-      config: the `data` part of a config: `subfolders` and `class_order`.
+    """Lists the folder `root`, as `subfolders` and `class_order` of a config's `data` say, without reading its images.
 
     Raises:
       UserError: it is none, or it or a folder in it cannot be read.
