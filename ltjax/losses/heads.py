@@ -231,8 +231,7 @@ def nearest_means(
     ([4.0], [[-1.0], [1.0]])
     """
     features = checked_floats(features, (None, None), name='features', where=where)
-    batch = features.shape[0]
-    labels = checked_labels(labels, batch=batch, num_classes=num_classes, where=where)
+    labels = checked_labels(labels, (len(features), num_classes), where=where)
     member = keep_examples(jax.nn.one_hot(labels, num_classes, dtype=features.dtype), where)
     counts = member.sum(axis=0)
     mean = features.sum(axis=0) / jnp.maximum(counts.sum(), 1)

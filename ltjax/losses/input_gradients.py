@@ -56,10 +56,10 @@ def distractors(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
     [1, 0]
     """
     logits = checked_floats(logits, (None, None), name='logits')
-    batch, num_classes = logits.shape
+    num_classes = logits.shape[1]
     if num_classes < 2:
         raise ValueError('logits must have at least 2 classes, or there is no distractor')
-    labels = checked_labels(labels, batch=batch, num_classes=num_classes)
+    labels = checked_labels(labels, logits.shape)
     is_label = jnp.arange(num_classes)[None, :] == labels[:, None]
     return jnp.argmax(jnp.where(is_label, -jnp.inf, logits), axis=1).astype(jnp.int32)
 

@@ -49,9 +49,8 @@ def ldam_margins(counts: npt.ArrayLike | Sequence[int], *, max_margin: float = 0
 
 
 def _onehot(labels: ArrayLike, logits: jax.Array, where: ArrayLike | None) -> jax.Array:
-    batch, num_classes = logits.shape
-    labels = checked_labels(labels, batch=batch, num_classes=num_classes, where=where)
-    return jax.nn.one_hot(labels, num_classes, dtype=logits.dtype)
+    labels = checked_labels(labels, logits.shape, where=where)
+    return jax.nn.one_hot(labels, logits.shape[1], dtype=logits.dtype)
 
 
 def ldam(
@@ -240,7 +239,7 @@ def accumulated_counts(
     [6, 2]
     """
     counts, (batch,) = jnp.asarray(counts), jnp.shape(labels)
-    labels = checked_labels(labels, batch=batch, num_classes=len(counts), where=where)
+    labels = checked_labels(labels, (batch, len(counts)), where=where)
     return counts.at[labels].add(keep_examples(jnp.ones(batch, counts.dtype), where))
 
 

@@ -128,8 +128,8 @@ def centroid_loss(
     """
     features = checked_floats(features, (None, None), name='features', where=where)
     centroids = checked_floats(centroids, (None, features.shape[1]), name='centroids')
-    batch, num_classes = len(features), len(centroids)
-    labels = checked_labels(labels, batch=batch, num_classes=num_classes, where=where)
+    num_classes = len(centroids)
+    labels = checked_labels(labels, (len(features), num_classes), where=where)
     own = keep_examples(jax.nn.one_hot(labels, num_classes, dtype=features.dtype), where)
     constant = jax.lax.stop_gradient
 

@@ -10,7 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from ltjax.losses._arrays import at_least_float32, checked_counts, checked_labels, keep_examples
+from ltjax.losses._arrays import (
+    at_least_float32,
+    check_positive,
+    checked_counts,
+    checked_labels,
+    keep_examples,
+)
 from ltjax.losses.classification import softmax_cross_entropy
 
 
@@ -38,9 +44,7 @@ def mixing_weight(
     True
     """
     beta = alpha if beta is None else beta
-    for name, value in (('alpha', alpha), ('beta', beta)):
-        if value <= 0:
-            raise ValueError(f'{name} must be positive, got {value}')
+    check_positive(alpha=alpha, beta=beta)
     return jax.random.beta(key, alpha, beta, shape)
 
 
@@ -141,11 +145,8 @@ def interpolated_cross_entropy(
     1.1269
     """
     first = softmax_cross_entropy(logits, labels, where=where)
-    batch, num_classes = jnp.shape(logits)
-    # Checked here too for its name in the message.
-    other_labels = checked_labels(
-        other_labels, batch=batch, num_classes=num_classes, name='other_labels', where=where
-    )
+    shape = jnp.shape(logits)  # checked here too for the name in the message
+    other_labels = checked_labels(other_labels, shape, name='other_labels', where=where)
     second = softmax_cross_entropy(logits, other_labels, where=where)
     weight = jnp.asarray(lam, first.dtype)
     return interpolate(first, second, keep_examples(weight, where) if weight.ndim else weight)
@@ -182,9 +183,9 @@ def remix_weight(
     [0.0, 0.25]
     """
     checked = checked_counts(counts)
-    num_classes, batch = len(checked), jnp.shape(labels)[0]
-    labels = checked_labels(labels, batch=batch, num_classes=num_classes)
-    others = checked_labels(other_labels, batch=batch, num_classes=num_classes, name='other_labels')
+    shape = jnp.shape(labels)[0], len(checked)
+    labels = checked_labels(labels, shape)
+    others = checked_labels(other_labels, shape, name='other_labels')
     # Compared on the host: ratios of counts lose digits in float32.
     larger = jnp.asarray(checked[:, None] >= kappa * checked[None, :])[labels, others]
     smaller = jnp.asarray(kappa * checked[:, None] <= checked[None, :])[labels, others]

@@ -77,8 +77,10 @@ def from_torch(model: ImageClassifier, tensors: Mapping[str, np.ndarray]) -> nnx
 def to_torch(model: ImageClassifier, layout: str | None = None) -> dict[str, np.ndarray]:
     """Returns the model's parameters and running statistics as `from_torch` takes them.
 
+    `layout` is one of `torch_names.layouts`; None is the first of them.
+
     Raises:
-      UserError: the model's family has no such layout; None is the first of `torch_names.layouts`.
+      UserError: the model's family has no such layout.
     """
     known = layouts(model)
     if layout is None:
