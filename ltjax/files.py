@@ -1,9 +1,10 @@
 """Files written whole or not at all; paths as users write them, and those that checkpoints can be kept in."""
 
+import csv
 import json
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -69,6 +70,14 @@ def write_text(path: pathlib.Path, text: str) -> None:
     """Writes a text whole or not at all."""
     temporary = path.with_suffix('.tmp')
     temporary.write_text(text, 'utf-8')
+    os.replace(temporary, path)
+
+
+def write_csv(path: pathlib.Path, rows: Iterable[Iterable[object]]) -> None:
+    """Writes a CSV whole or not at all, its columns' names being the first row."""
+    temporary = path.with_name(f'{path.name}.tmp')
+    with temporary.open('w', newline='', encoding='utf-8') as file:
+        csv.writer(file, lineterminator='\n').writerows(rows)
     os.replace(temporary, path)
 
 

@@ -9,7 +9,7 @@ import json
 import pathlib
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -38,37 +38,21 @@ FORCEABLE = ('labels', 'groups', 'contents')
 
 @dataclasses.dataclass(frozen=True)
 class Identity:
-    """What tells a data set from another; N are the images that were read.
+    """What tells a data set from another; N are the images that were read."""
 
-    Attributes:
-      ids: str [N], in the order of the files.
-      labels: int32 [N].
-      class_names: str [K].
-      sides: str [N], 'train', 'val' or 'test'; '' for an image that a long tail leaves out.
-      given: str [N], the split or fold as the files have it; '' without.
-      groups: str [N], '' where there is none.
-      contents: str [N], digests of files or pixels; '' for a prepared set.
-      stamps: int64 [N, 2], size and time of change of the files; 0 without.
-      source: str [], what stands for the contents of a prepared set.
-      pixels: str [N], digests of pixels; '' for a set that stays on disk.
-      excluded: str [E], ids that were left out.
-      excluded_kinds: str [E], why, see `Excluded`.
-      excluded_contents: str [E], digests of their files; '' where there is none.
-    """
-
-    ids: np.ndarray
-    labels: np.ndarray
-    class_names: np.ndarray
-    sides: np.ndarray
-    given: np.ndarray
-    groups: np.ndarray
-    contents: np.ndarray
-    stamps: np.ndarray
-    source: np.ndarray
-    pixels: np.ndarray
-    excluded: np.ndarray
-    excluded_kinds: np.ndarray
-    excluded_contents: np.ndarray
+    ids: np.ndarray  # str [N], in the order of the files
+    labels: np.ndarray  # int32 [N]
+    class_names: np.ndarray  # str [K]
+    sides: np.ndarray  # str [N], 'train', 'val' or 'test'; '' if a long tail leaves it out
+    given: np.ndarray  # str [N], the split or fold as the files have it; '' without
+    groups: np.ndarray  # str [N], '' where there is none
+    contents: np.ndarray  # str [N], digests of files or pixels; '' for a prepared set
+    stamps: np.ndarray  # int64 [N, 2], size and time of change of the files; 0 without
+    source: np.ndarray  # str [], what stands for the contents of a prepared set
+    pixels: np.ndarray  # str [N], digests of pixels; '' for a set that stays on disk
+    excluded: np.ndarray  # str [E], ids that were left out
+    excluded_kinds: np.ndarray  # str [E], why, see `Excluded`
+    excluded_contents: np.ndarray  # str [E], digests of their files; '' where there is none
 
     @classmethod
     def of(cls, data: DataSet, protocol: str) -> Self:
@@ -88,11 +72,9 @@ class Identity:
             stamps=raw.stamps,
             source=np.array(data.table.written.source),
             pixels=raw.digests,
-            excluded=np.array([each.path for each in raw.excluded], dtype=np.str_),
-            excluded_kinds=np.array([each.kind for each in raw.excluded], dtype=np.str_),
-            excluded_contents=np.array(
-                [_excluded_content(data.table, each) for each in raw.excluded], dtype=np.str_
-            ),
+            excluded=_texts(each.path for each in raw.excluded),
+            excluded_kinds=_texts(each.kind for each in raw.excluded),
+            excluded_contents=_texts(_excluded_content(data.table, each) for each in raw.excluded),
         )
 
     @classmethod
@@ -172,13 +154,9 @@ def kinds_changed(before: Mapping[str, str], now: Mapping[str, str]) -> list[Cha
 
 
 def since(config: Data, before: Identity) -> list[Change]:
-    """Names what changed in the files since a run has read them, without decoding an image.
+    """Names what changed in the files since a run, which has written `before`, without decoding an image.
 
     Files of the size and time that they had are taken as unchanged; of others the bytes are compared.
-
-    Args:
-      config: the `data` part of the run's config.
-      before: what the run has written.
 
     Raises:
       UserError: the files are not there, or no table can be made of them.
@@ -194,23 +172,17 @@ def since(config: Data, before: Identity) -> list[Change]:
     was = _by_id(before.ids)
     at = np.array([was.get(id_, -1) for id_ in ids.tolist()], np.int64)
     sides = np.where(at >= 0, before.sides[at], '') if len(was) else _nothing(ids)
-    labels = np.full(len(rows), -1, np.int32) if table.labels is None else table.labels[rows]
-    now = Identity(
+    now = dataclasses.replace(
+        before,
         ids=ids,
-        labels=labels,
+        labels=np.full(len(rows), -1, np.int32) if table.labels is None else table.labels[rows],
         class_names=np.array(table.class_names),
         sides=sides,
         given=table.splits[protocol][rows] if protocol else _nothing(ids),
         groups=_nothing(ids) if table.groups is None else table.groups[rows].astype(np.str_),
         contents=_contents(table, rows, at, before, config),
-        stamps=before.stamps,
         source=np.array(table.written.source),
-        pixels=before.pixels,
-        excluded=np.array(
-            sorted({*still_out, *(each.path for each in table.excluded)}), dtype=np.str_
-        ),
-        excluded_kinds=before.excluded_kinds,
-        excluded_contents=before.excluded_contents,
+        excluded=_texts(sorted({*still_out, *(each.path for each in table.excluded)})),
     )
     return now.changes(before)
 
@@ -261,7 +233,7 @@ def _contents(
             found.append(str(before.contents[known]) if same else images.file_digest(file))
         except OSError:
             found.append('gone')
-    return np.array(found, dtype=np.str_)
+    return _texts(found)
 
 
 def overlap(pixels: np.ndarray, known: Identity) -> int:
@@ -273,6 +245,10 @@ def overlap(pixels: np.ndarray, known: Identity) -> int:
 
 def _nothing(like: Sequence[Any] | np.ndarray) -> np.ndarray:
     return np.full(len(like), '')
+
+
+def _texts(values: Iterable[str]) -> np.ndarray:
+    return np.array(list(values), dtype=np.str_)
 
 
 def _by_id(ids: np.ndarray) -> dict[str, int]:

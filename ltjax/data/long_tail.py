@@ -60,45 +60,6 @@ def step_counts(max_count: int, num_classes: int, ratio: float) -> list[int]:
     return many + [few] * (num_classes - len(many))
 
 
-def pareto_counts(
-    max_count: int, num_classes: int, min_count: int, alpha: float = 6.0
-) -> list[int]:
-    """Class sizes that follow a Pareto law: min_count + (max_count - min_count) x_k, rounded down.
-
-    x_k = (k^(-1/alpha) - K^(-1/alpha)) / (1 - K^(-1/alpha)) for k = 1..K: the quantiles of a Pareto
-    distribution of power alpha, moved and scaled so that they end at max_count and min_count.
-
-    Args:
-      max_count: size of the largest class.
-      num_classes: K.
-      min_count: size of the smallest class, at least 1.
-      alpha: power of the law, above 0; the larger, the more alike the small classes.
-
-    Returns:
-      K counts, largest first.
-
-    Raises:
-      UserError: fewer than two classes, sizes in the wrong order, or an alpha not above 0.
-
-    Liu et al., "Large-scale long-tailed recognition in an open world", CVPR 2019: ImageNet-LT, alpha
-    6, from 1280 to 5. The paper names the law but not how sizes came of it, and its list of files was
-    drawn at random: this is our reading. It gives 121,449 images, 404 classes above 100 and 140
-    below 20, where the published list has 115,846, 385 and 136; results are reported on that list.
-
-    >>> pareto_counts(1280, 5, 5)
-    [1280, 688, 373, 162, 5]
-    """
-    if num_classes < 2 or not 1 <= min_count <= max_count or alpha <= 0:
-        raise UserError(
-            f'a Pareto law of {num_classes} classes from {max_count} to {min_count} images with '
-            f'alpha {alpha}: give two or more classes, sizes that fall, and alpha above 0.'
-        )
-    law = [k ** (-1 / alpha) for k in range(1, num_classes + 1)]
-    fall = (max_count - min_count) / (1 - law[-1])
-    # A hair is added so that whole numbers stay whole.
-    return [min_count + int(fall * (x - law[-1]) + 1e-9) for x in law]
-
-
 def decayed_counts(counts: Sequence[int] | ArrayLike, ratio: float) -> list[int]:
     """Steepens the long tail that a data set already has to a given imbalance ratio.
 
@@ -189,22 +150,17 @@ def lmd_split(
 
 
 def subsample(
-    labels: ArrayLike,
-    counts_per_class: Sequence[int] | ArrayLike,
-    seed: int,
-    order: ArrayLike | None = None,
+    labels: ArrayLike, counts_per_class: Sequence[int] | ArrayLike, seed: int
 ) -> NDArray[np.int64]:
     """Chooses the images of each class that a long-tailed version keeps.
 
-    Nested: with the same seed (or order), the images kept for a smaller count are among those kept
+    Nested: with the same seed, the images kept for a smaller count are among those kept
     for a larger one, and the choice in one class does not depend on the other classes.
 
     Args:
       labels: [N] int, classes from 0.
       counts_per_class: [K] images to keep of each class.
-      seed: chooses the images.
-      order: [N] a permutation of the row numbers that replaces the seed: of each class the rows
-        that come first in it are kept, for example `range(N)` for those that the files list first.
+      seed: chooses the images; the same on every machine.
 
     Returns:
       Row numbers, ascending.
@@ -212,25 +168,20 @@ def subsample(
     Raises:
       UserError: a class has fewer images than asked for, or a label has no count.
 
-    >>> subsample([0, 1, 0, 0, 1], [2, 1], seed=0, order=range(5)).tolist()
-    [0, 1, 2]
+    >>> subsample([0, 1, 0, 0, 1], [3, 1], seed=0).tolist()
+    [0, 1, 2, 3]
     """
     classes = np.asarray(labels)
     wanted = np.asarray(counts_per_class, np.int64)
     if classes.size and not 0 <= classes.min() <= classes.max() < len(wanted):
         raise UserError(f'labels must lie in 0..{len(wanted) - 1}: give one count for each class.')
-    rows = np.arange(len(classes)) if order is None else np.asarray(order, np.int64)
-    if not np.array_equal(np.sort(rows), np.arange(len(classes))):
-        raise UserError(f'order must be a permutation of the {len(classes)} row numbers.')
     chosen = []
     for k, count in enumerate(wanted.tolist()):
-        candidates = rows[classes[rows] == k]
+        candidates = np.flatnonzero(classes == k)
         if not 0 <= count <= len(candidates):
             raise UserError(
                 f'class {k} has {len(candidates)} images, not {count}: lower its count.'
             )
-        if order is None:
-            generator = np.random.Generator(np.random.PCG64([seed, k]))
-            candidates = generator.permutation(candidates)
-        chosen.append(candidates[:count])
+        generator = np.random.Generator(np.random.PCG64([seed, k]))
+        chosen.append(generator.permutation(candidates)[:count])
     return np.sort(np.concatenate(chosen)) if chosen else np.empty(0, np.int64)

@@ -21,11 +21,8 @@ MIN_CORRELATION = 0.99
 MARGIN = 2  # grey levels
 THUMBNAIL = (16, 17)  # height, width
 _BITS = 256
-_ROWS, _COLUMNS, _PAIRS = (
-    512,
-    8192,
-    1 << 16,
-)  # of one block of the comparison; pairs confirmed at once
+_ROWS, _COLUMNS = 512, 8192  # of one block of the comparison
+_PAIRS = 1 << 16  # confirmed at once
 
 
 def thumbnail(image: np.ndarray) -> np.ndarray:
@@ -43,14 +40,9 @@ def hashes(thumbnails: np.ndarray) -> np.ndarray:
 
 
 def pairs(thumbnails: np.ndarray, max_distance: int = MAX_DISTANCE) -> Iterator[np.ndarray]:
-    """Finds all pairs of near-duplicates.
+    """Yields all pairs of near-duplicates among thumbnails uint8 [N, 16, 17]: int64 [P, 2], some at a time, each once.
 
-    Args:
-      thumbnails: uint8 [N, 16, 17].
-      max_distance: bits in which their hashes may differ.
-
-    Yields:
-      int64 [P, 2]: some of the pairs at a time, each pair once.
+    `max_distance` is the number of bits in which their hashes may differ.
     """
     bits = hashes(thumbnails)
     # Hashes whose numbers of ones differ by more than the distance need no comparison.
@@ -106,7 +98,4 @@ class Clusters:
 
     def several(self) -> list[list[int]]:
         """Returns the clusters of two members or more, by their smallest members."""
-        members: dict[int, list[int]] = {}
-        for i, root in enumerate(self.labels().tolist()):
-            members.setdefault(root, []).append(i)
-        return [cluster for cluster in members.values() if len(cluster) > 1]
+        return [sorted(members) for members in self._sets.subsets() if len(members) > 1]

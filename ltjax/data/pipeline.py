@@ -12,7 +12,7 @@ import numpy as np
 from ltjax import sharding
 from ltjax.data.reading import Images
 from ltjax.errors import unknown
-from ltjax.losses import samplers
+from ltjax.losses import class_probabilities
 
 SAMPLERS = ('instance_balanced', 'class_balanced', 'square_root')
 
@@ -53,42 +53,30 @@ def index_stream(
         raise unknown('sampler', sampler, SAMPLERS)
     if isinstance(sampler, str) and sampler == 'instance_balanced':
         order = grain.MapDataset.range(len(labels)).seed(seed).shuffle().repeat()
-        return order.batch(batch_size, drop_remainder=True).map(_as_int32)
+        batches = order.batch(batch_size, drop_remainder=True)
+        return batches.map(lambda index: index.astype(np.int32))
     counts = np.bincount(labels, minlength=num_classes)
     if isinstance(sampler, str):
-        sampler = getattr(samplers, sampler)(counts)
-    class_probabilities = np.atleast_2d(sampler)
+        sampler = getattr(class_probabilities, sampler)(counts)
+    by_round = np.atleast_2d(sampler)
     by_class = np.argsort(labels, kind='stable')
     starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
 
     def draw(step: int, rng: np.random.Generator) -> np.ndarray:
-        round_ = min(step // steps_per_round, len(class_probabilities) - 1)
-        classes = rng.choice(num_classes, size=batch_size, p=class_probabilities[round_])
+        round_ = min(step // steps_per_round, len(by_round) - 1)
+        classes = rng.choice(num_classes, size=batch_size, p=by_round[round_])
         return by_class[starts[classes] + rng.integers(counts[classes])].astype(np.int32)
 
-    return grain.MapDataset.range(_ENDLESS).seed(seed).random_map(draw)
-
-
-_ENDLESS = 1 << 40
-
-
-def _as_int32(index: np.ndarray) -> np.ndarray:
-    return index.astype(np.int32)
+    return grain.MapDataset.range(1 << 40).seed(seed).random_map(draw)  # without an end
 
 
 @dataclasses.dataclass
 class Feed:
-    """Brings the images of given positions to the devices, the batch split over them.
+    """Brings the images of given positions to the devices, the batch split over them."""
 
-    Args:
-      images: uint8 [N, H, W, C], in memory or on disk.
-      labels: int32 [N].
-      mesh: the devices, of all processes; a process reads what lies on its own.
-    """
-
-    images: Images
-    labels: np.ndarray
-    mesh: jax.sharding.Mesh
+    images: Images  # uint8 [N, H, W, C], in memory or on disk
+    labels: np.ndarray  # int32 [N]
+    mesh: jax.sharding.Mesh  # the devices, of all processes; a process reads what lies on its own
 
     def __post_init__(self) -> None:
         # The same threads for every round: memory that new ones allocate stays behind when they end.

@@ -26,16 +26,9 @@ _INCHES = 0.9  # a picture
 
 
 def grid(images: np.ndarray, names: Sequence[str], draws: int, seed: int) -> np.ndarray:
-    """Returns views of images.
+    """Returns images uint8 [N, H, W, C], each followed by `draws` views for each of some lists in `augment.VIEWS`.
 
-    Args:
-      images: uint8 [N, H, W, C].
-      names: of lists of operations in `augment.VIEWS`.
-      draws: views of each image by each list.
-      seed: of the views.
-
-    Returns:
-      uint8 [N, 1 + len(names) * draws, H, W, C]: each image, then its views, list by list.
+    They are uint8 [N, 1 + len(names) * draws, H, W, C], list by list.
 
     Raises:
       UserError: there is no such list.

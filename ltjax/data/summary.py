@@ -26,10 +26,8 @@ def describe(
 
     Returns:
       'where' and 'layout' of the files; 'images'; 'class_order': {'names', 'from', 'ordered'}; 'counts': by part of
-      the split a number a class; 'split': {'from', 'sha256', 'thinned', 'leaks',
-      'conflicts', 'compared'}; 'groups': {'number', 'without'} or
-      None; 'excluded' and 'passed_over', by kind; 'notes'; 'identity';
-      and 'said', the lines of `text`.
+      the split a number a class; 'split': {'from', 'sha256', 'thinned', 'leaks', 'conflicts', 'compared'}; 'groups':
+      {'number', 'without'} or None; 'excluded' and 'passed_over', by kind; 'notes'; 'identity'; 'said': see `lines`.
     """
     table, raw, arrangement = data.table, data.raw, data.arrangement
     num_classes = len(data.class_names)
@@ -67,10 +65,7 @@ def _groups(groups: np.ndarray | None) -> dict[str, int] | None:
     if groups is None:
         return None
     names = groups.astype(np.str_)
-    return {
-        'number': len(np.unique(names[names != ''])),
-        'without': int((names == '').sum()),
-    }
+    return {'number': len(np.unique(names[names != ''])), 'without': int((names == '').sum())}
 
 
 def text(said: Mapping[str, Any]) -> str:
@@ -104,18 +99,15 @@ def pooled(folds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def warnings(said: Mapping[str, Any]) -> list[str]:
     """Says what a reader of the results has to know of the data."""
-    told = []
-    if said['excluded']:
-        number = sum(said['excluded'].values())
-        told.append(
-            f'{number} images were left out ({listed(said["excluded"])}): excluded.csv lists them.'
-        )
+    told, excluded = [], said['excluded']
+    if excluded:
+        number = f'{sum(excluded.values())} images were left out ({listed(excluded)})'
+        told.append(f'{number}: excluded.csv lists them.')
     if said['passed_over']:
         told.append(f'Files that were passed over: {listed(said["passed_over"])}.')
     for what, number in said['split']['leaks'].items():
-        told.append(
-            f'{number} {what} lie on two sides of the split, so that the figures are too good.'
-        )
+        where = 'lie on two sides of the split'
+        told.append(f'{number} {what} {where}, so that the figures are too good.')
     if not sum(said['counts'].get('val', (1,))):
         told.append(
             'No image was held out to choose a round on: the last one was tested, and nothing was chosen on '
@@ -165,13 +157,11 @@ def _split(said: Mapping[str, Any]) -> Iterator[str]:
         yield 'equal images were not looked for, since the set stays on disk; the audit does'
     if groups is None:
         yield 'groups: none are known; every image is taken as its own'
+    elif groups['without']:
+        alone = f'{groups["without"]:,} images without one are each their own'
+        yield f'groups: {groups["number"]:,}; {alone}'
     else:
-        without = (
-            f'; {groups["without"]:,} images without one are each their own'
-            if groups['without']
-            else ''
-        )
-        yield f'groups: {groups["number"]:,}{without}'
+        yield f'groups: {groups["number"]:,}'
 
 
 def _files(said: Mapping[str, Any]) -> Iterator[str]:

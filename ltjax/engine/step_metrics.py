@@ -21,25 +21,15 @@ _SHOWN = 4
 
 @dataclasses.dataclass
 class StepMetrics:
-    """Reads what the steps of one update return, one step late: so the host prepares one while the device does another.
+    """Reads what the steps of one update return, one step late: the host prepares one while the device does another."""
 
-    Args:
-      inside: takes the sums.
-      stage: name of the stage.
-      update: name of the update.
-      streams: what the steps read.
-      ids: of the training images, by position.
-      safeguards: say what becomes of NaN.
-      logbook: is told of a bad batch.
-    """
-
-    inside: RoundProgress
-    stage: str
-    update: str
-    streams: Streams
-    ids: np.ndarray
-    safeguards: Safeguards
-    logbook: Logbook
+    inside: RoundProgress  # takes the sums
+    stage: str  # name of the stage
+    update: str  # name of the update
+    streams: Streams  # what the steps read
+    ids: np.ndarray  # of the training images, by position
+    safeguards: Safeguards  # say what becomes of NaN
+    logbook: Logbook  # is told of a bad batch
 
     def __post_init__(self) -> None:
         self._late: tuple[int, Mapping[str, jax.Array]] | None = None

@@ -11,17 +11,16 @@ from flax import nnx
 
 from ltjax import sharding
 from ltjax.data.datasets import DataSet
-from ltjax.data.pipeline import Feed
+from ltjax.data.pipeline import SAMPLERS, Feed
 from ltjax.data.reading import Images
 from ltjax.engine import inference
 from ltjax.engine.checkpoint import Checkpoints
-from ltjax.engine.checks import check_recipe
 from ltjax.engine.logbook import Logbook
 from ltjax.engine.progress import RunProgress
 from ltjax.engine.safeguards import Safeguards
 from ltjax.engine.stage import Recipe, Update, View
 from ltjax.engine.state import TrainState, parameter_filter
-from ltjax.engine.step import key_for, make_forward
+from ltjax.engine.step import BATCH_NORM, key_for, make_forward
 from ltjax.errors import UserError, unknown
 
 EVALUATION_BATCH = 256
@@ -31,36 +30,23 @@ SELECT = ('best', 'last')
 
 @dataclasses.dataclass
 class Training:
-    """One run of a recipe on a data set: what the loop needs, and what hooks may ask (`stage.Run`).
+    """One run of a recipe on a data set: what the loop needs, and what hooks may ask (`stage.Run`)."""
 
-    Args:
-      data: images, labels and split.
-      create: key -> a freshly initialised network.
-      recipe: what to train.
-      view: (key, images) -> normalised images without augmentation, for evaluation.
-      seed: of initialisation, augmentation, order and draws.
-      mesh: the devices.
-      logbook: takes one row a round.
-      checkpoints: take the state after each round.
-      select: 'best' keeps the best validated round of the last stage, 'last' the last.
-      start_from: workdir of another run whose first stage stands in for this one's; None: train it.
-      accumulate: parts of a batch that the encoder takes one after another.
-      initial: values in place of the fresh network's, where the run begins: pretrained weights.
-      safeguards: when to save inside a round, when to stop, what to do with NaN.
-    """
-
-    data: DataSet
-    create: Callable[[jax.Array], nnx.Module]
-    recipe: Recipe
-    view: View
-    seed: int
-    mesh: jax.sharding.Mesh
-    logbook: Logbook
-    checkpoints: Checkpoints
-    select: str = 'best'
+    data: DataSet  # images, labels and split
+    create: Callable[[jax.Array], nnx.Module]  # key -> a freshly initialised network
+    recipe: Recipe  # what to train
+    view: View  # (key, images) -> normalised images without augmentation, for evaluation
+    seed: int  # of initialisation, augmentation, order and draws
+    mesh: jax.sharding.Mesh  # the devices
+    logbook: Logbook  # takes one row a round
+    checkpoints: Checkpoints  # take the state after each round
+    select: str = 'best'  # 'best' keeps the best validated round of the last stage, 'last' the last
+    # Workdir of another run whose first stage stands in for this one's; None: train it.
     start_from: pathlib.Path | None = None
-    accumulate: int = 1
+    accumulate: int = 1  # parts of a batch that the encoder takes one after another
+    # Values in place of the fresh network's, where the run begins: pretrained weights.
     initial: nnx.State[Any, Any] | None = None
+    # When to save inside a round, when to stop, what to do with NaN.
     safeguards: Safeguards = dataclasses.field(default_factory=Safeguards)
 
     def __post_init__(self) -> None:
@@ -79,10 +65,32 @@ class Training:
                 'no image is held out to choose a round on (data.split.val is 0): '
                 '--config.select=last tests the last one.'
             )
-        check_recipe(self.recipe, self.mesh, accumulate=self.accumulate)
+        self._check_recipe()
         self.feed = Feed(self._train_images, self.train_labels, self.mesh)
         self._forward = make_forward(self.graphdef, self.mesh, self.view)
         self.progress = RunProgress(self.recipe.steps_before(len(self.recipe.stages)))
+
+    def _check_recipe(self) -> None:
+        """Refuses before the first step what would else be found in a later stage.
+
+        Raises:
+          UserError: an unknown sampler or BatchNorm mode, or batches that the devices cannot share.
+          ValueError: a stage without a step.
+        """
+        for stage in self.recipe.stages:
+            if not any(update.steps for update in stage.updates):
+                raise ValueError(f'stage {stage.name!r} makes no step, by which rounds are counted')
+            for update in stage.updates:
+                if update.batch_norm not in BATCH_NORM:
+                    raise unknown('batch_norm', update.batch_norm, BATCH_NORM)
+                if update.sampler is None:
+                    continue
+                for sampler in (update.sampler, *(s.sampler for s in update.streams.values())):
+                    if isinstance(sampler, str) and sampler not in SAMPLERS:
+                        raise unknown('sampler', sampler, SAMPLERS)
+                name = f'the batch size of {stage.name}/{update.name}'
+                parts = self.accumulate
+                sharding.check_batch_size(update.batch_size, self.mesh, name, parts=parts)
 
     # What hooks between rounds may ask: see `stage.Run`.
 

@@ -4,7 +4,6 @@ import faulthandler
 import sys
 import threading
 import time
-from types import TracebackType
 from typing import Self, TextIO
 
 
@@ -28,12 +27,7 @@ class Watchdog:
             self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._done.set()
         if self._seconds > 0:
             self._thread.join()

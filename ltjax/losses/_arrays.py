@@ -5,6 +5,7 @@ are known while tracing). Values, such as labels out of range, are checked withi
 """
 
 import contextlib
+import numbers
 from collections.abc import Iterator, Sequence
 
 import jax
@@ -13,6 +14,8 @@ import numpy as np
 from jax.experimental import checkify
 from jax.typing import ArrayLike
 from numpy import typing as npt
+
+ANY_LABEL = int(np.iinfo(np.int32).max)  # in place of K, where labels index nothing
 
 _debugging = False
 
@@ -92,9 +95,8 @@ def checked_floats(
 
 def checked_labels(
     labels: ArrayLike,
+    shape: Sequence[int],
     *,
-    batch: int,
-    num_classes: int,
     name: str = 'labels',
     where: ArrayLike | None = None,
 ) -> jax.Array:
@@ -102,8 +104,7 @@ def checked_labels(
 
     Args:
       labels: the argument.
-      batch: its length.
-      num_classes: K; within `debug_checks()` every label that counts must lie in 0..K-1.
+      shape: (batch, K); within `debug_checks()` every label that counts must lie in 0..K-1.
       name: of the argument, for the message.
       where: [batch] bool mask, or None.
 
@@ -113,6 +114,7 @@ def checked_labels(
     array = jnp.asarray(labels)
     if not jnp.issubdtype(array.dtype, jnp.integer):
         raise ValueError(f'{name} must be integers, got {array.dtype}')
+    batch, num_classes = shape
     _check_shape(array.shape, (batch,), name)
     array = keep_examples(array, where)
     if _debugging and array.size:
@@ -124,6 +126,20 @@ def checked_labels(
         elif low < 0 or high >= num_classes:
             raise ValueError(f'{message}, got {low}..{high}')
     return array
+
+
+def check_positive(**values: ArrayLike | None) -> None:
+    """ValueError for a number on the host that is not positive."""
+    for name, value in values.items():
+        if isinstance(value, numbers.Real) and not value > 0:
+            raise ValueError(f'{name} must be positive, got {value}')
+
+
+def check_not_negative(**values: ArrayLike) -> None:
+    """ValueError for a number on the host that is negative."""
+    for name, value in values.items():
+        if isinstance(value, numbers.Real) and not value >= 0:
+            raise ValueError(f'{name} must not be negative, got {value}')
 
 
 def class_array(values: ArrayLike, logits: jax.Array, *, name: str) -> jax.Array:

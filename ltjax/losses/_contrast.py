@@ -68,17 +68,3 @@ def counted_rows(where: ArrayLike | None, rows: int, name: str) -> jax.Array:
     if mask.shape != (rows,):
         raise ValueError(f'{name} must have shape {(rows,)}, got {mask.shape}')
     return mask
-
-
-def check_positive(**values: ArrayLike | None) -> None:
-    """ValueError for a Python number that is not positive."""
-    for name, value in values.items():
-        if isinstance(value, int | float) and not value > 0:
-            raise ValueError(f'{name} must be positive, got {value}')
-
-
-def check_not_negative(**values: ArrayLike) -> None:
-    """ValueError for a Python number that is negative."""
-    for name, value in values.items():
-        if isinstance(value, int | float) and not value >= 0:
-            raise ValueError(f'{name} must not be negative, got {value}')

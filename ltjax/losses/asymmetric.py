@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from ltjax.losses._arrays import checked_floats, checked_labels, keep_examples
+from ltjax.losses._arrays import check_not_negative, checked_floats, checked_labels, keep_examples
 from ltjax.losses.focal import focusing_factor
 from ltjax.losses.sigmoid import binary_targets
 
@@ -23,12 +23,6 @@ def _power(base: jax.Array, exponent: float) -> jax.Array:
     positive = base > 0
     power = jnp.where(positive, base, 1) ** exponent
     return jnp.where(positive, power, float(exponent == 0))
-
-
-def _check_exponents(**exponents: float) -> None:
-    for name, exponent in exponents.items():
-        if exponent < 0:
-            raise ValueError(f'{name} must not be negative, got {exponent}')
 
 
 def _check_clip(clip: float) -> None:
@@ -77,7 +71,7 @@ def asymmetric_multi_label(
     >>> round(float(value[0]), 4)  # log(2) + log(2) / 2
     1.0397
     """
-    _check_exponents(gamma_pos=gamma_pos, gamma_neg=gamma_neg)
+    check_not_negative(gamma_pos=gamma_pos, gamma_neg=gamma_neg)
     _check_clip(clip)
     logits = checked_floats(logits, (None, None), name='logits', where=where)
     targets = binary_targets(logits, labels, where)
@@ -128,12 +122,12 @@ def asymmetric_single_label(
     >>> round(float(value[0]), 4)
     0.6931
     """
-    _check_exponents(gamma_pos=gamma_pos, gamma_neg=gamma_neg)
+    check_not_negative(gamma_pos=gamma_pos, gamma_neg=gamma_neg)
     if not 0 <= label_smoothing <= 1:
         raise ValueError(f'label_smoothing must lie in 0..1, got {label_smoothing}')
     logits = checked_floats(logits, (None, None), name='logits', where=where)
-    batch, num_classes = logits.shape
-    labels = checked_labels(labels, batch=batch, num_classes=num_classes, where=where)
+    num_classes = logits.shape[1]
+    labels = checked_labels(labels, logits.shape, where=where)
     own = jax.nn.one_hot(labels, num_classes, dtype=bool)
     log_p = jax.nn.log_softmax(logits)
     factor = jnp.where(own, focusing_factor(log_p, gamma_pos), jnp.exp(gamma_neg * log_p))
@@ -222,7 +216,7 @@ def alpa(
     >>> round(float(value[0]), 6)  # 3/4 of the positive and 1/512 of the negative
     0.751953
     """
-    _check_exponents(gamma_pos=gamma_pos, gamma_neg=gamma_neg)
+    check_not_negative(gamma_pos=gamma_pos, gamma_neg=gamma_neg)
     _check_clip(clip)
     logits = checked_floats(logits, (None, None), name='logits', where=where)
     targets = binary_targets(logits, labels, where)

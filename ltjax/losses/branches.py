@@ -29,9 +29,6 @@ def bilateral_logits(
     Returns:
       [batch, K]. Their loss is `mixing.interpolated_cross_entropy` of both labels with lam = alpha.
 
-    Raises:
-      ValueError: an argument has another shape or is not floating.
-
     Source: Zhou et al., "BBN: bilateral-branch network with cumulative learning for long-tailed
     visual recognition", CVPR 2020, equation 1; the factor 2 as in its released code.
 

@@ -76,8 +76,7 @@ def direction_momentum(learning_rate: ArrayLike, *, mu: float = 0.9) -> jax.Arra
     Returns:
       The momentum, of the same shape.
 
-    Source: Tang et al., "Long-tailed classification by keeping the good and removing the bad
-    momentum causal effect", NeurIPS 2020; released code, for its data sets other than CIFAR.
+    Source: Tang et al., NeurIPS 2020; released code, for its data sets other than CIFAR.
 
     >>> [round(float(direction_momentum(rate)), 3) for rate in (0.1, 0.01, 0.0)]
     [0.9, 0.95, 1.0]
@@ -103,11 +102,7 @@ def update_direction(
     Returns:
       [D]. Only its direction matters, so that it is a sum and no average.
 
-    Raises:
-      ValueError: an argument has another shape or dtype.
-
-    Source: Tang et al., "Long-tailed classification by keeping the good and removing the bad
-    momentum causal effect", NeurIPS 2020; no factor 1 - mu, as in SGD's own momentum.
+    Source: Tang et al., NeurIPS 2020; no factor 1 - mu, as in SGD's own momentum.
 
     >>> update_direction(jnp.array([1.0]), jnp.array([[1.0], [2.0]]), mu=0.5).tolist()
     [2.0]
@@ -145,8 +140,7 @@ def total_direct_effect(
     Raises:
       ValueError: num_heads does not divide D, or an argument has another shape or dtype.
 
-    Source: Tang et al., "Long-tailed classification by keeping the good and removing the bad
-    momentum causal effect", NeurIPS 2020, the de-confounded total direct effect.
+    Source: Tang et al., NeurIPS 2020, the de-confounded total direct effect.
 
     >>> features, weight = jnp.array([[3.0, 4.0]]), jnp.array([[0.0, 1.0]])
     >>> logits = total_direct_effect(

@@ -9,8 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from ltjax.losses._arrays import checked_floats, checked_labels, keep_examples
-from ltjax.losses._contrast import check_positive
+from ltjax.losses._arrays import check_positive, checked_floats, checked_labels, keep_examples
 from ltjax.losses.classification import softmax_cross_entropy
 from ltjax.losses.mixing import interpolated_cross_entropy
 
@@ -63,8 +62,7 @@ def update_centroids(
     centroids = checked_floats(centroids, (None, None), name='centroids')
     num_classes, width = centroids.shape
     embeddings = checked_floats(embeddings, (None, width), name='embeddings', where=where)
-    batch = len(embeddings)
-    labels = checked_labels(labels, batch=batch, num_classes=num_classes, where=where)
+    labels = checked_labels(labels, (len(embeddings), num_classes), where=where)
     member = keep_examples(jax.nn.one_hot(labels, num_classes, dtype=embeddings.dtype), where)
     count = member.sum(axis=0)
     momentum = jnp.asarray(momentum, embeddings.dtype)

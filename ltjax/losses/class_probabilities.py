@@ -1,7 +1,7 @@
 """Samplers as class probabilities: `class_prob(counts, ...) -> [K]`, the chance of a class per draw.
 
-All of it runs on the host, in numpy float64: ratios of counts lose digits in float32. n_k is the
-number of training images of class k and N their sum. A class without images is never drawn. Within
+All of it runs on the host, in numpy float64: ratios of counts lose digits in float32. The counts
+[K] are the training images n_k of each class, and N is their sum. A class without images is never drawn. Within
 a class the images are equally likely, see `samplers.instance_probabilities`.
 """
 
@@ -37,13 +37,7 @@ def _image_weighted(counts: Counts, weights: ArrayLike) -> Floats:
 
 
 def instance_balanced(counts: Counts) -> Floats:
-    """Every image equally likely, p_k = n_k / N.
-
-    Args:
-      counts: [K] training images of each class.
-
-    Returns:
-      [K] class probabilities.
+    """Every image equally likely, p_k = n_k / N: [K] of counts [K].
 
     Source: Kang et al., "Decoupling representation and classifier for long-tailed recognition",
     ICLR 2020, equation 1 with q = 1.
@@ -55,16 +49,9 @@ def instance_balanced(counts: Counts) -> Floats:
 
 
 def class_balanced(counts: Counts) -> Floats:
-    """Every class equally likely, p_k = 1 / K over the classes that have images.
+    """Every class equally likely, p_k = 1 / K over the classes that have images: [K] of counts [K].
 
-    Args:
-      counts: [K] training images of each class.
-
-    Returns:
-      [K] class probabilities.
-
-    Source: Kang et al., "Decoupling representation and classifier for long-tailed recognition",
-    ICLR 2020, equation 1 with q = 0; the resampling of LMD's equation 7.
+    Source: Kang et al., ICLR 2020, equation 1 with q = 0; the resampling of LMD's equation 7.
 
     >>> class_balanced([9, 1, 0]).tolist()
     [0.5, 0.5, 0.0]
@@ -73,16 +60,9 @@ def class_balanced(counts: Counts) -> Floats:
 
 
 def square_root(counts: Counts) -> Floats:
-    """Square-root sampling, p_k = sqrt(n_k) / sum_j sqrt(n_j).
+    """Square-root sampling, p_k = sqrt(n_k) / sum_j sqrt(n_j): [K] of counts [K].
 
-    Args:
-      counts: [K] training images of each class.
-
-    Returns:
-      [K] class probabilities.
-
-    Source: Kang et al., "Decoupling representation and classifier for long-tailed recognition",
-    ICLR 2020, equation 1 with q = 1/2.
+    Source: Kang et al., ICLR 2020, equation 1 with q = 1/2.
 
     >>> square_root([9, 1]).tolist()
     [0.75, 0.25]
@@ -109,13 +89,7 @@ def class_aware(counts: Counts, *, gamma: float) -> Floats:
 
 
 def inverse_frequency(counts: Counts) -> Floats:
-    """Inverse class frequencies, p_k proportional to 1 / n_k.
-
-    Args:
-      counts: [K] training images of each class.
-
-    Returns:
-      [K] class probabilities.
+    """Inverse class frequencies, p_k proportional to 1 / n_k: [K] of counts [K].
 
     Source: Zhou et al., "BBN: bilateral-branch network with cumulative learning for long-tailed
     visual recognition", CVPR 2020, the reversed sampler of its re-balancing branch.
@@ -127,13 +101,7 @@ def inverse_frequency(counts: Counts) -> Floats:
 
 
 def bmix_cbrt(counts: Counts) -> Floats:
-    """The sampler 'cbrt' of balanced mixup's released code, p_k proportional to n_k^(7/8).
-
-    Args:
-      counts: [K] training images of each class.
-
-    Returns:
-      [K] class probabilities.
+    """The sampler 'cbrt' of balanced mixup's code, p_k proportional to n_k^(7/8): [K] of counts [K].
 
     Source: Galdran et al., "Balanced-MixUp for highly imbalanced medical image classification",
     MICCAI 2021.
@@ -158,8 +126,7 @@ def progressively_balanced(counts: Counts, *, epoch: int, epochs: int) -> Floats
     Returns:
       [K] class probabilities of the epoch.
 
-    Source: Kang et al., "Decoupling representation and classifier for long-tailed recognition",
-    ICLR 2020, equation 2.
+    Source: Kang et al., ICLR 2020, equation 2.
 
     >>> progressively_balanced([3, 1], epoch=1, epochs=3).tolist()
     [0.625, 0.375]
@@ -288,8 +255,8 @@ def difficulty_aware(counts: Counts, *, accuracy: ArrayLike, floor: float = 1e-3
     Raises:
       ValueError: accuracies outside 0..1, or not one for each class.
 
-    Source: Ju et al., "Flexible sampling for long-tailed skin lesion classification", MICCAI 2022,
-    as the authors later released it in MONICA, where the weight is that of an image.
+    Source: Ju et al., MICCAI 2022, as the authors later released it in MONICA, where the weight is
+    that of an image.
 
     >>> difficulty_aware([30, 10], accuracy=[0.9, 0.3]).tolist()
     [0.5, 0.5]

@@ -74,8 +74,7 @@ def cc_sam_perturbations(
     Returns:
       A tree like params, in at least float32, with a leading axis of length K; a constant.
 
-    Source: Zhou et al., "Class-conditional sharpness-aware minimization for deep long-tailed
-    recognition", CVPR 2023; norms and P as in its released code.
+    Source: Zhou et al., CVPR 2023; norms and P as in its released code.
 
     >>> noise = cc_sam_perturbations(
     ...     lambda w: w * jnp.array([4.0, -4.0]), jnp.array(1.0), jnp.array([0, 1]), radii=jnp.ones(3)
@@ -118,8 +117,7 @@ def cc_sam_perturbed_logits(
     Returns:
       [batch, K].
 
-    Source: Zhou et al., "Class-conditional sharpness-aware minimization for deep long-tailed
-    recognition", CVPR 2023.
+    Source: Zhou et al., CVPR 2023.
 
     >>> logits = cc_sam_perturbed_logits(
     ...     lambda w, f: f * w, 1.0, jnp.array([0.0, 1.0]), jnp.ones([2, 1]), jnp.array([1, 0])
@@ -162,8 +160,7 @@ def cc_sam_head(
     Returns:
       [batch], to be averaged; 0 with zero gradient for a masked example.
 
-    Source: Zhou et al., "Class-conditional sharpness-aware minimization for deep long-tailed
-    recognition", CVPR 2023, stage 1; a = 0.3 and mixup as in its released code.
+    Source: Zhou et al., CVPR 2023, stage 1; a = 0.3 and mixup as in its released code.
 
     >>> def head(weight, features):
     ...     return features @ weight
@@ -203,8 +200,7 @@ def cc_sam_class_weights(
     Returns:
       [K], computed on the host.
 
-    Source: Zhou et al., "Class-conditional sharpness-aware minimization for deep long-tailed
-    recognition", CVPR 2023, released code.
+    Source: Zhou et al., CVPR 2023, released code.
 
     >>> cc_sam_class_weights([100, 1]).round(4).tolist()
     [0.005, 2.3026]
@@ -237,8 +233,7 @@ def cc_sam_feature_shift(
     Returns:
       [batch, D], a constant; zero for a class whose gradient is zero.
 
-    Source: Zhou et al., "Class-conditional sharpness-aware minimization for deep long-tailed
-    recognition", CVPR 2023, stage 2.
+    Source: Zhou et al., CVPR 2023, stage 2.
 
     >>> shift = cc_sam_feature_shift(
     ...     lambda f: f, jnp.zeros([1, 2]), jnp.array([0]), class_weights=jnp.ones(2)
@@ -282,8 +277,7 @@ def cc_sam_features(
     Returns:
       [batch], to be averaged; 0 with zero gradient for a masked example.
 
-    Source: Zhou et al., "Class-conditional sharpness-aware minimization for deep long-tailed
-    recognition", CVPR 2023, stage 2.
+    Source: Zhou et al., CVPR 2023, stage 2.
 
     >>> values = cc_sam_features(
     ...     lambda f: f, jnp.zeros([1, 2]), jnp.array([0]), class_weights=jnp.ones(2), alpha=0.0

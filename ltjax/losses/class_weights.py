@@ -1,10 +1,10 @@
 """Weights of the classes in a loss, from training counts.
 
-Made once on the host, in numpy float64: 1 - 0.9999^4 has lost three digits in float32. n_k is the
-number of training images of class k. Weights are rescaled to mean 1 over the classes that have
-images, so that K of them sum to K; a class without images gets 0. A loss is weighted by reducing
-its values with the weights of their labels, `weights[labels]`: `reduce.weighted_mean` divides by
-the sum of these, `reduce.weighted_batch_mean` by the batch.
+Made once on the host, in numpy float64: 1 - 0.9999^4 has lost three digits in float32. The counts
+[K] are the training images n_k of each class. Weights are rescaled to mean 1 over the classes that
+have images, so that K of them sum to K; a class without images gets 0. A loss is weighted by
+reducing its values with the weights of their labels, `weights[labels]`: `reduce.weighted_mean`
+divides by the sum of these, `reduce.weighted_batch_mean` by the batch.
 """
 
 from collections.abc import Sequence
@@ -77,13 +77,7 @@ def effective_number_weights(counts: ArrayLike | Sequence[int], *, beta: float =
 
 
 def inverse_frequency_weights(counts: ArrayLike | Sequence[int]) -> Floats:
-    """Cost-sensitive weights, w_k proportional to 1 / n_k.
-
-    Args:
-      counts: [K] training images of each class.
-
-    Returns:
-      [K] weights of mean 1 over the classes that have images; 0 for the others.
+    """Cost-sensitive weights, w_k proportional to 1 / n_k: [K] of counts [K].
 
     Source: the cost-sensitive baseline of Kim et al., "M2m: imbalanced classification via
     major-to-minor translation", CVPR 2020. GCL divides them by their sum.
@@ -95,13 +89,9 @@ def inverse_frequency_weights(counts: ArrayLike | Sequence[int]) -> Floats:
 
 
 def negative_log_weights(counts: ArrayLike | Sequence[int]) -> Floats:
-    """Weights that grow with the logarithm of rarity, w_k = 1 - log(n_k / n_max); not rescaled.
+    """Weights that grow with the logarithm of rarity, w_k = 1 - log(n_k / n_max): [K] of counts [K].
 
-    Args:
-      counts: [K] training images of each class.
-
-    Returns:
-      [K] weights, 1 for the largest class; 0 for a class without images.
+    Not rescaled: 1 for the largest class.
 
     Source: the released code of Ju et al., "MONICA: benchmarking on long-tailed medical image
     classification", 2024.

@@ -15,6 +15,8 @@ from numpy import typing as npt
 
 from ltjax.losses._arrays import (
     at_least_smallest,
+    check_not_negative,
+    check_positive,
     checked_counts,
     checked_floats,
     checked_labels,
@@ -56,10 +58,9 @@ def softmax_cross_entropy(
     if not 0 <= label_smoothing <= 1:
         raise ValueError(f'label_smoothing must lie in 0..1, got {label_smoothing}')
     logits = checked_floats(logits, (None, None), name='logits', where=where)
-    batch, num_classes = logits.shape
-    labels = checked_labels(labels, batch=batch, num_classes=num_classes, where=where)
+    labels = checked_labels(labels, logits.shape, where=where)
     if label_smoothing:
-        onehot = jax.nn.one_hot(labels, num_classes, dtype=logits.dtype)
+        onehot = jax.nn.one_hot(labels, logits.shape[1], dtype=logits.dtype)
         targets = optax.smooth_labels(onehot, label_smoothing)
         values = optax.losses.softmax_cross_entropy(logits, targets)
     else:
@@ -119,10 +120,8 @@ def logit_adjustment(
     >>> logit_adjustment([3, 1], tau=2.0).round(4).tolist()
     [-0.5754, -2.7726]
     """
-    if tau < 0:
-        raise ValueError(f'tau must not be negative, got {tau}')
-    if epsilon <= 0:
-        raise ValueError(f'epsilon must be positive, got {epsilon}')
+    check_not_negative(tau=tau)
+    check_positive(epsilon=epsilon)
     checked = checked_counts(counts)
     return np.log((at_least_smallest(checked) / checked.sum()) ** tau + epsilon)
 
@@ -150,9 +149,8 @@ def logit_adjusted(
     Returns:
       [batch]; 0 with zero gradient for a masked example.
 
-    Source: Menon et al., "Long-tail learning via logit adjustment", ICLR 2021, equation 10; at
-    tau 1 the balanced softmax of Ren et al., "Balanced meta-softmax for long-tailed visual
-    recognition", NeurIPS 2020, section 3.1.
+    Source: Menon et al., ICLR 2021, equation 10; at tau 1 the balanced softmax of Ren et al.,
+    "Balanced meta-softmax for long-tailed visual recognition", NeurIPS 2020, section 3.1.
 
     >>> log_prior = jnp.log(jnp.array([0.75, 0.25]))
     >>> value = logit_adjusted(jnp.zeros([1, 2]), jnp.array([1]), log_prior=log_prior)
@@ -179,11 +177,7 @@ def balanced_softmax(
     Returns:
       [batch]; 0 with zero gradient for a masked example.
 
-    Raises:
-      ValueError: another dtype or shape.
-
-    Source: Ren et al., "Balanced meta-softmax for long-tailed visual recognition", NeurIPS 2020,
-    equation 3.
+    Source: Ren et al., NeurIPS 2020, equation 3.
 
     >>> counts = jnp.log(jnp.array([3.0, 1.0]))
     >>> value = balanced_softmax(jnp.zeros([1, 2]), jnp.array([1]), log_prior=counts)
@@ -248,8 +242,7 @@ def generalized_cross_entropy(
     >>> round(float(generalized_cross_entropy(logits, jnp.array([0]), q=1.0)[0]), 4)
     0.5
     """
-    if q < 0:
-        raise ValueError(f'q must not be negative, got {q}')
+    check_not_negative(q=q)
     if not 0 < clamp_min < 1:
         raise ValueError(f'clamp_min must lie between 0 and 1, got {clamp_min}')
     cross_entropy = softmax_cross_entropy(logits, labels, where=where)

@@ -9,20 +9,16 @@ the losses in which class logits are candidates too.
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.typing import ArrayLike
 
-from ltjax.losses._arrays import checked_floats, checked_labels
+from ltjax.losses._arrays import ANY_LABEL, check_positive, checked_floats, checked_labels
 from ltjax.losses._contrast import (
     Positives,
-    check_positive,
     counted_rows,
     masked_contrast,
     other_rows,
     similarities,
 )
-
-_ANY_LABEL = int(np.iinfo(np.int32).max)  # bound of labels that index nothing
 
 
 def supervised_contrastive(
@@ -71,7 +67,7 @@ def supervised_contrastive(
     check_positive(temperature=temperature, base_temperature=base_temperature)
     features = checked_floats(features, (None, None), name='features', where=where)
     batch = len(features)
-    labels = checked_labels(labels, batch=batch, num_classes=_ANY_LABEL, where=where)
+    labels = checked_labels(labels, (batch, ANY_LABEL), where=where)
     counted = counted_rows(where, batch, 'where')
     candidates = other_rows(counted, counted)
     same = candidates & (labels[:, None] == labels[None, :])
@@ -161,7 +157,7 @@ def classifier_contrastive(
     check_positive(temperature=temperature)
     logits = checked_floats(logits, (None, None), name='logits', where=where)
     batch, num_classes = logits.shape
-    labels = checked_labels(labels, batch=batch, num_classes=num_classes, where=where)
+    labels = checked_labels(labels, logits.shape, where=where)
     counted = counted_rows(where, batch, 'where')
     same = other_rows(counted, counted) & (labels[:, None] == labels[None, :])
     own_class = jax.nn.one_hot(labels, num_classes, dtype=logits.dtype)

@@ -4,8 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from ltjax.losses._arrays import checked_floats
-from ltjax.losses._contrast import check_positive
+from ltjax.losses._arrays import check_positive, checked_floats
 from ltjax.losses.classification import softmax_cross_entropy
 
 

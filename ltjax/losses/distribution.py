@@ -25,8 +25,7 @@ def _checked(
 ) -> tuple[jax.Array, jax.Array]:
     """Distances and labels with masked examples zeroed."""
     distances = checked_floats(distances, (None, None), name='distances', where=where)
-    batch, num_classes = distances.shape
-    return distances, checked_labels(labels, batch=batch, num_classes=num_classes, where=where)
+    return distances, checked_labels(labels, distances.shape, where=where)
 
 
 def squared_mahalanobis(features: ArrayLike, mean: ArrayLike, whitening: ArrayLike) -> jax.Array:

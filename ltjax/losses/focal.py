@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from ltjax.losses._arrays import checked_floats, class_array, keep_examples
+from ltjax.losses._arrays import check_not_negative, checked_floats, class_array, keep_examples
 from ltjax.losses.classification import softmax_cross_entropy
 
 
@@ -57,8 +57,7 @@ def softmax_focal(
     >>> round(float(value[0]), 4)  # log(2) / 4
     0.1733
     """
-    if gamma < 0:
-        raise ValueError(f'gamma must not be negative, got {gamma}')
+    check_not_negative(gamma=gamma)
     logits = checked_floats(logits, (None, None), name='logits', where=where)
     losses = softmax_cross_entropy(logits, labels, where=where)
     if class_weights is not None:

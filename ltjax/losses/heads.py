@@ -20,13 +20,7 @@ Metric = Literal['l2', 'cos']
 
 
 def lengths(vectors: ArrayLike) -> jax.Array:
-    """Euclidean lengths along the last axis, which is kept: |v|.
-
-    Args:
-      vectors: [..., D].
-
-    Returns:
-      [..., 1]; a vector of zeros has length 0 and a zero gradient.
+    """Euclidean lengths |v| [..., 1] of vectors [..., D]; zeros have length 0 and a zero gradient.
 
     >>> lengths(jnp.array([[3.0, 4.0], [0.0, 0.0]])).tolist()
     [[5.0], [0.0]]
@@ -67,9 +61,6 @@ def linear_logits(
     Returns:
       Logits [batch, K].
 
-    Raises:
-      ValueError: an argument has another shape or is not floating.
-
     >>> linear_logits(jnp.array([[1.0, 2.0]]), jnp.array([[1.0, 0.0], [1.0, 1.0]])).tolist()
     [[1.0, 3.0]]
     """
@@ -94,9 +85,6 @@ def cosine_logits(
 
     Returns:
       Logits [batch, K]; 0 for a feature or weight row of zeros.
-
-    Raises:
-      ValueError: an argument has another shape or is not floating.
 
     Source: Cao et al., "Learning imbalanced datasets with label-distribution-aware margin loss",
     NeurIPS 2019, whose released code is the normalised last layer of LDAM, GCL and CC-SAM.
@@ -126,9 +114,6 @@ def normalised_linear(
 
     Returns:
       Logits [batch, K].
-
-    Raises:
-      ValueError: an argument has another shape or is not floating.
 
     Source: Wang et al., "Seesaw loss for long-tailed instance segmentation", CVPR 2021, the
     optional normalised classifier; constants as in mmdetection.
@@ -180,11 +165,8 @@ def learnable_scaling(logits: ArrayLike, scales: ArrayLike) -> jax.Array:
     Returns:
       Logits [batch, K].
 
-    Raises:
-      ValueError: an argument has another shape or is not floating.
-
-    Source: Kang et al., "Decoupling representation and classifier for long-tailed recognition",
-    ICLR 2020, section 4; that the scale multiplies the bias too is as in its released code.
+    Source: Kang et al., ICLR 2020, section 4; that the scale multiplies the bias too is as in its
+    released code.
 
     >>> learnable_scaling(jnp.array([[1.0, 2.0]]), jnp.array([1.0, 0.5])).tolist()
     [[1.0, 1.0]]
@@ -242,16 +224,14 @@ def nearest_means(
     Raises:
       ValueError: an unknown transform, or an argument has another shape or dtype.
 
-    Source: Kang et al., "Decoupling representation and classifier for long-tailed recognition",
-    ICLR 2020, section 4; the transforms are those of its released code.
+    Source: Kang et al., ICLR 2020, section 4; the transforms are those of its released code.
 
     >>> fitted = nearest_means(jnp.array([[1.0], [3.0], [8.0]]), jnp.array([0, 0, 1]), 2)
     >>> fitted.mean.tolist(), fitted.centroids.tolist()
     ([4.0], [[-1.0], [1.0]])
     """
     features = checked_floats(features, (None, None), name='features', where=where)
-    batch = features.shape[0]
-    labels = checked_labels(labels, batch=batch, num_classes=num_classes, where=where)
+    labels = checked_labels(labels, (len(features), num_classes), where=where)
     member = keep_examples(jax.nn.one_hot(labels, num_classes, dtype=features.dtype), where)
     counts = member.sum(axis=0)
     mean = features.sum(axis=0) / jnp.maximum(counts.sum(), 1)
@@ -281,8 +261,7 @@ def nearest_mean_logits(
     Raises:
       ValueError: an unknown transform or metric, or features of another shape.
 
-    Source: Kang et al., "Decoupling representation and classifier for long-tailed recognition",
-    ICLR 2020, section 4; both metrics as in its released code.
+    Source: Kang et al., ICLR 2020, section 4; both metrics as in its released code.
 
     >>> means = NearestMeans(jnp.array([4.0]), jnp.array([[-1.0], [0.5]]))
     >>> nearest_mean_logits(jnp.array([[5.0]]), means).tolist()

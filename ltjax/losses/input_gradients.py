@@ -56,10 +56,10 @@ def distractors(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
     [1, 0]
     """
     logits = checked_floats(logits, (None, None), name='logits')
-    batch, num_classes = logits.shape
+    num_classes = logits.shape[1]
     if num_classes < 2:
         raise ValueError('logits must have at least 2 classes, or there is no distractor')
-    labels = checked_labels(labels, batch=batch, num_classes=num_classes)
+    labels = checked_labels(labels, logits.shape)
     is_label = jnp.arange(num_classes)[None, :] == labels[:, None]
     return jnp.argmax(jnp.where(is_label, -jnp.inf, logits), axis=1).astype(jnp.int32)
 
@@ -79,8 +79,7 @@ def distractor_distance(
       [batch]; 0 with zero gradient for a masked example and for equal response maps. The choice of
       the distractor has no gradient.
 
-    Source: DANIL, Gong et al., "Distractor-aware neuron intrinsic learning for generic 2D medical
-    image classifications", MICCAI 2020.
+    Source: DANIL, Gong et al., MICCAI 2020.
 
     Reading: ours, and no evidence of fidelity: no code is public, and the details could not be
     checked against the paper. The response map is taken to be the input gradient of the cross-entropy.
@@ -129,8 +128,7 @@ def distractor_loss(
     Returns:
       [batch]; 0 with zero gradient for a masked example.
 
-    Source: DANIL, Gong et al., "Distractor-aware neuron intrinsic learning for generic 2D medical
-    image classifications", MICCAI 2020.
+    Source: DANIL, Gong et al., MICCAI 2020.
 
     Reading: ours, and no evidence of fidelity: that the distance of the two maps is to grow is
     theirs, the reciprocal and eps are our guesses.

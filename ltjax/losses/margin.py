@@ -49,9 +49,8 @@ def ldam_margins(counts: npt.ArrayLike | Sequence[int], *, max_margin: float = 0
 
 
 def _onehot(labels: ArrayLike, logits: jax.Array, where: ArrayLike | None) -> jax.Array:
-    batch, num_classes = logits.shape
-    labels = checked_labels(labels, batch=batch, num_classes=num_classes, where=where)
-    return jax.nn.one_hot(labels, num_classes, dtype=logits.dtype)
+    labels = checked_labels(labels, logits.shape, where=where)
+    return jax.nn.one_hot(labels, logits.shape[1], dtype=logits.dtype)
 
 
 def ldam(
@@ -90,13 +89,9 @@ def ldam(
 
 
 def cloud_sizes(counts: npt.ArrayLike | Sequence[int]) -> Floats:
-    """Cloud size of each class, d_k = log(n_max / n_k) / log(n_max / n_min).
+    """Cloud size of each class, d_k = log(n_max / n_k) / log(n_max / n_min): [K] of counts [K].
 
-    Args:
-      counts: [K] training images of each class.
-
-    Returns:
-      [K] from 0 (the largest class) to 1 (the smallest); all 0 if the classes are equally large.
+    From 0 (the largest class) to 1 (the smallest); all 0 if the classes are equally large.
 
     Source: Li et al., "Long-tailed visual recognition via Gaussian clouded logit adjustment",
     CVPR 2022, normalised as in its released code.
@@ -244,7 +239,7 @@ def accumulated_counts(
     [6, 2]
     """
     counts, (batch,) = jnp.asarray(counts), jnp.shape(labels)
-    labels = checked_labels(labels, batch=batch, num_classes=len(counts), where=where)
+    labels = checked_labels(labels, (batch, len(counts)), where=where)
     return counts.at[labels].add(keep_examples(jnp.ones(batch, counts.dtype), where))
 
 
@@ -277,8 +272,7 @@ def seesaw(
     Returns:
       [batch]; 0 with zero gradient for a masked example.
 
-    Source: Wang et al., "Seesaw loss for long-tailed instance segmentation", CVPR 2021, section
-    3.2, without the objectness branch of detection.
+    Source: Wang et al., CVPR 2021, section 3.2, without the objectness branch of detection.
 
     >>> counts = jnp.array([100, 1])
     >>> value = seesaw(jnp.zeros([1, 2]), jnp.array([0]), counts=counts, p=1.0)

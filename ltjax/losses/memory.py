@@ -44,9 +44,6 @@ def memory_embedding(
     Returns:
       [batch, D], for `squashed_cosine_logits`.
 
-    Raises:
-      ValueError: an argument has another shape or is not floating.
-
     Source: Liu et al., "Large-scale long-tailed recognition in an open world", CVPR 2019, section
     3.
 
@@ -80,11 +77,8 @@ def squashed_cosine_logits(
     Returns:
       Logits [batch, K].
 
-    Raises:
-      ValueError: an argument has another shape or is not floating.
-
-    Source: Liu et al., "Large-scale long-tailed recognition in an open world", CVPR 2019, section
-    3, in the form of its released code: |v|^2 / (1 + |v|^2) became |v| / (1 + |v|).
+    Source: Liu et al., CVPR 2019, section 3, in the form of its released code: |v|^2 / (1 + |v|^2)
+    became |v| / (1 + |v|).
 
     >>> squashed_cosine_logits(jnp.array([[3.0]]), jnp.array([[2.0]])).tolist()
     [[12.0]]
@@ -120,11 +114,8 @@ def centroid_loss(
       [B], each example's attraction plus the repulsion of the whole batch, so that the mean is the
       published loss; 0 with zero gradient for a masked example.
 
-    Raises:
-      ValueError: an argument has another shape or dtype.
-
-    Source: Liu et al., "Large-scale long-tailed recognition in an open world", CVPR 2019, section
-    3, whose released code multiplies the loss by another 0.01.
+    Source: Liu et al., CVPR 2019, section 3, whose released code multiplies the loss by another
+    0.01.
 
     Reading: as in the released code the gradient that moves a centroid by attraction is that of its
     mean, sum_i (c - x_i) / (1 + n) / B over its n features in the batch, and not the derivative;
@@ -137,8 +128,8 @@ def centroid_loss(
     """
     features = checked_floats(features, (None, None), name='features', where=where)
     centroids = checked_floats(centroids, (None, features.shape[1]), name='centroids')
-    batch, num_classes = len(features), len(centroids)
-    labels = checked_labels(labels, batch=batch, num_classes=num_classes, where=where)
+    num_classes = len(centroids)
+    labels = checked_labels(labels, (len(features), num_classes), where=where)
     own = keep_examples(jax.nn.one_hot(labels, num_classes, dtype=features.dtype), where)
     constant = jax.lax.stop_gradient
 

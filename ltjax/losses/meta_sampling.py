@@ -70,8 +70,7 @@ def meta_sampler_logits(counts: ArrayLike | Sequence[int], *, power: float) -> N
     Returns:
       [K], computed on the host.
 
-    Source: Ren et al., "Balanced meta-softmax for long-tailed visual recognition", NeurIPS 2020,
-    released code.
+    Source: Ren et al., NeurIPS 2020, released code.
 
     >>> meta_sampler_logits([3, 1], power=1.0).round(4).tolist()
     [-1.0986, 1.0986]
@@ -91,8 +90,8 @@ def meta_sample(sampler_logits: ArrayLike, labels: ArrayLike, uniform: ArrayLike
     Returns:
       The examples drawn, with replacement.
 
-    Source: Ren et al., "Balanced meta-softmax for long-tailed visual recognition", NeurIPS 2020,
-    meta sampler; straight-through Gumbel-softmax at temperature 1.
+    Source: Ren et al., NeurIPS 2020, meta sampler; straight-through Gumbel-softmax at temperature
+    1.
 
     >>> sample = meta_sample(jnp.zeros(2), jnp.array([0, 1]), jnp.array([[0.2, 0.7], [0.9, 0.1]]))
     >>> sample.indices.tolist(), sample.weights.tolist()
@@ -121,8 +120,7 @@ def inner_step(loss_fn: Callable[[Any], jax.Array], params: Any, learning_rate: 
     Returns:
       A tree like params.
 
-    Source: Ren et al., "Balanced meta-softmax for long-tailed visual recognition", NeurIPS 2020,
-    surrogate model of the meta sampler.
+    Source: Ren et al., NeurIPS 2020, surrogate model of the meta sampler.
 
     Reading: without the momentum of the optimiser of the released code.
 
@@ -162,8 +160,8 @@ def meta_sampler_loss(
     Returns:
       [batch], to be averaged.
 
-    Source: Ren et al., "Balanced meta-softmax for long-tailed visual recognition", NeurIPS 2020,
-    meta sampler (bi-level problem); the sampler as in its released code.
+    Source: Ren et al., NeurIPS 2020, meta sampler (bi-level problem); the sampler as in its
+    released code.
 
     Reading: the inner step is plain gradient descent without momentum.
 

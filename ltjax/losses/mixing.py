@@ -10,7 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from ltjax.losses._arrays import at_least_float32, checked_counts, checked_labels, keep_examples
+from ltjax.losses._arrays import (
+    at_least_float32,
+    check_positive,
+    checked_counts,
+    checked_labels,
+    keep_examples,
+)
 from ltjax.losses.classification import softmax_cross_entropy
 
 
@@ -38,9 +44,7 @@ def mixing_weight(
     True
     """
     beta = alpha if beta is None else beta
-    for name, value in (('alpha', alpha), ('beta', beta)):
-        if value <= 0:
-            raise ValueError(f'{name} must be positive, got {value}')
+    check_positive(alpha=alpha, beta=beta)
     return jax.random.beta(key, alpha, beta, shape)
 
 
@@ -55,8 +59,8 @@ def interpolate(first: ArrayLike, second: ArrayLike, lam: ArrayLike) -> jax.Arra
     Returns:
       [batch, ...], in the dtype of `first` if that is floating, or else in float32.
 
-    Source: Zhang et al., "mixup: beyond empirical risk minimization", ICLR 2018; Tiong et al.
-    (ICCL), 2021, equation 3, with an ordinary and a class-aware batch.
+    Source: Zhang et al., ICLR 2018; Tiong et al. (ICCL), 2021, equation 3, with an ordinary and a
+    class-aware batch.
 
     >>> interpolate(jnp.array([[4.0], [4.0]]), jnp.zeros([2, 1]), jnp.array([0.25, 1.0])).tolist()
     [[1.0], [4.0]]
@@ -81,8 +85,8 @@ def mixup(values: ArrayLike, permutation: ArrayLike, lam: ArrayLike) -> jax.Arra
     Returns:
       [batch, ...], in the dtype of the values if that is floating, or else in float32.
 
-    Source: Zhang et al., "mixup: beyond empirical risk minimization", ICLR 2018; Verma et al.,
-    "Manifold mixup", ICML 2019, for a hidden layer that is drawn anew each batch.
+    Source: Zhang et al., ICLR 2018; Verma et al., "Manifold mixup", ICML 2019, for a hidden layer
+    that is drawn anew each batch.
 
     >>> mixup(jnp.array([[0.0], [4.0]]), jnp.array([1, 0]), 0.75).tolist()
     [[1.0], [3.0]]
@@ -102,8 +106,7 @@ def balanced_mixup(values: ArrayLike, balanced: ArrayLike, lam: ArrayLike) -> ja
     Returns:
       [batch, ...], in the dtype of the values if that is floating, or else in float32.
 
-    Source: Galdran et al., "Balanced-MixUp for highly imbalanced medical image classification",
-    MICCAI 2021.
+    Source: Galdran et al., MICCAI 2021.
 
     >>> balanced_mixup(jnp.array([[0.0]]), jnp.array([[4.0]]), 0.25).tolist()
     [[1.0]]
@@ -132,12 +135,8 @@ def interpolated_cross_entropy(
     Returns:
       [batch]; 0 with zero gradient for a masked example.
 
-    Raises:
-      ValueError: an argument has another shape or dtype.
-
-    Source: Zhang et al., "mixup: beyond empirical risk minimization", ICLR 2018; Zhou et al., "BBN:
-    bilateral-branch network with cumulative learning", CVPR 2020; Tiong et al. (ICCL),
-    2021, equations 5 and 7.
+    Source: Zhang et al., ICLR 2018; Zhou et al., "BBN: bilateral-branch network with cumulative
+    learning", CVPR 2020; Tiong et al. (ICCL), 2021, equations 5 and 7.
 
     >>> values = interpolated_cross_entropy(
     ...     jnp.array([[2.0, 0.0]]), jnp.array([0]), other_labels=jnp.array([1]), lam=0.5
@@ -146,11 +145,8 @@ def interpolated_cross_entropy(
     1.1269
     """
     first = softmax_cross_entropy(logits, labels, where=where)
-    batch, num_classes = jnp.shape(logits)
-    # Checked here too for its name in the message.
-    other_labels = checked_labels(
-        other_labels, batch=batch, num_classes=num_classes, name='other_labels', where=where
-    )
+    shape = jnp.shape(logits)  # checked here too for the name in the message
+    other_labels = checked_labels(other_labels, shape, name='other_labels', where=where)
     second = softmax_cross_entropy(logits, other_labels, where=where)
     weight = jnp.asarray(lam, first.dtype)
     return interpolate(first, second, keep_examples(weight, where) if weight.ndim else weight)
@@ -180,9 +176,6 @@ def remix_weight(
     Returns:
       [batch], for `interpolated_cross_entropy`; the images are those of `mixup`.
 
-    Raises:
-      ValueError: labels or counts have another shape or dtype.
-
     Source: Chou et al., "Remix: rebalanced mixup", ECCV 2020 workshops.
 
     >>> labels, others = jnp.array([0, 1]), jnp.array([1, 0])
@@ -190,9 +183,9 @@ def remix_weight(
     [0.0, 0.25]
     """
     checked = checked_counts(counts)
-    num_classes, batch = len(checked), jnp.shape(labels)[0]
-    labels = checked_labels(labels, batch=batch, num_classes=num_classes)
-    others = checked_labels(other_labels, batch=batch, num_classes=num_classes, name='other_labels')
+    shape = jnp.shape(labels)[0], len(checked)
+    labels = checked_labels(labels, shape)
+    others = checked_labels(other_labels, shape, name='other_labels')
     # Compared on the host: ratios of counts lose digits in float32.
     larger = jnp.asarray(checked[:, None] >= kappa * checked[None, :])[labels, others]
     smaller = jnp.asarray(kappa * checked[:, None] <= checked[None, :])[labels, others]

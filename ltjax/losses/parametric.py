@@ -11,11 +11,16 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from ltjax.losses._arrays import checked_floats, checked_labels, class_array, keep_examples
-from ltjax.losses._contrast import (
-    Positives,
+from ltjax.losses._arrays import (
     check_not_negative,
     check_positive,
+    checked_floats,
+    checked_labels,
+    class_array,
+    keep_examples,
+)
+from ltjax.losses._contrast import (
+    Positives,
     counted_rows,
     masked_contrast,
     other_rows,
@@ -90,7 +95,7 @@ def parametric_contrastive(
     logits = checked_floats(logits, (None, None), name='logits', where=where)
     batch, num_classes = logits.shape
     features = checked_floats(features, (batch, None), name='features', where=where)
-    labels = checked_labels(labels, batch=batch, num_classes=num_classes, where=where)
+    labels = checked_labels(labels, logits.shape, where=where)
     anchors = counted_rows(where, batch, 'where')
     rows, row_labels, counted = features, labels, anchors
     if (keys is None) != (key_labels is None):
@@ -98,9 +103,8 @@ def parametric_contrastive(
     if keys is not None and key_labels is not None:
         keys = checked_floats(keys, (None, rows.shape[1]), name='keys', where=key_where)
         known = counted_rows(key_where, len(keys), 'key_where')
-        key_labels = checked_labels(
-            key_labels, batch=len(keys), num_classes=num_classes, name='key_labels', where=key_where
-        )
+        shape = len(keys), num_classes
+        key_labels = checked_labels(key_labels, shape, name='key_labels', where=key_where)
         rows = jnp.concatenate([rows, keys])
         row_labels = jnp.concatenate([row_labels, key_labels])
         counted = jnp.concatenate([counted, known])

@@ -12,7 +12,13 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from ltjax.losses._arrays import at_least_float32, checked_floats, checked_labels, keep_examples
+from ltjax.losses._arrays import (
+    ANY_LABEL,
+    at_least_float32,
+    checked_floats,
+    checked_labels,
+    keep_examples,
+)
 from ltjax.losses.queues import Queue
 from ltjax.losses.relation import normalise_rows
 
@@ -72,8 +78,7 @@ def hard_negatives(
     if num_negatives > size:
         raise ValueError(f'num_negatives must not exceed the {size} slots, got {num_negatives}')
     embeddings = checked_floats(embeddings, (None, width), name='embeddings', where=where)
-    any_label = int(jnp.iinfo(jnp.int32).max)
-    labels = checked_labels(labels, batch=len(embeddings), num_classes=any_label, where=where)
+    labels = checked_labels(labels, (len(embeddings), ANY_LABEL), where=where)
     cosines = jnp.matmul(
         normalise_rows(embeddings), normalise_rows(queue.features).T, precision=_HIGHEST
     )
@@ -179,7 +184,7 @@ def adversarial_instances(
     slots, distances = hard_negatives(
         embeddings, labels, queue, num_negatives=num_negatives, where=where
     )
-    labels = checked_labels(labels, batch=len(slots), num_classes=len(prototypes), where=where)
+    labels = checked_labels(labels, (len(slots), len(prototypes)), where=where)
     if not through_prototypes:
         prototypes = jax.lax.stop_gradient(prototypes)
     own = jnp.broadcast_to(prototypes[labels][:, None, :], (*slots.shape, prototypes.shape[1]))
@@ -230,7 +235,7 @@ def proto_log_sums(
         raise ValueError(f'logits must have at least two classes, got {num_classes}')
     width = queue.features.shape[1]
     embeddings = checked_floats(embeddings, (batch, width), name='embeddings', where=where)
-    labels = checked_labels(labels, batch=batch, num_classes=num_classes, where=where)
+    labels = checked_labels(labels, logits.shape, where=where)
     own_class = labels[:, None] == jnp.arange(num_classes)[None, :]
     same = labels[:, None] == queue.labels[None, :]
     products = jnp.matmul(embeddings, queue.features.T, precision=_HIGHEST)

@@ -34,9 +34,6 @@ def calibration_factors(
     Returns:
       omega [K], 0 for a class absent from the batch, and counts [K] int32; without gradient.
 
-    Raises:
-      ValueError: another dtype or shape.
-
     Source: Yang et al., "ProCo: prototype-aware contrastive learning for long-tailed medical image
     classification", MICCAI 2022, equation 4.
 
@@ -47,7 +44,7 @@ def calibration_factors(
     prototypes = checked_floats(prototypes, (None, None), name='prototypes')
     num_classes, width = prototypes.shape
     features = checked_floats(features, (None, width), name='features', where=where)
-    labels = checked_labels(labels, batch=len(features), num_classes=num_classes, where=where)
+    labels = checked_labels(labels, (len(features), num_classes), where=where)
     response = jax.nn.sigmoid((features * prototypes[labels]).sum(axis=1))
     member = keep_examples(labels[:, None] == jnp.arange(num_classes)[None, :], where)
     counts = member.sum(axis=0, dtype=jnp.int32)

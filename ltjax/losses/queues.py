@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike, DTypeLike
 
-from ltjax.losses._arrays import checked_floats, checked_labels
+from ltjax.losses._arrays import ANY_LABEL, checked_floats, checked_labels
 from ltjax.losses._contrast import counted_rows
 
 
@@ -82,8 +82,7 @@ def push(
     batch = len(features)
     if batch > size:
         raise ValueError(f'features must not be more than the {size} slots, got {batch}')
-    any_label = int(jnp.iinfo(jnp.int32).max)
-    labels = checked_labels(labels, batch=batch, num_classes=any_label, where=where)
+    labels = checked_labels(labels, (batch, ANY_LABEL), where=where)
     pushed = counted_rows(where, batch, 'where')
     rank = jnp.cumsum(pushed, dtype=jnp.int32) - 1
     # The slot M does not exist: what goes there is dropped.

@@ -19,13 +19,7 @@ from ltjax.losses.distillation import kl_divergence
 
 
 def gram(vectors: ArrayLike) -> jax.Array:
-    """Gram matrix V V^T of the rows of V, in full precision on every device.
-
-    Args:
-      vectors: [n, d].
-
-    Returns:
-      [n, n].
+    """Gram matrix V V^T [n, n] of the rows of V [n, d], in full precision on every device.
 
     >>> gram(jnp.array([[1.0, 0.0], [1.0, 2.0]])).tolist()
     [[1.0, 1.0], [1.0, 5.0]]
@@ -35,13 +29,9 @@ def gram(vectors: ArrayLike) -> jax.Array:
 
 
 def normalise_rows(matrix: ArrayLike) -> jax.Array:
-    """Divides every row by its Euclidean length, without an epsilon.
+    """Divides every row of [n, d] by its Euclidean length, without an epsilon.
 
-    Args:
-      matrix: [n, d].
-
-    Returns:
-      [n, d]; a row of zeros stays a row of zeros and has a zero gradient.
+    A row of zeros stays one and has a zero gradient.
 
     >>> normalise_rows(jnp.array([[0.0, 4.0], [0.0, 0.0]])).tolist()
     [[0.0, 1.0], [0.0, 0.0]]
@@ -86,9 +76,6 @@ def sample_relation(
 
     Returns:
       Scalar over the whole batch.
-
-    Raises:
-      ValueError: another dtype or shape.
 
     Source: Pan et al. (LMD), equation 4; row normalisation as in its released code.
 

@@ -1,8 +1,7 @@
 """Samplers: class and image probabilities, balanced draws, queries, and class priors.
 
-A sampler is a function `class_prob(counts, ...) -> [K]`, the chance of each class per draw; those
-are found here and written in `class_probabilities`. What runs on the host does so in numpy float64.
-n_k is the number of training images of class k and N their sum.
+The chance of each class per draw is that of `class_probabilities`. What runs on the host does so in
+numpy float64. n_k is the number of training images of class k and N their sum.
 """
 
 import jax
@@ -11,46 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ltjax.losses._arrays import at_least_smallest, checked_counts
-from ltjax.losses.class_probabilities import (
-    Counts,
-    Floats,
-    bmix_cbrt,
-    class_aware,
-    class_balanced,
-    deferred_resampling,
-    difficulty_aware,
-    difficulty_weights,
-    effective_number_balanced,
-    gcl_balanced,
-    instance_balanced,
-    inverse_frequency,
-    progressively_balanced,
-    square_root,
-)
-
-__all__ = [
-    'balanced_blocks',
-    'balanced_draws',
-    'bald',
-    'bmix_cbrt',
-    'class_aware',
-    'class_balanced',
-    'class_prior',
-    'deferred_resampling',
-    'difficulty_aware',
-    'difficulty_weights',
-    'effective_number_balanced',
-    'epoch_length',
-    'gcl_balanced',
-    'instance_balanced',
-    'instance_probabilities',
-    'inverse_frequency',
-    'log_prior',
-    'per_sample_weights',
-    'progressively_balanced',
-    'square_root',
-    'uncertainty_query',
-]
+from ltjax.losses.class_probabilities import Counts, Floats, instance_balanced
 
 
 def per_sample_weights(class_prob: ArrayLike, counts: Counts) -> Floats:
@@ -124,13 +84,7 @@ def epoch_length(counts: Counts) -> int:
 
 
 def class_prior(counts: Counts) -> Floats:
-    """Class frequencies pi_k = n_k / N of the training set.
-
-    Args:
-      counts: [K] training images of each class.
-
-    Returns:
-      [K] frequencies, which sum to 1.
+    """Class frequencies pi_k = n_k / N of the training set: [K] of counts [K].
 
     >>> class_prior([3, 1]).tolist()
     [0.75, 0.25]
@@ -139,16 +93,11 @@ def class_prior(counts: Counts) -> Floats:
 
 
 def log_prior(counts: Counts) -> Floats:
-    """Logarithm of the class frequencies, log pi_k; a class without images counts as the rarest.
+    """Logarithm of the class frequencies, finite log pi_k: [K] of counts [K].
 
-    That is as the rarest that has some. With a prior near 0 a class that was never seen would win
-    wherever the prior is divided out, by its absence alone, and no training image would lower it.
-
-    Args:
-      counts: [K] training images of each class.
-
-    Returns:
-      [K] finite values.
+    A class without images counts as the rarest that has some. With a prior near 0 a class that was
+    never seen would win wherever the prior is divided out, by its absence alone, and no training
+    image would lower it.
 
     >>> log_prior([3, 1]).round(4).tolist()
     [-0.2877, -1.3863]
@@ -243,7 +192,7 @@ def uncertainty_query(uncertainty: ArrayLike, number: int) -> NDArray[np.int64]:
     Raises:
       ValueError: number is negative or larger than N.
 
-    Source: Ju et al., "Flexible sampling for long-tailed skin lesion classification", MICCAI 2022.
+    Source: Ju et al., MICCAI 2022.
 
     >>> uncertainty_query([0.1, 0.7, 0.3], 2).tolist()
     [1, 2]

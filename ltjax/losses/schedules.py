@@ -60,10 +60,7 @@ def warmup_multistep(
 
 
 def ldam_learning_rate(peak: float) -> optax.Schedule:
-    """200 epochs of LDAM-DRW and M2m: 5 of warm-up, times 0.01 at 160 and again at 180.
-
-    Args:
-      peak: learning rate after the warm-up.
+    """200 epochs of LDAM-DRW and M2m: 5 of warm-up to the peak, times 0.01 at 160 and again at 180.
 
     Source: Cao et al., "Learning imbalanced datasets with label-distribution-aware margin loss",
     NeurIPS 2019.
@@ -75,10 +72,7 @@ def ldam_learning_rate(peak: float) -> optax.Schedule:
 
 
 def gcl_learning_rate(peak: float) -> optax.Schedule:
-    """200 epochs of GCL's first stage: 5 of warm-up, times 0.1 at 160 and again at 180.
-
-    Args:
-      peak: learning rate after the warm-up.
+    """200 epochs of GCL's first stage: 5 of warm-up to the peak, times 0.1 at 160 and again at 180.
 
     Source: Li et al., "Long-tailed visual recognition via Gaussian clouded logit adjustment", CVPR
     2022; released code.
@@ -96,8 +90,7 @@ def gcl_finetune_learning_rate(peak: float, *, epochs: int = 30) -> optax.Schedu
       peak: learning rate of the first stage.
       epochs: length of the second.
 
-    Source: Li et al., "Long-tailed visual recognition via Gaussian clouded logit adjustment", CVPR
-    2022; released code.
+    Source: Li et al., CVPR 2022; released code.
 
     >>> round(float(gcl_finetune_learning_rate(0.1)(0)), 6)
     0.002
@@ -106,10 +99,7 @@ def gcl_finetune_learning_rate(peak: float, *, epochs: int = 30) -> optax.Schedu
 
 
 def paco_learning_rate(peak: float) -> optax.Schedule:
-    """400 epochs of PaCo: 10 of warm-up, times 0.1 from 321 and again from 361.
-
-    Args:
-      peak: learning rate after the warm-up.
+    """400 epochs of PaCo: 10 of warm-up to the peak, times 0.1 from 321 and again from 361.
 
     Source: Cui et al., "Parametric contrastive learning", ICCV 2021.
 
@@ -122,10 +112,7 @@ def paco_learning_rate(peak: float) -> optax.Schedule:
 
 
 def cc_sam_learning_rate(peak: float) -> optax.Schedule:
-    """200 epochs of CC-SAM's first stage: warm-up from a third, times 0.1 at 159 and again at 179.
-
-    Args:
-      peak: learning rate after the warm-up.
+    """200 epochs of CC-SAM's first stage: warm-up from a third of the peak, times 0.1 at 159 and again at 179.
 
     Source: Zhou et al., "Class-conditional sharpness-aware minimization for deep long-tailed
     recognition", CVPR 2023.
@@ -255,8 +242,7 @@ def cc_sam_coefficient(*, start: int, end: int, limit: float = 1.0) -> optax.Sch
       end: epoch behind the last.
       limit: greatest weight.
 
-    Source: Zhou et al., "Class-conditional sharpness-aware minimization for deep long-tailed
-    recognition", CVPR 2023; released code.
+    Source: Zhou et al., CVPR 2023; released code.
 
     >>> [round(float(cc_sam_coefficient(start=200, end=230)(epoch)), 4) for epoch in (200, 229)]
     [0.0333, 1.0]
@@ -294,8 +280,7 @@ def deferred_beta(epoch: int | np.ndarray, *, start: int = 160, beta: float = 0.
     Returns:
       float64 of the shape of epoch.
 
-    Source: Cao et al., "Learning imbalanced datasets with label-distribution-aware margin loss",
-    NeurIPS 2019, algorithm 1.
+    Source: Cao et al., NeurIPS 2019, algorithm 1.
 
     >>> deferred_beta(np.array([159, 160])).tolist()
     [0.0, 0.9999]
@@ -317,8 +302,7 @@ def deferred_weights(
     Returns:
       [K] weights, which sum to K.
 
-    Source: Cao et al., "Learning imbalanced datasets with label-distribution-aware margin loss",
-    NeurIPS 2019, algorithm 1 with the weights of its released code.
+    Source: Cao et al., NeurIPS 2019, algorithm 1 with the weights of its released code.
 
     >>> deferred_weights([1000, 10], epoch=159).tolist()
     [1.0, 1.0]

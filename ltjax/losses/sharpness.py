@@ -13,11 +13,11 @@ from jax.typing import ArrayLike
 
 from ltjax.losses._arrays import at_least_float32
 
-Tree = TypeVar('Tree')
+Params = TypeVar('Params')
 Result = TypeVar('Result')
 
 
-def sam_perturbation(gradients: Tree, *, rho: float = 0.05, eps: float = 1e-12) -> Tree:
+def sam_perturbation(gradients: Params, *, rho: float = 0.05, eps: float = 1e-12) -> Params:
     """Step to the worst weights within distance rho, to first order: rho g / (|g| + eps).
 
     Args:
@@ -56,8 +56,7 @@ def sam_value_and_grad(
       (params, *args) -> (what loss_fn returns at the unperturbed weights, gradient). So statistics
       of batch norm that come as aux are those of the first pass alone.
 
-    Source: Foret et al., "Sharpness-aware minimization for efficiently improving generalization",
-    ICLR 2021, equation 3.
+    Source: Foret et al., ICLR 2021, equation 3.
 
     >>> value, gradient = sam_value_and_grad(lambda w: w**2, rho=0.5)(1.0)
     >>> float(value), float(gradient)
@@ -117,9 +116,7 @@ def average_over_noise(loss_fn: Callable[[Any], Result], params: Any, noise: Any
     Returns:
       What loss_fn returns, averaged.
 
-    Source: FCD, Li et al., "Flat-aware cross-stage distilled framework for imbalanced medical image
-    classification", MICCAI 2022, search of a flat region on the imbalanced
-    data (stage 1).
+    Source: FCD, Li et al., MICCAI 2022, search of a flat region on the imbalanced data (stage 1).
 
     Reading: ours, and no evidence of fidelity. The paper searches for a flat region; that it does
     so by averaging the cross-entropy over uniform noise is our guess.
@@ -132,7 +129,7 @@ def average_over_noise(loss_fn: Callable[[Any], Result], params: Any, noise: Any
     return jax.tree.map(lambda value: jnp.mean(value, axis=0), values)
 
 
-def project_to_box(params: Tree, centre: Tree, bound: ArrayLike) -> Tree:
+def project_to_box(params: Params, centre: Params, bound: ArrayLike) -> Params:
     """Clamps every parameter to its box, min(max(w, c - bound), c + bound).
 
     Args:
@@ -143,9 +140,8 @@ def project_to_box(params: Tree, centre: Tree, bound: ArrayLike) -> Tree:
     Returns:
       A tree like params.
 
-    Source: FCD, Li et al., "Flat-aware cross-stage distilled framework for imbalanced medical image
-    classification", MICCAI 2022, fine-tuning within the flat region on
-    balanced data (stage 2).
+    Source: FCD, Li et al., MICCAI 2022, fine-tuning within the flat region on balanced data (stage
+    2).
 
     Reading: ours, and no evidence of fidelity: we could not check how the paper stays inside the
     region. We clamp after every update. Its distillation between the stages is

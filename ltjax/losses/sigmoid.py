@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
-from ltjax.losses._arrays import checked_floats, checked_labels, keep_examples
+from ltjax.losses._arrays import check_not_negative, checked_floats, checked_labels, keep_examples
 
 
 def binary_targets(
@@ -24,9 +24,8 @@ def binary_targets(
     """
     if jnp.ndim(labels) == 2:
         return checked_floats(labels, logits.shape, name='labels', where=where).astype(logits.dtype)
-    batch, num_classes = logits.shape
-    labels = checked_labels(labels, batch=batch, num_classes=num_classes, where=where)
-    return jax.nn.one_hot(labels, num_classes, dtype=logits.dtype)
+    labels = checked_labels(labels, logits.shape, where=where)
+    return jax.nn.one_hot(labels, logits.shape[1], dtype=logits.dtype)
 
 
 def sigmoid_focal(
@@ -57,8 +56,7 @@ def sigmoid_focal(
     >>> round(float(value[0]), 4)  # log(2) / 2 of each class
     0.6931
     """
-    if gamma < 0:
-        raise ValueError(f'gamma must not be negative, got {gamma}')
+    check_not_negative(gamma=gamma)
     logits = checked_floats(logits, (None, None), name='logits', where=where)
     targets = binary_targets(logits, labels, where)
     values = optax.losses.sigmoid_focal_loss(logits, targets, gamma=gamma)

@@ -82,8 +82,7 @@ def m2m_translate(
     Raises:
       ValueError: the images are not floating.
 
-    Source: Kim et al., "M2m: imbalanced classification via major-to-minor translation", CVPR 2020;
-    normalised steps as in its released code.
+    Source: Kim et al., CVPR 2020; normalised steps as in its released code.
 
     >>> def model(x):
     ...     return jnp.concatenate([x, -x], axis=1)
@@ -124,8 +123,7 @@ def m2m_accepted(
     Returns:
       [batch] bool.
 
-    Source: Kim et al., "M2m: imbalanced classification via major-to-minor translation", CVPR 2020;
-    the threshold gamma.
+    Source: Kim et al., CVPR 2020; the threshold gamma.
 
     >>> m2m_accepted(jnp.array([[9.0, 0.0], [0.0, 0.0]]), jnp.array([0, 0])).tolist()
     [True, False]
@@ -148,8 +146,7 @@ def m2m_seed_acceptance(
     Raises:
       ValueError: beta is not from 0 to below 1.
 
-    Source: Kim et al., "M2m: imbalanced classification via major-to-minor translation", CVPR 2020,
-    sampling of the seed class.
+    Source: Kim et al., CVPR 2020, sampling of the seed class.
 
     >>> m2m_seed_acceptance([3, 1], beta=0.5).tolist()
     [[0.0, 0.75], [0.0, 0.0]]
@@ -161,19 +158,12 @@ def m2m_seed_acceptance(
 
 
 def m2m_keep_probability(counts: ArrayLike | Sequence[int]) -> NDArray[np.float64]:
-    """Probability that a drawn image stays as it is, n_k / n_max.
+    """Probability that a drawn image stays as it is, n_k / n_max: [K], on the host, of counts [K].
 
     Otherwise its place is taken by a translation to its class. With class-balanced draws, the
     smaller a class the more of its places are.
 
-    Args:
-      counts: [K] training images of each class.
-
-    Returns:
-      [K], computed on the host.
-
-    Source: Kim et al., "M2m: imbalanced classification via major-to-minor translation", CVPR 2020,
-    released code.
+    Source: Kim et al., CVPR 2020, released code.
 
     >>> m2m_keep_probability([4, 1]).tolist()
     [1.0, 0.25]
@@ -197,8 +187,7 @@ def m2m_seeds(
       [n] int32 indices into the batch. A target for which no image of the batch may be a seed gets
       any image: leave its place as it is.
 
-    Source: Kim et al., "M2m: imbalanced classification via major-to-minor translation", CVPR 2020,
-    sampling of the seed class.
+    Source: Kim et al., CVPR 2020, sampling of the seed class.
 
     >>> acceptance = m2m_seed_acceptance([9, 1])
     >>> m2m_seeds(jax.random.key(0), jnp.array([1, 0]), jnp.array([1]), acceptance=acceptance)

@@ -57,8 +57,7 @@ def project_max_norm(
     Returns:
       The weights in their own dtype; those of classes within the cap are unchanged.
 
-    Source: Alshammari et al., "Long-tailed recognition via weight balancing", CVPR 2022, projected
-    gradient descent for the max-norm constraint.
+    Source: Alshammari et al., CVPR 2022, projected gradient descent for the max-norm constraint.
 
     Reading: the paper projects after every update, its released code after every epoch. This is the
     projection alone; the caller chooses.

@@ -1,7 +1,7 @@
 """Networks that give an image's features and its logits; `create` makes one by name."""
 
-import functools
 from collections.abc import Callable, Mapping
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -28,27 +28,18 @@ _CONVNEXT = ('stem', 'drop_path_rate')
 _MODELS: Mapping[str, tuple[Callable[..., ImageClassifier], tuple[str, ...]]] = MappingProxyType(
     {
         'small_cnn': (SmallCNN, ('width',)),
-        'resnet18': (functools.partial(ResNet, (2, 2, 2, 2), bottleneck=False), _RESNET),
-        'resnet34': (functools.partial(ResNet, (3, 4, 6, 3), bottleneck=False), _RESNET),
-        'resnet50': (functools.partial(ResNet, (3, 4, 6, 3), bottleneck=True), _RESNET),
+        'resnet18': (partial(ResNet, (2, 2, 2, 2), bottleneck=False), _RESNET),
+        'resnet34': (partial(ResNet, (3, 4, 6, 3), bottleneck=False), _RESNET),
+        'resnet50': (partial(ResNet, (3, 4, 6, 3), bottleneck=True), _RESNET),
         'resnext50_32x4d': (
-            functools.partial(ResNet, (3, 4, 6, 3), bottleneck=True, groups=32, group_width=4),
+            partial(ResNet, (3, 4, 6, 3), bottleneck=True, groups=32, group_width=4),
             _RESNET,
         ),
         'resnet32_cifar': (CifarResNet32, ()),
-        'resnet32_cifar_normed': (functools.partial(CifarResNet32, cosine=True), ()),
-        'convnext_tiny': (
-            functools.partial(ConvNeXt, (3, 3, 9, 3), (96, 192, 384, 768)),
-            _CONVNEXT,
-        ),
-        'convnext_small': (
-            functools.partial(ConvNeXt, (3, 3, 27, 3), (96, 192, 384, 768)),
-            _CONVNEXT,
-        ),
-        'convnext_base': (
-            functools.partial(ConvNeXt, (3, 3, 27, 3), (128, 256, 512, 1024)),
-            _CONVNEXT,
-        ),
+        'resnet32_cifar_normed': (partial(CifarResNet32, cosine=True), ()),
+        'convnext_tiny': (partial(ConvNeXt, (3, 3, 9, 3), (96, 192, 384, 768)), _CONVNEXT),
+        'convnext_small': (partial(ConvNeXt, (3, 3, 27, 3), (96, 192, 384, 768)), _CONVNEXT),
+        'convnext_base': (partial(ConvNeXt, (3, 3, 27, 3), (128, 256, 512, 1024)), _CONVNEXT),
         'efficientnet_lite0': (EfficientNetLite0, ('stem',)),
     }
 )

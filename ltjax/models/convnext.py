@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Sequence
+from itertools import islice
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +21,7 @@ LAYER_SCALE = 1e-6
 # The variance is taken in two passes: one pass is inaccurate far from zero mean.
 layer_norm = functools.partial(nnx.LayerNorm, epsilon=1e-6, use_fast_variance=False)
 linear = functools.partial(nnx.Linear, kernel_init=INIT)
+patches = functools.partial(conv, padding='VALID', bias=True, init=INIT)
 
 
 class Stem(nnx.Module):
@@ -28,17 +30,7 @@ class Stem(nnx.Module):
     def __init__(
         self, inputs: int, outputs: int, *, side: int, dtype: DTypeLike, rngs: nnx.Rngs
     ) -> None:
-        self.conv = conv(
-            inputs,
-            outputs,
-            side,
-            stride=side,
-            padding='VALID',
-            bias=True,
-            init=INIT,
-            dtype=dtype,
-            rngs=rngs,
-        )
+        self.conv = patches(inputs, outputs, side, stride=side, dtype=dtype, rngs=rngs)
         self.norm = layer_norm(outputs, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -50,17 +42,7 @@ class Downsample(nnx.Module):
 
     def __init__(self, inputs: int, outputs: int, *, dtype: DTypeLike, rngs: nnx.Rngs) -> None:
         self.norm = layer_norm(inputs, dtype=dtype, rngs=rngs)
-        self.conv = conv(
-            inputs,
-            outputs,
-            2,
-            stride=2,
-            padding='VALID',
-            bias=True,
-            init=INIT,
-            dtype=dtype,
-            rngs=rngs,
-        )
+        self.conv = patches(inputs, outputs, 2, stride=2, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         return self.conv(self.norm(x))
@@ -160,13 +142,7 @@ class ConvNeXt(ImageClassifier):
         self.stem = Stem(channels, widths[0], side=STEM_SIDE[stem], dtype=dtype, rngs=rngs)
         rates = iter(np.linspace(0, drop_path_rate, sum(depths)).tolist())
         self.stages = nnx.List(
-            Stage(
-                inputs,
-                width,
-                drop_paths=[next(rates) for _ in range(depth)],
-                dtype=dtype,
-                rngs=rngs,
-            )
+            Stage(inputs, width, drop_paths=[*islice(rates, depth)], dtype=dtype, rngs=rngs)
             for depth, inputs, width in zip(depths, (widths[0], *widths), widths, strict=False)
         )
         self.feature_dim = widths[-1]

@@ -73,9 +73,6 @@ def convolve(
             **others,
         )
 
-    def depthwise(images: jax.Array, kernel: jax.Array) -> jax.Array:
-        return _depthwise(images, kernel, strides, pads)
-
     def product(images: jax.Array, kernel: jax.Array) -> jax.Array:
         return _product(images, kernel, strides, pads, feature_group_count, precision)
 
@@ -86,7 +83,7 @@ def convolve(
 
     quick: Callable[[jax.Array, jax.Array], jax.Array]
     if per_group == 1 and outputs == feature_group_count > 1:
-        quick = depthwise
+        quick = functools.partial(_depthwise, strides=strides, pads=pads)
     elif feature_group_count > 1 or height * width > math.prod(
         _sides_after(images, kernel, strides, pads)
     ):
@@ -251,14 +248,9 @@ def _depthwise(
     return _taps(padded, kernel.astype(wide), strides).astype(images.dtype)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _taps(padded: jax.Array, kernel: jax.Array, strides: Pair) -> jax.Array:
-    """Depthwise convolution [B, H', W', C] of [B, H, W, C] by [height, width, 1, C], unpadded."""
-    return _sum_over_taps(padded, kernel, strides)
-
-
 @functools.partial(jax.jit, static_argnums=2)
 def _sum_over_taps(padded: jax.Array, kernel: jax.Array, strides: Pair) -> jax.Array:
+    """Depthwise convolution [B, H', W', C] of [B, H, W, C] by [height, width, 1, C], unpadded."""
     taps = kernel.reshape(-1, 1, 1, 1, kernel.shape[-1])
     shifted = _shifted(padded, kernel, strides)
     return sum(
@@ -298,4 +290,5 @@ def _taps_backward(
     return to_pixels, to_kernel.reshape(kernel.shape)
 
 
+_taps = jax.custom_vjp(_sum_over_taps, nondiff_argnums=(2,))
 _taps.defvjp(_taps_forward, _taps_backward)

@@ -5,6 +5,8 @@ published in 2020. As theirs, it pads as TensorFlow does, its normalisation's ep
 its stem and head keep the widths of B0.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -15,11 +17,12 @@ from ltjax.models.layers import (
     HE_FAN_IN,
     HE_FAN_OUT,
     BatchNorm,
+    ConvNorm,
     ImageClassifier,
     conv,
     global_average,
     linear,
-    run_blocks,
+    run_stages,
 )
 
 STEM_WIDTH = 32
@@ -37,36 +40,15 @@ STAGES = (
 )
 
 
-class ConvNorm(nnx.Module):
-    """A convolution padded as in TensorFlow, and its normalisation."""
-
-    def __init__(
-        self,
-        inputs: int,
-        outputs: int,
-        kernel: int,
-        *,
-        stride: int = 1,
-        groups: int = 1,
-        dtype: DTypeLike,
-        rngs: nnx.Rngs,
-    ) -> None:
-        self.conv = conv(
-            inputs,
-            outputs,
-            kernel,
-            stride=stride,
-            groups=groups,
-            padding='SAME',
-            # Over fan-out, which in a depthwise convolution is one channel's, like its fan-in.
-            init=HE_FAN_OUT if groups == 1 else HE_FAN_IN,
-            dtype=dtype,
-            rngs=rngs,
-        )
-        self.bn = BatchNorm(outputs, epsilon=1e-3, dtype=dtype)
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-        return self.bn(self.conv(x))
+def _conv_norm(
+    inputs: int, outputs: int, kernel: int, *, groups: int = 1, dtype: DTypeLike, **options: Any
+) -> ConvNorm:
+    """Returns a convolution padded as in TensorFlow, and its normalisation."""
+    # Over fan-out, which in a depthwise convolution is one channel's, like its fan-in.
+    init = HE_FAN_OUT if groups == 1 else HE_FAN_IN
+    options |= {'groups': groups, 'padding': 'SAME', 'init': init, 'dtype': dtype}
+    bn = BatchNorm(outputs, epsilon=1e-3, dtype=dtype)
+    return ConvNorm(conv(inputs, outputs, kernel, **options), bn)
 
 
 class Block(nnx.Module):
@@ -90,11 +72,11 @@ class Block(nnx.Module):
         width = expansion * inputs
         self.adds_input = stride == 1 and inputs == outputs
         widens = expansion > 1
-        self.expand = ConvNorm(inputs, width, 1, dtype=dtype, rngs=rngs) if widens else None
-        self.depthwise = ConvNorm(
+        self.expand = _conv_norm(inputs, width, 1, dtype=dtype, rngs=rngs) if widens else None
+        self.depthwise = _conv_norm(
             width, width, kernel, stride=stride, groups=width, dtype=dtype, rngs=rngs
         )
-        self.project = ConvNorm(width, outputs, 1, dtype=dtype, rngs=rngs)
+        self.project = _conv_norm(width, outputs, 1, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         shortcut = x
@@ -119,53 +101,33 @@ class EfficientNetLite0(ImageClassifier):
     ) -> None:
         """Draws the weights: He normal over fan-out, the classifier as PyTorch's linear layer.
 
-        Args:
-          num_classes: K.
-          channels: of the images.
-          stem: 'imagenet' (3x3 at stride 2), or 'cifar' (3x3 at stride 1) for small images.
-          dtype: computation dtype.
-          rngs: its 'params' stream is drawn from.
-
-        Raises:
-          UserError: for another stem.
+        `stem` is 'imagenet' (3x3 at stride 2), or 'cifar' (3x3 at stride 1) for small images, or UserError is raised;
+        the rest is as in `models.create`.
         """
         if stem not in ('imagenet', 'cifar'):
             raise UserError(f"unknown stem {stem!r}: choose 'imagenet' or 'cifar'.")
         self.dtype = jnp.dtype(dtype)
         stride = 2 if stem == 'imagenet' else 1
-        self.stem = ConvNorm(channels, STEM_WIDTH, 3, stride=stride, dtype=dtype, rngs=rngs)
+        self.stem = _conv_norm(channels, STEM_WIDTH, 3, stride=stride, dtype=dtype, rngs=rngs)
         inputs = STEM_WIDTH
         stages = []
         for depth, kernel, first_stride, expansion, width in STAGES:
             blocks = []
             for index in range(depth):
                 stride = first_stride if index == 0 else 1
-                blocks.append(
-                    Block(
-                        inputs,
-                        width,
-                        kernel=kernel,
-                        stride=stride,
-                        expansion=expansion,
-                        dtype=dtype,
-                        rngs=rngs,
-                    )
-                )
+                shape = dict(kernel=kernel, stride=stride, expansion=expansion)
+                blocks.append(Block(inputs, width, **shape, dtype=dtype, rngs=rngs))
                 inputs = width
             stages.append(nnx.List(blocks))
         self.stages = nnx.List(stages)
-        self.head = ConvNorm(inputs, HEAD_WIDTH, 1, dtype=dtype, rngs=rngs)
+        self.head = _conv_norm(inputs, HEAD_WIDTH, 1, dtype=dtype, rngs=rngs)
         self.feature_dim = HEAD_WIDTH
         self.classifier = linear(HEAD_WIDTH, num_classes, rngs=rngs)
 
     def feature_maps(self, images: jax.Array) -> dict[str, jax.Array]:
         """Returns 'stem' and 'stage1' to 'stage7'."""
         x = nnx.relu6(self.stem(images.astype(self.dtype)))
-        maps = {'stem': x}
-        for number, blocks in enumerate(self.stages, start=1):
-            x = run_blocks(blocks, x, remat=self.remat)
-            maps[f'stage{number}'] = x
-        return maps
+        return run_stages(x, self.stages, remat=self.remat)
 
     def pool(self, last: jax.Array) -> jax.Array:
         """Returns features [B, 1280]: the head's convolution, averaged over space."""

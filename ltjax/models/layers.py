@@ -142,6 +142,16 @@ class BatchNorm(nnx.Module):
             running[...] = jax.lax.stop_gradient(mixed).astype(old.dtype)
 
 
+class ConvNorm(nnx.Module):
+    """A convolution and its batch normalisation."""
+
+    def __init__(self, conv: nnx.Conv, bn: BatchNorm) -> None:
+        self.conv, self.bn = conv, bn
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.bn(self.conv(x))
+
+
 def set_chunks(model: ImageClassifier, count: int) -> None:
     """Makes `model` hold the activations of a part of a batch only, in place; its outputs do not change.
 
@@ -202,13 +212,10 @@ def global_average(x: jax.Array) -> jax.Array:
 
 
 def run_blocks(blocks: Iterable[nnx.Module], x: jax.Array, *, remat: bool) -> jax.Array:
-    """Returns `x` after all `blocks`, one after another.
+    """Returns `x` [B, H, W, C] after the blocks of a stage, one after another.
 
-    Args:
-      blocks: a stage.
-      x: [B, H, W, C].
-      remat: keep only what goes into a block, and compute its inside again for the gradient: less
-        memory, about a third more time.
+    `remat` keeps only what goes into a block, and computes its inside again for the gradient: less
+    memory, about a third more time.
     """
     call = nnx.remat(_call) if remat else _call
     for block in blocks:
@@ -218,6 +225,17 @@ def run_blocks(blocks: Iterable[nnx.Module], x: jax.Array, *, remat: bool) -> ja
 
 def _call(block: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Array:
     return block(x)
+
+
+def run_stages(
+    x: jax.Array, stages: Iterable[Iterable[nnx.Module]], *, remat: bool
+) -> dict[str, jax.Array]:
+    """Returns feature maps: `x` [B, H, W, C] as 'stem', and 'stage1', 'stage2' ... after each; see `run_blocks`."""
+    maps = {'stem': x}
+    for number, blocks in enumerate(stages, start=1):
+        x = run_blocks(blocks, x, remat=remat)
+        maps[f'stage{number}'] = x
+    return maps
 
 
 def conv(
@@ -268,14 +286,7 @@ def conv(
 def linear(
     inputs: int, outputs: int, *, init: Initializer = UNIFORM_FAN_IN, rngs: nnx.Rngs
 ) -> nnx.Linear:
-    """Returns a classifier whose bias starts uniform within 1 / sqrt(inputs).
-
-    Args:
-      inputs: length of the features.
-      outputs: number of classes.
-      init: draws the kernel [inputs, outputs].
-      rngs: its 'params' stream is drawn from.
-    """
+    """Returns a classifier [inputs] to [outputs] whose bias starts uniform within 1 / sqrt(inputs)."""
 
     def bias_init(key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike) -> jax.Array:
         bound = inputs**-0.5

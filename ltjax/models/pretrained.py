@@ -1,6 +1,5 @@
 """Starts a model from weights that were trained elsewhere, and writes them back in the same names."""
 
-import functools
 import json
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
@@ -15,23 +14,19 @@ from ltjax.errors import UserError
 from ltjax.models import published, weight_files
 from ltjax.models.layers import ImageClassifier
 from ltjax.models.torch_names import torch_key
-from ltjax.models.weights import from_torch, layout_of, to_torch
+from ltjax.models.weights import from_torch, layout_of, to_torch, variables
 
 Make = Callable[..., ImageClassifier]
 Path = tuple[Any, ...]
 
 
 class Pretrained(NamedTuple):
-    """Weights for a model.
+    """Weights for a model."""
 
-    Attributes:
-      state: numpy values of the model's parameters and running statistics, to be merged into a
-        fresh model's state; without the classifier's where the model has another.
-      record: what was loaded, for results.json.
-    """
-
+    # Numpy values of the model's parameters and running statistics, to be merged into a fresh model's state; without
+    # the classifier's where the model has another.
     state: nnx.State[Any, Any]
-    record: dict[str, Any]
+    record: dict[str, Any]  # what was loaded, for results.json
 
 
 def load(
@@ -104,14 +99,19 @@ def fit(
         finite; or the tensors are for other channels.
     """
     _check_values(tensors)
-    ours = dict(_stored(model))
-    abstract = functools.partial(_abstract, make)
+    ours = dict(variables(model))
+
+    def abstract(num_classes: int, channels: int) -> ImageClassifier:
+        return nnx.eval_shape(
+            lambda: make(num_classes=num_classes, channels=channels, rngs=nnx.Rngs(0))
+        )
+
     plain = abstract(num_classes=2, channels=1)
     layout = layout_of(plain, tensors)
 
     # The one kernel that grows with the images' channels, and what grows with the classes alone.
-    grown = dict(_stored(abstract(num_classes=2, channels=2)))
-    (stem,) = (path for path, variable in _stored(plain) if variable.shape != grown[path].shape)
+    grown = dict(variables(abstract(num_classes=2, channels=2)))
+    (stem,) = (path for path, variable in variables(plain) if variable.shape != grown[path].shape)
     head = ('classifier', 'bias' if ('classifier', 'bias') in grown else 'kernel')
     classes = _side(tensors, torch_key(plain, head, layout), -1)
     their_channels = _side(tensors, torch_key(plain, stem, layout), 1)
@@ -160,16 +160,6 @@ def _check_values(tensors: Mapping[str, np.ndarray]) -> None:
     strange = [key for key, value in values.items() if not np.isfinite(value).all()]
     if strange:
         raise UserError(f'{strange[0]} has values that are not finite: take other weights.')
-
-
-def _abstract(make: Make, *, num_classes: int, channels: int) -> ImageClassifier:
-    return nnx.eval_shape(
-        lambda: make(num_classes=num_classes, channels=channels, rngs=nnx.Rngs(0))
-    )
-
-
-def _stored(model: ImageClassifier) -> list[tuple[Path, Any]]:
-    return list(nnx.to_flat_state(nnx.state(model, (nnx.Param, nnx.BatchStat))))
 
 
 def _classifier(flat: Mapping[Path, Any]) -> dict[Path, tuple[int, ...]]:

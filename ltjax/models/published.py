@@ -25,29 +25,19 @@ _TENSORFLOW = ((127 / 255,) * 3, (128 / 255,) * 3)
 
 @dataclasses.dataclass(frozen=True)
 class Published:
-    """One set of weights.
+    """One set of weights."""
 
-    Attributes:
-      model: its name in `ltjax.models`.
-      file: its file in the repository, on the server or in the package.
-      sha256: of the file; the first 8 digits where no more are published; '' where none is known.
-      revision: the commit of the Hugging Face repository.
-      resize: pixels of the shorter side, before the crop.
-      size: pixels a side that the network was evaluated with.
-      interpolation: of the resizing.
-      mean: of each channel, for images in 0 to 1.
-      std: of each channel.
-    """
-
-    model: str
-    file: str = 'model.safetensors'
-    sha256: str = ''
-    revision: str = 'main'
-    resize: int = 256
-    size: int = 224
-    interpolation: str = 'bilinear'
-    mean: tuple[float, ...] = _IMAGENET[0]
-    std: tuple[float, ...] = _IMAGENET[1]
+    model: str  # its name in `ltjax.models`
+    file: str = 'model.safetensors'  # its file in the repository, on the server or in the package
+    sha256: str = (
+        ''  # of the file; the first 8 digits if no more are published; '' if none is known
+    )
+    revision: str = 'main'  # the commit of the Hugging Face repository
+    resize: int = 256  # pixels of the shorter side, before the crop
+    size: int = 224  # pixels a side that the network was evaluated with
+    interpolation: str = 'bilinear'  # of the resizing
+    mean: tuple[float, ...] = _IMAGENET[0]  # of each channel, for images in 0 to 1
+    std: tuple[float, ...] = _IMAGENET[1]  # of each channel
 
     @property
     def images(self) -> dict[str, Any]:
@@ -84,34 +74,21 @@ _TIMM = {
     'timm/efficientnet_lite0.ra_in1k': Published('efficientnet_lite0', interpolation='bicubic'),
 }
 
-# By file name, whose last digits begin the sha256; and the rest of it, where it is known.
+# A file's name ends in the first digits of its sha256, of which no more may be known.
 _TORCHVISION = {
-    f'torchvision/{file}': Published(model, file, sha256, resize=resize)
-    for model, file, sha256, resize in (
-        (
-            'resnet18',
-            'resnet18-f37072fd.pth',
-            'f37072fd47e89c5e827621c5baffa7500819f7896bbacec160b1a16c560e07ec',
-            256,
-        ),
-        ('resnet34', 'resnet34-b627a593.pth', 'b627a593', 256),
-        (
-            'resnet50',
-            'resnet50-0676ba61.pth',
-            '0676ba61b6795bbe1773cffd859882e5e297624d384b6993f7c9e683e722fb8a',
-            256,
-        ),
-        ('resnet50', 'resnet50-11ad3fa6.pth', '11ad3fa6', 232),
-        ('resnext50_32x4d', 'resnext50_32x4d-7cdf4587.pth', '7cdf4587', 256),
-        ('resnext50_32x4d', 'resnext50_32x4d-1a0047aa.pth', '1a0047aa', 232),
-        (
-            'convnext_tiny',
-            'convnext_tiny-983f1562.pth',
-            '983f1562536e84ff750a1576fb08e54de751dbf2e17c0d8a4a13704341fdcd3d',
-            236,
-        ),
-        ('convnext_small', 'convnext_small-0c510722.pth', '0c510722', 230),
-        ('convnext_base', 'convnext_base-6075fbad.pth', '6075fbad', 232),
+    f'torchvision/{model}-{sha256[:8]}.pth': Published(
+        model, f'{model}-{sha256[:8]}.pth', sha256, resize=resize
+    )
+    for model, sha256, resize in (
+        ('resnet18', 'f37072fd47e89c5e827621c5baffa7500819f7896bbacec160b1a16c560e07ec', 256),
+        ('resnet34', 'b627a593', 256),
+        ('resnet50', '0676ba61b6795bbe1773cffd859882e5e297624d384b6993f7c9e683e722fb8a', 256),
+        ('resnet50', '11ad3fa6', 232),
+        ('resnext50_32x4d', '7cdf4587', 256),
+        ('resnext50_32x4d', '1a0047aa', 232),
+        ('convnext_tiny', '983f1562536e84ff750a1576fb08e54de751dbf2e17c0d8a4a13704341fdcd3d', 236),
+        ('convnext_small', '0c510722', 230),
+        ('convnext_base', '6075fbad', 232),
     )
 }
 
@@ -130,11 +107,7 @@ PUBLISHED: Mapping[str, Published] = MappingProxyType(_TIMM | _TORCHVISION | _PY
 
 
 def find(name: str, model: str) -> Published | None:
-    """Returns what is known of the weights `name`; None if that is the path of a file, or ''.
-
-    Args:
-      name: of published weights, or a path.
-      model: that is to take them.
+    """Returns what is known of the weights `name` for a model; None if that is the path of a file, or ''.
 
     Raises:
       UserError: neither a published name nor a file's, or weights of another model.
@@ -151,11 +124,9 @@ def find(name: str, model: str) -> Published | None:
 
 
 def locate(name: str, sha256: str) -> tuple[pathlib.Path, dict[str, str]]:
-    """Returns the file of the weights `name`, fetched if need be, and what its sha256 should be.
+    """Returns the file of the weights `name`, fetched if need be, and what its sha256 should be, by who says so.
 
-    Args:
-      name: of published weights, or a path.
-      sha256: as the user gives it, or ''.
+    `name` may be a path; `sha256` is what the user gives, or ''.
 
     Raises:
       UserError: no checksum of published weights is known, or they cannot be had.

@@ -1,5 +1,6 @@
 """ResNet-18, -34, -50 and ResNeXt-50 as torchvision defines them, attribute for attribute."""
 
+import functools
 from collections.abc import Sequence
 
 import jax
@@ -9,22 +10,9 @@ from jax.typing import DTypeLike
 
 from ltjax.errors import UserError
 from ltjax.models.convolution import max_pool
-from ltjax.models.layers import BatchNorm, ImageClassifier, conv, linear, run_blocks
+from ltjax.models.layers import BatchNorm, ConvNorm, ImageClassifier, conv, linear, run_stages
 
 STAGE_WIDTHS = (64, 128, 256, 512)
-
-
-class Downsample(nnx.Module):
-    """The projection shortcut: a 1x1 convolution and its normalisation."""
-
-    def __init__(
-        self, inputs: int, outputs: int, *, stride: int, dtype: DTypeLike, rngs: nnx.Rngs
-    ) -> None:
-        self.conv = conv(inputs, outputs, 1, stride=stride, dtype=dtype, rngs=rngs)
-        self.bn = BatchNorm(outputs, dtype=dtype)
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-        return self.bn(self.conv(x))
 
 
 class BasicBlock(nnx.Module):
@@ -85,11 +73,12 @@ class Bottleneck(nnx.Module):
 
 def _shortcut(
     inputs: int, outputs: int, *, stride: int, dtype: DTypeLike, rngs: nnx.Rngs
-) -> Downsample | None:
-    """Returns the projection where the shape changes, None where the input can be added as is."""
+) -> ConvNorm | None:
+    """Returns the 1x1 projection where the shape changes, None where the input can be added as is."""
     if stride == 1 and inputs == outputs:
         return None
-    return Downsample(inputs, outputs, stride=stride, dtype=dtype, rngs=rngs)
+    projection = conv(inputs, outputs, 1, stride=stride, dtype=dtype, rngs=rngs)
+    return ConvNorm(projection, BatchNorm(outputs, dtype=dtype))
 
 
 class ResNet(ImageClassifier):
@@ -130,31 +119,17 @@ class ResNet(ImageClassifier):
         self.dtype = jnp.dtype(dtype)
         self.pool_stem = stem == 'imagenet'
         kernel, stride = (7, 2) if stem == 'imagenet' else (3, 1)
+        block = functools.partial(Bottleneck, groups=groups) if bottleneck else BasicBlock
         inputs = STAGE_WIDTHS[0]
         self.conv1 = conv(channels, inputs, kernel, stride=stride, dtype=dtype, rngs=rngs)
         self.bn1 = BatchNorm(inputs, dtype=dtype)
         for stage, (depth, width) in enumerate(zip(depths, STAGE_WIDTHS, strict=True), start=1):
             outputs = 4 * width if bottleneck else width
-            blocks: list[BasicBlock | Bottleneck] = []
+            inner = width * group_width // 64 * groups if bottleneck else width
+            blocks = []
             for index in range(depth):
                 stride = 2 if stage > 1 and index == 0 else 1
-                if bottleneck:
-                    inner = width * group_width // 64 * groups
-                    blocks.append(
-                        Bottleneck(
-                            inputs,
-                            inner,
-                            outputs,
-                            stride=stride,
-                            groups=groups,
-                            dtype=dtype,
-                            rngs=rngs,
-                        )
-                    )
-                else:
-                    blocks.append(
-                        BasicBlock(inputs, width, outputs, stride=stride, dtype=dtype, rngs=rngs)
-                    )
+                blocks.append(block(inputs, inner, outputs, stride=stride, dtype=dtype, rngs=rngs))
                 inputs = outputs
             setattr(self, f'layer{stage}', nnx.List(blocks))
         self.feature_dim = inputs
@@ -165,8 +140,5 @@ class ResNet(ImageClassifier):
         x = nnx.relu(self.bn1(self.conv1(images.astype(self.dtype))))
         if self.pool_stem:
             x = max_pool(x)
-        maps = {'stem': x}
-        for stage in range(1, len(STAGE_WIDTHS) + 1):
-            x = run_blocks(getattr(self, f'layer{stage}'), x, remat=self.remat)
-            maps[f'stage{stage}'] = x
-        return maps
+        stages = (getattr(self, f'layer{stage}') for stage in range(1, len(STAGE_WIDTHS) + 1))
+        return run_stages(x, stages, remat=self.remat)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
-from ltjax.models.layers import HE_FAN_IN, BatchNorm, ImageClassifier, conv, linear, run_blocks
+from ltjax.models.layers import HE_FAN_IN, BatchNorm, ImageClassifier, conv, linear, run_stages
 
 STAGE_WIDTHS = (16, 32, 64)
 BLOCKS_PER_STAGE = 5
@@ -76,12 +76,7 @@ class CifarResNet32(ImageClassifier):
     ) -> None:
         """Draws the weights: He normal over fan-in, the linear classifier's too.
 
-        Args:
-          num_classes: K.
-          channels: of the images.
-          cosine: the classifier is a `CosineClassifier`, not a linear layer.
-          dtype: computation dtype.
-          rngs: its 'params' stream is drawn from.
+        `cosine` makes the classifier a `CosineClassifier`; the rest is as in `models.create`.
         """
         self.dtype = jnp.dtype(dtype)
         inputs = STAGE_WIDTHS[0]
@@ -103,8 +98,5 @@ class CifarResNet32(ImageClassifier):
     def feature_maps(self, images: jax.Array) -> dict[str, jax.Array]:
         """Returns 'stem' and 'stage1' to 'stage3'."""
         x = nnx.relu(self.bn1(self.conv1(images.astype(self.dtype))))
-        maps = {'stem': x}
-        for stage in range(1, len(STAGE_WIDTHS) + 1):
-            x = run_blocks(getattr(self, f'layer{stage}'), x, remat=self.remat)
-            maps[f'stage{stage}'] = x
-        return maps
+        stages = (getattr(self, f'layer{stage}') for stage in range(1, len(STAGE_WIDTHS) + 1))
+        return run_stages(x, stages, remat=self.remat)

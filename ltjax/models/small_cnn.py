@@ -27,12 +27,7 @@ class SmallCNN(ImageClassifier):
     ) -> None:
         """Draws the weights: He normal over fan-in, the classifier as PyTorch's linear layer.
 
-        Args:
-          num_classes: K.
-          channels: of the images.
-          width: channels of the first pair; features have 4 * width.
-          dtype: computation dtype.
-          rngs: its 'params' stream is drawn from.
+        `width` is that of the first pair; features have 4 * width. The rest is as in `models.create`.
         """
         widths = (channels, width, width, 2 * width, 2 * width, 4 * width, 4 * width)
         strides = (1, 2, 1, 2, 1, 1)

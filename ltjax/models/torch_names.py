@@ -31,6 +31,15 @@ _RESNET: Rows = {
 }
 _CIFAR: Rows = {'classifier': ('linear',)}
 
+# Within a block of ConvNeXt: our name, torchvision's, timm's and the authors'.
+_CONVNEXT_BLOCK = (
+    ('depthwise', 'block.0', 'conv_dw', 'dwconv'),
+    ('norm', 'block.2', 'norm', 'norm'),
+    ('expand', 'block.3', 'mlp.fc1', 'pwconv1'),
+    ('project', 'block.5', 'mlp.fc2', 'pwconv2'),
+    ('layer_scale', 'layer_scale', 'gamma', 'gamma'),
+)
+
 # torchvision counts the convolutions between stages as stages, which makes {even} and {odd} numbers.
 _CONVNEXT: Rows = {
     'stem.conv': ('features.0.0', 'stem.0', 'downsample_layers.0.0'),
@@ -45,31 +54,14 @@ _CONVNEXT: Rows = {
         'stages.{s}.downsample.1',
         'downsample_layers.{s}.1',
     ),
-    'stages.{s}.blocks.{b}.depthwise': (
-        'features.{odd}.{b}.block.0',
-        'stages.{s}.blocks.{b}.conv_dw',
-        'stages.{s}.{b}.dwconv',
-    ),
-    'stages.{s}.blocks.{b}.norm': (
-        'features.{odd}.{b}.block.2',
-        'stages.{s}.blocks.{b}.norm',
-        'stages.{s}.{b}.norm',
-    ),
-    'stages.{s}.blocks.{b}.expand': (
-        'features.{odd}.{b}.block.3',
-        'stages.{s}.blocks.{b}.mlp.fc1',
-        'stages.{s}.{b}.pwconv1',
-    ),
-    'stages.{s}.blocks.{b}.project': (
-        'features.{odd}.{b}.block.5',
-        'stages.{s}.blocks.{b}.mlp.fc2',
-        'stages.{s}.{b}.pwconv2',
-    ),
-    'stages.{s}.blocks.{b}.layer_scale': (
-        'features.{odd}.{b}.layer_scale',
-        'stages.{s}.blocks.{b}.gamma',
-        'stages.{s}.{b}.gamma',
-    ),
+    **{
+        'stages.{s}.blocks.{b}.' + ours: (
+            'features.{odd}.{b}.' + torchvision,
+            'stages.{s}.blocks.{b}.' + timm,
+            'stages.{s}.{b}.' + authors,
+        )
+        for ours, torchvision, timm, authors in _CONVNEXT_BLOCK
+    },
     'norm': ('classifier.0', 'head.norm', 'norm'),
     'classifier': ('classifier.2', 'head.fc', 'head'),
 }

@@ -48,9 +48,8 @@ def read(path: pathlib.Path, expected: Mapping[str, str]) -> WeightFile:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise UserError(
-            f'cannot read the weights {path} ({error.strerror}): correct the path.'
-        ) from None
+        reason = f'cannot read the weights {path} ({error.strerror})'
+        raise UserError(f'{reason}: correct the path.') from None
     sha256 = hashlib.sha256(content).hexdigest()
     checksums = _checksums(path, expected)
     for source, digits in checksums.items():
@@ -67,12 +66,7 @@ def read(path: pathlib.Path, expected: Mapping[str, str]) -> WeightFile:
 def write(
     path: pathlib.Path, tensors: Mapping[str, np.ndarray], about: Mapping[str, str] | None = None
 ) -> None:
-    """Writes a .safetensors file, whole or not at all.
-
-    Args:
-      path: of the file.
-      tensors: by name.
-      about: goes into the file's header, where libraries let it be.
+    """Writes a .safetensors file of named tensors, whole or not at all, with `about` in its header.
 
     Raises:
       UserError: another ending, or a folder that cannot be written.
@@ -95,9 +89,8 @@ def _checksums(path: pathlib.Path, expected: Mapping[str, str]) -> dict[str, str
     found = {source: digits.strip().lower() for source, digits in expected.items() if digits}
     beside = path.with_name(f'{path.name}.sha256')
     if beside.exists():
-        found[str(beside)] = (beside.read_text('utf-8', 'replace').split() or ['nothing'])[
-            0
-        ].lower()
+        first, *_ = beside.read_text('utf-8', 'replace').split() or ['nothing']
+        found[str(beside)] = first.lower()
     named = re.search(r'-([0-9a-f]{8,64})\.pth?$', path.name)
     if named:
         found['its name'] = named[1]
@@ -110,9 +103,10 @@ def _checksums(path: pathlib.Path, expected: Mapping[str, str]) -> dict[str, str
 
 
 def _parse(path: pathlib.Path, content: bytes) -> dict[str, np.ndarray]:
-    parse = _PARSERS[path.suffix]()
     try:
-        return parse(content)
+        return _PARSERS[path.suffix](content)
+    except UserError:
+        raise
     except Exception as error:  # there is no end to what a damaged file makes a parser raise
         reason = (str(error).splitlines() or [''])[0][:120] or type(error).__name__
         raise UserError(
@@ -126,19 +120,12 @@ def _about(content: bytes) -> dict[str, str]:
     return json.loads(content[8 : 8 + size]).get('__metadata__', {})
 
 
-def _safetensors() -> Callable[[bytes], dict[str, np.ndarray]]:
-    return safetensors.numpy.load
+def _npz(content: bytes) -> dict[str, np.ndarray]:
+    with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+        return dict(archive)
 
 
-def _npz() -> Callable[[bytes], dict[str, np.ndarray]]:
-    def parse(content: bytes) -> dict[str, np.ndarray]:
-        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-
-    return parse
-
-
-def _torch() -> Callable[[bytes], dict[str, np.ndarray]]:
+def _torch(content: bytes) -> dict[str, np.ndarray]:
     try:
         import torch
     except ImportError:
@@ -152,24 +139,20 @@ def _torch() -> Callable[[bytes], dict[str, np.ndarray]]:
             f'torch {torch.__version__} does not read files of strangers safely: '
             "pip install 'torch>=2.6'."
         )
-
-    def parse(content: bytes) -> dict[str, np.ndarray]:
-        loaded = torch.load(io.BytesIO(content), map_location='cpu', weights_only=True)
-        for name in _NESTED:
-            if isinstance(loaded, Mapping) and isinstance(loaded.get(name), Mapping):
-                loaded = loaded[name]
-        if not isinstance(loaded, Mapping):
-            raise ValueError(f'a {type(loaded).__name__} in place of named tensors')
-        for name, value in loaded.items():
-            if not isinstance(name, str) or not isinstance(value, torch.Tensor):
-                raise ValueError(f'{name!r} is a {type(value).__name__} and no tensor')
-        return {name: value.detach().numpy() for name, value in loaded.items()}
-
-    return parse
+    loaded = torch.load(io.BytesIO(content), map_location='cpu', weights_only=True)
+    for name in _NESTED:
+        if isinstance(loaded, Mapping) and isinstance(loaded.get(name), Mapping):
+            loaded = loaded[name]
+    if not isinstance(loaded, Mapping):
+        raise ValueError(f'a {type(loaded).__name__} in place of named tensors')
+    for name, value in loaded.items():
+        if not isinstance(name, str) or not isinstance(value, torch.Tensor):
+            raise ValueError(f'{name!r} is a {type(value).__name__} and no tensor')
+    return {name: value.detach().numpy() for name, value in loaded.items()}
 
 
-_PARSERS: Mapping[str, Callable[[], Callable[[bytes], dict[str, np.ndarray]]]] = {
-    '.safetensors': _safetensors,
+_PARSERS: Mapping[str, Callable[[bytes], dict[str, np.ndarray]]] = {
+    '.safetensors': safetensors.numpy.load,
     '.npz': _npz,
     '.pth': _torch,
     '.pt': _torch,

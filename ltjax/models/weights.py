@@ -12,10 +12,6 @@ from ltjax.models.layers import ImageClassifier
 from ltjax.models.resnet_cifar import CosineClassifier
 from ltjax.models.torch_names import layouts, torch_key
 
-_MOST_LISTED = 10
-
-_WEIGHTS = (nnx.Param, nnx.BatchStat)
-
 
 def layout_of(model: ImageClassifier, keys: Iterable[str]) -> str:
     """Returns the layout, one of `torch_names.layouts`, that most of the state-dict keys fit.
@@ -24,7 +20,7 @@ def layout_of(model: ImageClassifier, keys: Iterable[str]) -> str:
     two fit equally (torchvision's and timm's ResNets have the same keys), it is the first.
     """
     given = set(keys)
-    paths = [path for path, _ in _variables(model)]
+    paths = [path for path, _ in variables(model)]
 
     def fitting(layout: str) -> int:
         return len(given.intersection(torch_key(model, path, layout) for path in paths))
@@ -48,7 +44,7 @@ def from_torch(model: ImageClassifier, tensors: Mapping[str, np.ndarray]) -> nnx
       UserError: if a tensor is missing, unknown, not floating, or of another shape.
     """
     layout = layout_of(model, tensors)
-    flat = _variables(model)
+    flat = variables(model)
     keys = [torch_key(model, path, layout) for path, _ in flat]
     given = {key for key in tensors if not key.endswith('num_batches_tracked')}
     missing = [key for key in keys if key not in given]
@@ -71,23 +67,17 @@ def from_torch(model: ImageClassifier, tensors: Mapping[str, np.ndarray]) -> nnx
             f'these weights do not fit {type(model).__name__}: {"; ".join(faults)}: '
             'make the model with the architecture, channels and classes of the weights.'
         )
-    return nnx.from_flat_state(
-        (
-            path,
-            variable.replace(
-                jnp.asarray(_from_torch_axes(model, path, tensors[key]), variable.dtype)
-            ),
-        )
-        for key, (path, variable) in zip(keys, flat, strict=True)
-    )
+    loaded = {}
+    for key, (path, variable) in zip(keys, flat, strict=True):
+        value = _from_torch_axes(model, path, tensors[key])
+        loaded[path] = variable.replace(jnp.asarray(value, variable.dtype))
+    return nnx.from_flat_state(loaded)
 
 
 def to_torch(model: ImageClassifier, layout: str | None = None) -> dict[str, np.ndarray]:
     """Returns the model's parameters and running statistics as `from_torch` takes them.
 
-    Args:
-      model: any of this package's.
-      layout: one of `torch_names.layouts`; None is the first of them.
+    `layout` is one of `torch_names.layouts`; None is the first of them.
 
     Raises:
       UserError: the model's family has no such layout.
@@ -98,15 +88,15 @@ def to_torch(model: ImageClassifier, layout: str | None = None) -> dict[str, np.
     elif layout not in known:
         raise unknown(f'layout of {type(model).__name__}', layout, known)
     tensors = {}
-    for path, variable in _variables(model):
+    for path, variable in variables(model):
         key = torch_key(model, path, layout)
         tensors[key] = _to_torch_axes(model, path, key, np.asarray(variable[...]))
     return tensors
 
 
-def _variables(model: ImageClassifier) -> list[tuple[tuple[Any, ...], Any]]:
-    """Returns (path, variable) pairs."""
-    return list(nnx.to_flat_state(nnx.state(model, _WEIGHTS)))
+def variables(model: ImageClassifier) -> list[tuple[tuple[Any, ...], Any]]:
+    """Returns the paths and variables of the parameters and running statistics."""
+    return list(nnx.to_flat_state(nnx.state(model, (nnx.Param, nnx.BatchStat))))
 
 
 def _from_torch_axes(
@@ -135,7 +125,6 @@ def _is_cosine_kernel(model: ImageClassifier, path: tuple[Hashable, ...]) -> boo
     return path[0] == 'classifier' and isinstance(model.classifier, CosineClassifier)
 
 
-def _listed(names: list[str]) -> str:
-    more = len(names) - _MOST_LISTED
-    shown = ', '.join(names[:_MOST_LISTED])
-    return f'{shown} and {more} more' if more > 0 else shown
+def _listed(names: list[str], most: int = 10) -> str:
+    more = f' and {len(names) - most} more' if len(names) > most else ''
+    return ', '.join(names[:most]) + more

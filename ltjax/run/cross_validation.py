@@ -93,26 +93,15 @@ def _pool(
         files.write_npz(workdir / 'predictions.npz', pooled)
     # The classes' sizes differ by little from fold to fold.
     counts = np.mean([run['train_counts'] for run in runs], axis=0).round().astype(int).tolist()
-    same = (
-        'method',
-        'dataset',
-        'benchmark',
-        'seed',
-        'class_names',
-        'image_shape',
-        'num_parameters',
-        'versions',
-    )
+    same = ['method', 'dataset', 'benchmark', 'seed', 'class_names', 'image_shape']
+    same += ['num_parameters', 'versions']
     return {name: first[name] for name in same} | {
         'train_counts': counts,
         'num_folds': len(runs),
         'fold_numbers': list(numbers),
         'data': summary.pooled([run['data'] for run in runs]),
         'folds': [
-            {
-                name: run['test']['metrics'][name]['value']
-                for name in ('balanced_accuracy', 'macro_f1')
-            }
+            {name: run['test']['metrics'][name]['value'] for name in ('balanced_accuracy', 'macro_f1')}
             for run in runs
         ],
         'split_sha256': [run['split_sha256'] for run in runs],
@@ -140,12 +129,8 @@ def _check_pool(
     """Refuses folds of different data, or that test an image twice or never."""
     for run in runs:
         theirs, ours = run['data']['identity'], first['data']['identity']
-        differing = [
-            kind
-            for kind in ('images', 'classes', 'labels', 'contents')
-            if theirs[kind] != ours[kind]
-        ]
-        if differing:
+        kinds = ('images', 'classes', 'labels', 'contents')
+        if differing := [kind for kind in kinds if theirs[kind] != ours[kind]]:
             raise UserError(
                 f'the folds of {workdir} are of different data ({", ".join(differing)}): give another --workdir.'
             )

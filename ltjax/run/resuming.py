@@ -41,11 +41,6 @@ def finished_results(workdir: pathlib.Path) -> dict[str, Any] | None:
 def same_data(workdir: pathlib.Path, settings: Settings, results: Mapping[str, Any]) -> None:
     """Refuses a finished run whose data have changed since; data that are no longer there are not compared.
 
-    Args:
-      workdir: of the run.
-      settings: of the run.
-      results: of the run.
-
     Raises:
       UserError: something changed, which is named.
     """

@@ -54,7 +54,7 @@ def test_what_was_written_is_read(tmp_path):
     assert read.labels.tolist() == [i % 3 for i in range(NUMBER)]
     assert read.labels.dtype == np.int32
     assert read.groups[5] == 'patient 2'
-    assert np.array_equal(read.images(), np.stack([image(i) for i in range(NUMBER)]))
+    assert np.array_equal(read.stored()[:], np.stack([image(i) for i in range(NUMBER)]))
     assert read.split('official').tolist() == [('train', 'val', 'test')[i % 3] for i in range(20)]
     assert read.split('2_fold').tolist() == [str(i % 2) for i in range(10)] + [''] * 10
     assert manifest['splits']['2_fold']['sizes'] == {'0': 5, '1': 5}
@@ -63,7 +63,7 @@ def test_what_was_written_is_read(tmp_path):
 def test_images_come_in_the_order_asked_for(tmp_path):
     write(tmp_path, plan())
     wanted = np.array([19, 0, 8, 7, 0])
-    images = records.read(tmp_path).images(wanted)
+    images = records.read(tmp_path).stored()[wanted]
     assert np.array_equal(images, np.stack([image(i) for i in wanted]))
 
 
@@ -71,7 +71,7 @@ def test_images_come_in_the_order_asked_for(tmp_path):
 def test_jpeg_is_nearly_what_it_was(tmp_path, channels):
     given = [Item(f'{i}', 0, lambda i=i: image(i)[..., :channels]) for i in range(3)]
     write(tmp_path, plan(items=given, channels=channels, encoding='jpeg', splits={}))
-    images = records.read(tmp_path).images()
+    images = records.read(tmp_path).stored()[:]
     assert images.shape == (3, SIZE, SIZE, channels)
     want = np.stack([image(i)[..., :channels] for i in range(3)]).astype(int)
     assert 0 < np.abs(images - want).max() <= 4
@@ -86,13 +86,13 @@ def test_colours_keep_their_places(tmp_path):
     for encoding in records.ENCODINGS:
         given = [Item('red', 0, tmp_path / 'red.png')]
         write(tmp_path / encoding, plan(items=given, encoding=encoding, splits={}))
-        (pixels,) = records.read(tmp_path / encoding).images()
+        (pixels,) = records.read(tmp_path / encoding).stored()[:]
         assert np.abs(pixels.astype(int) - red).max() <= 6
 
 
 def test_images_are_resized(tmp_path):
     write(tmp_path, plan(image_size=4))
-    assert records.read(tmp_path).images().shape == (NUMBER, 4, 4, 3)
+    assert records.read(tmp_path).stored()[:].shape == (NUMBER, 4, 4, 3)
 
 
 def test_threads_change_nothing(tmp_path):
@@ -188,7 +188,7 @@ def test_a_damaged_image_is_excluded_if_asked(tmp_path, damaged):
     read = records.read(tmp_path / 'out')
     kept = [i for i in range(NUMBER) if i != 3]
     assert read.ids.tolist() == [f'image-{i}' for i in kept]
-    assert np.array_equal(read.images(), np.stack([image(i) for i in kept]))
+    assert np.array_equal(read.stored()[:], np.stack([image(i) for i in kept]))
     assert read.split('official').tolist() == [('train', 'val', 'test')[i % 3] for i in kept]
     assert manifest['splits']['official']['sizes'] == {'test': 6, 'train': 6, 'val': 7}
 

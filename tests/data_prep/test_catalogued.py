@@ -197,7 +197,7 @@ def test_a_set_of_the_catalogue_is_read(tmp_path):
     assert found.class_names == tuple(f'class {k}' for k in range(10))
     assert found.labels.tolist() == [*range(10)] * 4
     assert found.ids[[0, 30]].tolist() == ['train-0000000', 'test-0000000']
-    images = found.images()
+    images = found.stored()[:]
     assert images[:, 5, 5, 0].tolist() == [*range(30), *range(10)]
     assert (images[:, 0, 1, 0] == 200).all()
     sizes = {name: one['sizes'] for name, one in found.manifest['splits'].items()}
@@ -210,7 +210,7 @@ def test_a_set_of_the_catalogue_is_read(tmp_path):
 def test_grey_images_and_sets_with_a_training_part_alone_are_read(tmp_path):
     source = catalogued(tmp_path / 'in', 'mnist', {'train': 30}, (28, 28, 1), 10)
     found = tfds_run('mnist', source, tmp_path / 'out')
-    assert found.images().shape == (30, 32, 32, 3)
+    assert found.stored()[:].shape == (30, 32, 32, 3)
     assert found.manifest['splits']['7_1_2']['sizes'] == {'test': 10, 'train': 10, 'val': 10}
 
 

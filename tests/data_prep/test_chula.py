@@ -48,7 +48,7 @@ def test_chula(tmp_path, capsys):
         rows, columns = np.minimum(rows, 238 - rows), np.minimum(columns, 318 - columns)
         expected = Image.fromarray(smear[rows][:, columns]).resize((32, 32), Image.BILINEAR)
         (at,) = np.flatnonzero(found.ids == f'1-{cell}')
-        assert found.images(np.array([at]))[0].tolist() == np.asarray(expected).tolist()
+        assert found.stored()[np.array([at])][0].tolist() == np.asarray(expected).tolist()
 
 
 @pytest.mark.parametrize(

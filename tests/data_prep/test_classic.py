@@ -70,7 +70,7 @@ def test_cifar_10_is_read_and_thinned(tmp_path):
     assert found.manifest['name'] == 'cifar10'
     assert found.class_names == tuple(f'class-{k}' for k in range(10))
     assert found.ids[[0, 999, 1000]].tolist() == ['train-00000', 'train-00999', 'test-00000']
-    images = found.images()
+    images = found.stored()[:]
     assert images.shape == (1200, 32, 32, 3)
     assert images[:, 5, 9, 0].tolist() == found.labels.tolist()
     assert images[:, 9, 5, 1].tolist() == np.repeat(range(6), 200).tolist()
@@ -98,7 +98,7 @@ def test_cifar_100_takes_the_fine_labels(tmp_path):
     source = cifar(tmp_path / 'in', 'cifar100', per_class=2)
     found = run(cifar_lt, 'cifar100', source, tmp_path / 'out', '--partial')
     assert len(found.class_names) == 100
-    assert found.images()[:, 0, 0, 0].tolist() == found.labels.tolist()
+    assert found.stored()[:][:, 0, 0, 0].tolist() == found.labels.tolist()
     assert counts_of(found, 'official')['train'] == [2] * 100
 
 
@@ -156,7 +156,7 @@ def fashion_run(source, out):
 
 def test_fashion_mnist_is_read_and_thinned(tmp_path, fashion):
     found = fashion_run(fashion, tmp_path / 'out')
-    images = found.images()
+    images = found.stored()[:]
     assert images.shape == (550, 28, 28, 1)
     assert images[:, 1, 0, 0].tolist() == found.labels.tolist()
     assert images[:, 0, 1, 0].tolist() == [*(np.arange(500) % 256), *range(50)]
@@ -201,7 +201,7 @@ def test_every_member_of_medmnist_is_read(tmp_path, name):
     assert found.manifest['name'] == name
     assert len(found.class_names) == len(medmnist.MEMBERS[name].class_names)
     want = np.concatenate([arrays[f'{part}_images'] for part in medmnist.PARTS])
-    assert np.array_equal(found.images(), want if want.ndim == 4 else want[..., None])
+    assert np.array_equal(found.stored()[:], want if want.ndim == 4 else want[..., None])
     assert found.labels.tolist() == [0, 1, 0, 1, 0, 1, 0, 1, 0, 0, 1, 0, 0, 1, 0]
     assert found.split('official').tolist() == ['train'] * 9 + ['val'] * 3 + ['test'] * 3
 
@@ -225,7 +225,7 @@ def test_larger_images_have_files_of_their_own(tmp_path, capsys):
     medmnist_file(tmp_path / 'octmnist_64.npz', 'octmnist', side=64)
     flags = ('--size=64', '--partial')
     found = run(medmnist, 'octmnist', tmp_path, tmp_path / 'out', *flags)
-    assert found.images().shape == (15, 64, 64, 1)
+    assert found.stored()[:].shape == (15, 64, 64, 1)
     assert 'has no octmnist.npz' in refused(capsys, medmnist, 'octmnist', tmp_path, tmp_path / 'b')
     line = refused(capsys, medmnist, 'octmnist', tmp_path, tmp_path / 'b', '--size=32')
     assert '--size 32: MedMNIST comes in 28, 64, 128, 224 pixels' in line

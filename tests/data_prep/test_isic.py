@@ -74,7 +74,7 @@ def test_the_challenge_of_2018(tmp_path):
     assert not whole(found, '5_fold')
     assert set(fabricated.sides(found, '7_3').values()) == {'train', 'val', 'test'}
     assert sorted(Counter(fabricated.sides(found, '5_fold').values()).values()) == [7] * 4 + [8]
-    assert found.images().shape == (36, 8, 8, 3)
+    assert found.stored()[:].shape == (36, 8, 8, 3)
 
 
 def test_each_fifth_of_the_training_part_is_validation_once(tmp_path):

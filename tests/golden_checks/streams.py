@@ -6,7 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from golden_checks.compare import Arrays, Check, Tolerances
-from ltjax.losses import samplers, schedules
+from ltjax import losses
+from ltjax.losses import schedules
 
 
 def class_probabilities(arrays: Arrays, dtype: Any) -> dict[str, Any]:
@@ -14,11 +15,11 @@ def class_probabilities(arrays: Arrays, dtype: Any) -> dict[str, Any]:
     counts, epochs = arrays['hp_counts'], int(arrays['hp_prog_epochs'])
     instance, balanced, root = (
         sampler(counts)
-        for sampler in (samplers.instance_balanced, samplers.class_balanced, samplers.square_root)
+        for sampler in (losses.instance_balanced, losses.class_balanced, losses.square_root)
     )
     progressive = np.stack(
         [
-            samplers.progressively_balanced(counts, epoch=epoch, epochs=epochs)
+            losses.progressively_balanced(counts, epoch=epoch, epochs=epochs)
             for epoch in arrays['hp_prog_epoch_0based'].tolist()
         ]
     )
@@ -31,37 +32,37 @@ def class_probabilities(arrays: Arrays, dtype: Any) -> dict[str, Any]:
         'out_bmix_sqrt': root,
         'out_progressive': progressive,
         'out_bmix_prog': progressive,
-        'out_bmix_cbrt': samplers.bmix_cbrt(counts),
-        'out_effective_number': samplers.effective_number_balanced(counts),
-        'out_gcl_cb_effective_number': samplers.gcl_balanced(counts),
-        'out_reverse': samplers.inverse_frequency(counts),
+        'out_bmix_cbrt': losses.bmix_cbrt(counts),
+        'out_effective_number': losses.effective_number_balanced(counts),
+        'out_gcl_cb_effective_number': losses.gcl_balanced(counts),
+        'out_reverse': losses.inverse_frequency(counts),
         'out_class_aware': np.stack(
             [
-                samplers.class_aware(counts, gamma=gamma)
+                losses.class_aware(counts, gamma=gamma)
                 for gamma in arrays['hp_class_aware_gamma'].tolist()
             ]
         ),
-        'out_per_sample_weight_balanced': samplers.per_sample_weights(balanced, counts),
-        'out_class_aware_epoch_length': samplers.epoch_length(counts),
+        'out_per_sample_weight_balanced': losses.per_sample_weights(balanced, counts),
+        'out_class_aware_epoch_length': losses.epoch_length(counts),
     }
 
 
 def flex_sampling(arrays: Arrays, dtype: Any) -> dict[str, Any]:
     """Difficulty sampling, and the query by disagreement (stored with the opposite sign)."""
     accuracy = arrays['in_val_class_accuracy']
-    disagreement = samplers.bald(arrays['in_mc_probs'])
+    disagreement = losses.bald(arrays['in_mc_probs'])
     return {
-        'out_per_class_weight': samplers.difficulty_weights(accuracy),
-        'out_class_prob': samplers.difficulty_aware(arrays['hp_counts'], accuracy=accuracy),
+        'out_per_class_weight': losses.difficulty_weights(accuracy),
+        'out_class_prob': losses.difficulty_aware(arrays['hp_counts'], accuracy=accuracy),
         'out_bald_uncertainty': -disagreement,
-        'out_query': samplers.uncertainty_query(disagreement, int(arrays['hp_n_query'])),
+        'out_query': losses.uncertainty_query(disagreement, int(arrays['hp_n_query'])),
     }
 
 
 def cicl_sampler(arrays: Arrays, dtype: Any) -> dict[str, Any]:
     """An epoch of balanced blocks."""
     permutations = arrays['in_perm']
-    blocks = samplers.balanced_blocks(
+    blocks = losses.balanced_blocks(
         arrays['hp_counts'], batch_size=int(arrays['hp_batch_size']), permutations=permutations
     )
     batches, _, per_class = blocks.shape
@@ -78,11 +79,11 @@ def iccl_sampler(arrays: Arrays, dtype: Any) -> dict[str, Any]:
     counts = np.asarray(arrays['in_counts'])
     # The float32 inputs in float64: probabilities are made on the host.
     gammas = np.asarray(arrays['in_gamma'], np.float64).tolist()
-    class_prob = [samplers.class_aware(counts, gamma=gamma) for gamma in gammas]
+    class_prob = [losses.class_aware(counts, gamma=gamma) for gamma in gammas]
     return {
         'out_class_prob': np.stack(class_prob),
         'out_instance_prob': np.stack(
-            [samplers.per_sample_weights(prob, counts) for prob in class_prob]
+            [losses.per_sample_weights(prob, counts) for prob in class_prob]
         ),
     }
 

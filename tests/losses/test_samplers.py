@@ -7,19 +7,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ltjax.losses import samplers
+from ltjax import losses
 
 SAMPLERS = {
-    'instance_balanced': samplers.instance_balanced,
-    'class_balanced': samplers.class_balanced,
-    'square_root': samplers.square_root,
-    'class_aware': functools.partial(samplers.class_aware, gamma=0.5),
-    'inverse_frequency': samplers.inverse_frequency,
-    'bmix_cbrt': samplers.bmix_cbrt,
-    'progressively_balanced': functools.partial(samplers.progressively_balanced, epoch=3, epochs=9),
-    'effective_number_balanced': samplers.effective_number_balanced,
-    'gcl_balanced': samplers.gcl_balanced,
-    'deferred_resampling': functools.partial(samplers.deferred_resampling, epoch=160),
+    'instance_balanced': losses.instance_balanced,
+    'class_balanced': losses.class_balanced,
+    'square_root': losses.square_root,
+    'class_aware': functools.partial(losses.class_aware, gamma=0.5),
+    'inverse_frequency': losses.inverse_frequency,
+    'bmix_cbrt': losses.bmix_cbrt,
+    'progressively_balanced': functools.partial(losses.progressively_balanced, epoch=3, epochs=9),
+    'effective_number_balanced': losses.effective_number_balanced,
+    'gcl_balanced': losses.gcl_balanced,
+    'deferred_resampling': functools.partial(losses.deferred_resampling, epoch=160),
 }
 each_sampler = pytest.mark.parametrize('sampler', SAMPLERS.values(), ids=SAMPLERS.keys())
 counts_with_images = st.lists(st.integers(0, 10**6), min_size=1, max_size=30).filter(any)
@@ -53,7 +53,7 @@ def test_square_root_lies_between_the_other_two(counts):
     largest = int(np.argmax(counts))
     balanced, root, instance = (
         sampler(counts)[largest]
-        for sampler in (samplers.class_balanced, samplers.square_root, samplers.instance_balanced)
+        for sampler in (losses.class_balanced, losses.square_root, losses.instance_balanced)
     )
     assert balanced <= root * (1 + 1e-12) <= instance * (1 + 1e-11)
 
@@ -61,46 +61,46 @@ def test_square_root_lies_between_the_other_two(counts):
 @tried
 @given(counts=counts_with_images)
 def test_limits_of_the_samplers_with_a_knob(counts):
-    instance, balanced = samplers.instance_balanced(counts), samplers.class_balanced(counts)
+    instance, balanced = losses.instance_balanced(counts), losses.class_balanced(counts)
     close = functools.partial(np.testing.assert_allclose, rtol=1e-9)
-    close(samplers.class_aware(counts, gamma=-1.0), instance)
-    close(samplers.class_aware(counts, gamma=0.0), balanced)
-    close(samplers.class_aware(counts, gamma=-0.5), samplers.square_root(counts))
-    close(samplers.class_aware(counts, gamma=1.0), samplers.inverse_frequency(counts))
-    close(samplers.progressively_balanced(counts, epoch=0, epochs=9), instance)
-    close(samplers.progressively_balanced(counts, epoch=8, epochs=9), balanced)
-    close(samplers.effective_number_balanced(counts, beta=0.0), instance)
-    nearly_balanced = samplers.effective_number_balanced(counts, beta=1 - 1e-12)
+    close(losses.class_aware(counts, gamma=-1.0), instance)
+    close(losses.class_aware(counts, gamma=0.0), balanced)
+    close(losses.class_aware(counts, gamma=-0.5), losses.square_root(counts))
+    close(losses.class_aware(counts, gamma=1.0), losses.inverse_frequency(counts))
+    close(losses.progressively_balanced(counts, epoch=0, epochs=9), instance)
+    close(losses.progressively_balanced(counts, epoch=8, epochs=9), balanced)
+    close(losses.effective_number_balanced(counts, beta=0.0), instance)
+    nearly_balanced = losses.effective_number_balanced(counts, beta=1 - 1e-12)
     np.testing.assert_allclose(nearly_balanced, balanced, rtol=1e-3)
-    close(samplers.deferred_resampling(counts, epoch=3, start=4), instance)
+    close(losses.deferred_resampling(counts, epoch=3, start=4), instance)
     close(
-        samplers.deferred_resampling(counts, epoch=4, start=4),
-        samplers.effective_number_balanced(counts),
+        losses.deferred_resampling(counts, epoch=4, start=4),
+        losses.effective_number_balanced(counts),
     )
-    close(samplers.difficulty_aware(counts, accuracy=np.full(len(counts), 0.7)), instance)
+    close(losses.difficulty_aware(counts, accuracy=np.full(len(counts), 0.7)), instance)
 
 
 def test_gcl_without_spread_is_the_effective_number():
     counts = [4800, 460, 12]
     rounded = float(np.float32(0.9999))
     np.testing.assert_allclose(
-        samplers.gcl_balanced(counts, spread=0.0),
-        samplers.effective_number_balanced(counts, beta=rounded),
+        losses.gcl_balanced(counts, spread=0.0),
+        losses.effective_number_balanced(counts, beta=rounded),
         rtol=1e-12,
     )
     # A larger beta for the small classes gives them a smaller weight for each image.
-    assert (samplers.gcl_balanced(counts) != samplers.gcl_balanced(counts, spread=0.0)).all()
+    assert (losses.gcl_balanced(counts) != losses.gcl_balanced(counts, spread=0.0)).all()
 
 
 def test_difficult_classes_are_drawn_more_often():
-    weights = samplers.difficulty_weights([0.9, 0.3, 0.0], floor=0.1)
+    weights = losses.difficulty_weights([0.9, 0.3, 0.0], floor=0.1)
     np.testing.assert_allclose(weights, np.array([1, 3, 9]) / 13, rtol=1e-12)
-    drawn = samplers.difficulty_aware([10, 10, 0], accuracy=[0.9, 0.3, 0.0])
+    drawn = losses.difficulty_aware([10, 10, 0], accuracy=[0.9, 0.3, 0.0])
     np.testing.assert_allclose(drawn, [0.25, 0.75, 0], rtol=1e-12)
     with pytest.raises(ValueError, match='accuracy must be one number from 0 to 1'):
-        samplers.difficulty_weights([90.0, 30.0])
+        losses.difficulty_weights([90.0, 30.0])
     with pytest.raises(ValueError, match=r'accuracy must have shape \(2,\)'):
-        samplers.difficulty_aware([10, 10], accuracy=[0.5])
+        losses.difficulty_aware([10, 10], accuracy=[0.5])
 
 
 @each_sampler
@@ -109,22 +109,22 @@ def test_difficult_classes_are_drawn_more_often():
 def test_images_of_a_class_share_its_probability(sampler, labels):
     counts = np.bincount(labels, minlength=6)
     class_prob = sampler(counts)
-    images = samplers.instance_probabilities(class_prob, labels)
+    images = losses.instance_probabilities(class_prob, labels)
     np.testing.assert_allclose(
         np.bincount(labels, weights=images, minlength=6), class_prob, atol=1e-12
     )
-    np.testing.assert_array_equal(images, samplers.per_sample_weights(class_prob, counts)[labels])
+    np.testing.assert_array_equal(images, losses.per_sample_weights(class_prob, counts)[labels])
 
 
 def test_every_image_is_equally_likely_when_instance_balanced():
     labels = [0, 2, 2, 0, 0, 1]
-    images = samplers.instance_probabilities(samplers.instance_balanced([3, 1, 2]), labels)
+    images = losses.instance_probabilities(losses.instance_balanced([3, 1, 2]), labels)
     np.testing.assert_allclose(images, 1 / 6)
 
 
 def test_priors():
-    np.testing.assert_allclose(samplers.class_prior([6, 3, 1]), [0.6, 0.3, 0.1], rtol=1e-14)
-    log_prior = samplers.log_prior([6, 4, 0])
+    np.testing.assert_allclose(losses.class_prior([6, 3, 1]), [0.6, 0.3, 0.1], rtol=1e-14)
+    log_prior = losses.log_prior([6, 4, 0])
     np.testing.assert_allclose(log_prior, np.log([0.6, 0.4, 0.4]), rtol=1e-14)
 
 
@@ -137,11 +137,11 @@ def test_impossible_counts_are_refused(sampler, counts):
 
 def test_impossible_labels_are_refused():
     with pytest.raises(ValueError, match=r'0\.\.1'):
-        samplers.instance_probabilities([0.5, 0.5], [0, 2])
+        losses.instance_probabilities([0.5, 0.5], [0, 2])
     with pytest.raises(ValueError, match=r'\[1\] have a probability but no image'):
-        samplers.instance_probabilities([0.5, 0.5], [0, 0])
+        losses.instance_probabilities([0.5, 0.5], [0, 0])
     with pytest.raises(ValueError, match='class_prob must have shape'):
-        samplers.per_sample_weights([0.5, 0.5], [1, 1, 1])
+        losses.per_sample_weights([0.5, 0.5], [1, 1, 1])
 
 
 @tried
@@ -154,7 +154,7 @@ def test_blocks_are_balanced_and_see_every_image_alike(counts, surplus, seed):
     num_classes, largest, batch_size = len(counts), max(counts), len(counts) + surplus
     order = np.tile(np.arange(largest), (num_classes, 1))
     permutations = np.random.default_rng(seed).permuted(order, axis=1)
-    blocks = samplers.balanced_blocks(counts, batch_size=batch_size, permutations=permutations)
+    blocks = losses.balanced_blocks(counts, batch_size=batch_size, permutations=permutations)
     batches, per_class = num_classes * largest // batch_size, batch_size // num_classes
     assert blocks.shape == (batches, num_classes, per_class)
     labels = np.repeat(np.arange(num_classes), counts)
@@ -166,37 +166,37 @@ def test_blocks_are_balanced_and_see_every_image_alike(counts, surplus, seed):
 def test_impossible_blocks_are_refused():
     order = np.zeros((2, 3), int)
     with pytest.raises(ValueError, match=r'classes \[1\] are not'):
-        samplers.balanced_blocks([3, 0], batch_size=2, permutations=order)
+        losses.balanced_blocks([3, 0], batch_size=2, permutations=order)
     with pytest.raises(ValueError, match='batch_size must be at least 2'):
-        samplers.balanced_blocks([3, 1], batch_size=1, permutations=order)
+        losses.balanced_blocks([3, 1], batch_size=1, permutations=order)
     with pytest.raises(ValueError, match=r'permutations must have shape \(2, 4\)'):
-        samplers.balanced_blocks([4, 1], batch_size=2, permutations=order)
+        losses.balanced_blocks([4, 1], batch_size=2, permutations=order)
 
 
 def test_an_epoch_is_as_long_as_all_classes_being_the_largest():
-    assert samplers.epoch_length([48, 17, 0, 2]) == 3 * 48
+    assert losses.epoch_length([48, 17, 0, 2]) == 3 * 48
 
 
 def test_disagreement_is_zero_where_all_passes_agree_and_largest_where_each_is_sure():
     sure = [[1.0, 0.0], [0.0, 1.0]]
     agreed = [[0.5, 0.5], [0.5, 0.5]]
     probabilities = np.stack([sure, agreed], axis=1)
-    np.testing.assert_allclose(samplers.bald(probabilities), [np.log(2), 0], atol=1e-15)
+    np.testing.assert_allclose(losses.bald(probabilities), [np.log(2), 0], atol=1e-15)
     with pytest.raises(ValueError, match='probabilities must have shape'):
-        samplers.bald(sure)
+        losses.bald(sure)
 
 
 def test_the_most_uncertain_are_queried_first():
-    np.testing.assert_array_equal(samplers.uncertainty_query([0.2, 0.9, 0.9, 0.1], 3), [1, 2, 0])
-    assert len(samplers.uncertainty_query([0.2], 0)) == 0
+    np.testing.assert_array_equal(losses.uncertainty_query([0.2, 0.9, 0.9, 0.1], 3), [1, 2, 0])
+    assert len(losses.uncertainty_query([0.2], 0)) == 0
     with pytest.raises(ValueError, match=r'number must lie in 0\.\.1, got 2'):
-        samplers.uncertainty_query([0.2], 2)
+        losses.uncertainty_query([0.2], 2)
 
 
 def test_balanced_draws_take_every_class_equally_and_every_image_of_it():
     labels = jnp.asarray([2, 0, 0, 1, 0, 2])
     counts = jnp.asarray([3, 1, 2])
-    draws = jax.jit(samplers.balanced_draws, static_argnums=3)
+    draws = jax.jit(losses.balanced_draws, static_argnums=3)
     index = draws(jax.random.key(0), labels, counts, 600)
     np.testing.assert_array_equal(np.bincount(labels[index]), [600, 600, 600])
     frequencies = np.bincount(index, minlength=6) / 600

@@ -150,18 +150,12 @@ def _absent(source: Source) -> list[Finding]:
     """Finds classes that a side of a split lacks; folds are not looked at."""
     found = []
     for protocol, counts in split_counts(source).items():
-        for side in splits.NAMES:
-            if side in counts:
-                absent = [
-                    name
-                    for name, count in zip(source.class_names, counts[side], strict=True)
-                    if not count
-                ]
-                if absent:
-                    text = (
-                        f'classes without a {side} image in the split {protocol!r}: {len(absent)}'
-                    )
-                    found.append(Finding('tiny', text, tuple(absent)))
+        for side in filter(counts.get, splits.NAMES):
+            of_side = zip(source.class_names, counts[side], strict=True)
+            absent = tuple(name for name, count in of_side if not count)
+            if absent:
+                text = f'classes without a {side} image in the split {protocol!r}: {len(absent)}'
+                found.append(Finding('tiny', text, absent))
     return found
 
 

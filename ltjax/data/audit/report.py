@@ -14,41 +14,26 @@ _BAR = 30
 
 @dataclasses.dataclass(frozen=True)
 class Findings:
-    """What was found.
+    """What was found."""
 
-    Attributes:
-      path: of the data set.
-      layout: 'folder', 'csv', 'npz' or 'prepared'.
-      images: that are listed.
-      counts: images of each class, by class name; the unreadable ones count.
-      split_counts: by protocol and side, images of each class in the order of `counts`.
-      class_groups: class names of head, medium and tail, by training images.
-      imbalance: largest over smallest class by training images, of those that have any.
-      sizes: number of readable images by 'WIDTHxHEIGHT', the most frequent first.
-      channels: number of readable images by 'grey' and 'RGB'.
-      exact: ids of images whose pixels are the same, one tuple a cluster.
-      near: ids of near-duplicates that are not all the same, one tuple a cluster.
-      refusal: what training says to the set; '' if it takes it.
-      findings: what should be mended, in the order of `checks.KINDS`.
-      notes: what is worth knowing and nothing to mend.
-      suggestion: a split, where the set brings none or a leaking one.
-    """
-
-    path: str
-    layout: str
-    images: int
-    counts: dict[str, int]
+    path: str  # of the data set
+    layout: str  # 'folder', 'csv', 'npz' or 'prepared'
+    images: int  # that are listed
+    counts: dict[str, int]  # images of each class, by class name; the unreadable ones count
+    # By protocol and side, images of each class in the order of `counts`.
     split_counts: dict[str, dict[str, list[int]]]
+    # Class names of head, medium and tail, by training images.
     class_groups: dict[str, tuple[str, ...]]
-    imbalance: float
-    sizes: dict[str, int]
-    channels: dict[str, int]
-    exact: list[tuple[str, ...]]
+    imbalance: float  # largest over smallest class by training images, of those that have any
+    sizes: dict[str, int]  # number of readable images by 'WIDTHxHEIGHT', the most frequent first
+    channels: dict[str, int]  # number of readable images by 'grey' and 'RGB'
+    exact: list[tuple[str, ...]]  # ids of images whose pixels are the same, one tuple a cluster
+    # Ids of near-duplicates that are not all the same, one tuple a cluster.
     near: list[tuple[str, ...]]
-    refusal: str
-    findings: list[Finding]
-    notes: list[str]
-    suggestion: Suggestion | None
+    refusal: str  # what training says to the set; '' if it takes it
+    findings: list[Finding]  # what should be mended, in the order of `checks.KINDS`
+    notes: list[str]  # what is worth knowing and nothing to mend
+    suggestion: Suggestion | None  # a split, where the set brings none or a leaking one
 
     def as_json(self) -> dict[str, object]:
         """Returns all of it as what JSON knows."""

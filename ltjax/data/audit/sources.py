@@ -29,43 +29,25 @@ class Finding(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """The table of a data set, and how to get at its images.
+    """The table of a data set, and how to get at its images."""
 
-    Attributes:
-      table: as training reads it.
-      layout: 'folder', 'csv', 'npz' or 'prepared'.
-      ids: str [N].
-      labels: class names, str [N]; '' where there is none.
-      class_names: all classes, also those without images.
-      splits: by protocol, the side of every image as it is written, str [N]; '' where the protocol does not use it.
-      groups: str [N]; '' where it is not known.
-      tasks: returns, for every image in order, what decodes it.
-      findings: faults of the table.
-      notes: what is worth knowing and no fault.
-      files: where the images lie, for a folder and a CSV.
-      rows: the rows of a CSV.
-    """
-
-    table: Table
-    layout: str
-    ids: np.ndarray
-    labels: np.ndarray
-    class_names: tuple[str, ...]
+    table: Table  # as training reads it
+    layout: str  # 'folder', 'csv', 'npz' or 'prepared'
+    ids: np.ndarray  # str [N]
+    labels: np.ndarray  # class names, str [N]; '' where there is none
+    class_names: tuple[str, ...]  # all classes, also those without images
+    # By protocol, the side of every image as it is written, str [N]; '' where the protocol does not use it.
     splits: Mapping[str, np.ndarray]
-    groups: np.ndarray
-    tasks: Callable[[], Iterator[Task]]
-    findings: Sequence[Finding] = ()
-    notes: Sequence[str] = ()
-    files: Sequence[pathlib.Path] = ()
-    rows: Sequence[Mapping[str, str]] = ()
+    groups: np.ndarray  # str [N]; '' where it is not known
+    tasks: Callable[[], Iterator[Task]]  # returns, for every image in order, what decodes it
+    findings: Sequence[Finding] = ()  # faults of the table
+    notes: Sequence[str] = ()  # what is worth knowing and no fault
+    files: Sequence[pathlib.Path] = ()  # where the images lie, for a folder and a CSV
+    rows: Sequence[Mapping[str, str]] = ()  # the rows of a CSV
 
 
 def read(path: pathlib.Path, config: Data) -> Source:
-    """Reads the table of the data set at `path`: a folder, a CSV, an npz or a prepared set.
-
-    Args:
-      path: of the data set.
-      config: how training would read it: the `data` part of a config.
+    """Reads the table of the folder, CSV, npz or prepared set at `path`, as training with `config` would read it.
 
     Raises:
       UserError: nothing can be said about the set, since it is missing or has no table.

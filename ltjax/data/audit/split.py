@@ -1,12 +1,12 @@
 """The split that the audit suggests: per class, and never through a group or a cluster of near-duplicates."""
 
-import csv
 import dataclasses
 import os
 import pathlib
 
 import numpy as np
 
+from ltjax import files
 from ltjax.data import splits
 from ltjax.data.audit.checks import class_counts, units
 from ltjax.data.audit.sources import Source
@@ -16,24 +16,15 @@ from ltjax.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Suggestion:
-    """A split.
+    """A split."""
 
-    Attributes:
-      val: fraction that was asked for.
-      test: fraction that was asked for.
-      seed: that drew it.
-      units: groups and clusters of duplicates, of two images or more, that were kept whole.
-      counts: images of each class, by side.
-      left_out: classes that are not on all three sides.
-      sides: by id, 'train', 'val' or 'test'; without the images that cannot be read or have no label.
-    """
-
-    val: float
-    test: float
-    seed: int
-    units: int
-    counts: dict[str, list[int]]
-    left_out: tuple[str, ...]
+    val: float  # fraction that was asked for
+    test: float  # fraction that was asked for
+    seed: int  # that drew it
+    units: int  # groups and clusters of duplicates, of two images or more, that were kept whole
+    counts: dict[str, list[int]]  # images of each class, by side
+    left_out: tuple[str, ...]  # classes that are not on all three sides
+    # By id, 'train', 'val' or 'test'; without the images that cannot be read or have no label.
     sides: dict[str, str]
 
 
@@ -112,9 +103,4 @@ def write(target: pathlib.Path, path: pathlib.Path, source: Source, suggestion: 
         row |= {'path': pathlib.Path(os.path.relpath(place, start)).as_posix()}
         row |= {'label': str(source.labels[i]), 'split': side}
         rows.append(row | ({'group': str(source.groups[i])} if has_groups else {}))
-    partial = target.with_name(f'{target.name}.partial')
-    with partial.open('w', newline='', encoding='utf-8') as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator='\n')
-        writer.writeheader()
-        writer.writerows(rows)
-    partial.replace(target)
+    files.write_csv(target, [rows[0], *(row.values() for row in rows)])

@@ -52,21 +52,13 @@ def decode(data: bytes, channels: int) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class Prepared:
-    """A prepared set, opened; images are decoded when they are asked for.
+    """A prepared set, opened; images are decoded when they are asked for."""
 
-    Attributes:
-      root: its folder.
-      manifest: what manifest.json says.
-      ids: str [N].
-      labels: int32 [N].
-      groups: str [N], '' where unknown.
-    """
-
-    root: pathlib.Path
-    manifest: Mapping[str, Any]
-    ids: np.ndarray
-    labels: np.ndarray
-    groups: np.ndarray
+    root: pathlib.Path  # its folder
+    manifest: Mapping[str, Any]  # what manifest.json says
+    ids: np.ndarray  # str [N]
+    labels: np.ndarray  # int32 [N]
+    groups: np.ndarray  # str [N], '' where unknown
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -86,21 +78,12 @@ class Prepared:
         of = {row['id']: row[column] for row in rows}
         return np.array([of.get(id_, '') for id_ in self.ids.tolist()])
 
-    def images(self, indices: np.ndarray | None = None) -> np.ndarray:
-        """Returns images uint8 [n, H, W, C]: those of `indices`, in their order, or all."""
-        stored = self.stored()
-        return stored[:] if indices is None else stored[np.asarray(indices)]
-
     def stored(self, conform: Callable[[np.ndarray], np.ndarray] | None = None) -> 'StoredImages':
         """Returns all images, to be decoded when they are read; `conform` is applied to each batch."""
         rows = np.arange(len(self.ids))
         return StoredImages(
             self._reader(), rows, self.manifest['channels'], conform or (lambda images: images)
         )
-
-    def encoded(self, indices: np.ndarray) -> Iterator[bytes]:
-        """Yields the encoded images of `indices`."""
-        yield from map(self._reader(), indices.tolist())
 
     def _reader(self) -> Callable[[int], bytes]:
         """Returns what reads the encoded image of a row, and says of which set a damaged one is."""

@@ -1,7 +1,6 @@
 """Writes prepared sets (see `prepared`). It can be interrupted and run again: shards that are whole are kept."""
 
 import concurrent.futures
-import csv
 import dataclasses
 import hashlib
 import json
@@ -25,51 +24,32 @@ _AT_ONCE = 256  # images decoded before they are written
 
 
 class Item(NamedTuple):
-    """An image to prepare.
+    """An image to prepare."""
 
-    Attributes:
-      id: the original's name, unique in the set.
-      label: class index.
-      source: the image file; or a function that returns uint8 [H, W, C].
-      group: lesion, patient, video or the like; '' where it is not known.
-    """
-
-    id: str
-    label: int
+    id: str  # the original's name, unique in the set
+    label: int  # class index
+    # The image file; or a function that returns uint8 [H, W, C].
     source: pathlib.Path | Callable[[], np.ndarray]
-    group: str = ''
+    group: str = ''  # lesion, patient, video or the like; '' where it is not known
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What a set shall become.
+    """What a set shall become."""
 
-    Attributes:
-      name: of the set.
-      class_names: K names.
-      items: its images.
-      image_size: pixels a side.
-      channels: 1 or 3.
-      licence: under which the images may be used.
-      origin: where the files came from.
-      splits: by protocol, the split ('train', 'val', 'test') or fold (a number) of ids; ids that
-        are not in it are not used by it.
-      encoding: 'png' (lossless) or 'jpeg' (quality 95, no chroma subsampling).
-      on_damaged: 'stop' at an unreadable image, or 'exclude' it and list it in the manifest.
-      ordered: whether the classes are grades, in their order.
-    """
-
-    name: str
-    class_names: tuple[str, ...]
-    items: Sequence[Item]
-    image_size: int
-    channels: int
-    licence: str
-    origin: str
+    name: str  # of the set
+    class_names: tuple[str, ...]  # K names
+    items: Sequence[Item]  # its images
+    image_size: int  # pixels a side
+    channels: int  # 1 or 3
+    licence: str  # under which the images may be used
+    origin: str  # where the files came from
+    # By protocol, the split ('train', 'val', 'test') or fold (a number) of the ids that it uses.
     splits: Mapping[str, Mapping[str, str]]
-    encoding: str = 'png'
+    encoding: str = 'png'  # 'png' (lossless) or 'jpeg' (quality 95, no chroma subsampling)
+    # 'stop' at an unreadable image, or 'exclude' it and list it in the manifest.
     on_damaged: str = 'stop'
-    ordered: bool = False
+    ordered: bool = False  # whether the classes are grades, in their order
 
 
 def write(
@@ -253,7 +233,7 @@ def _manifest(
     """Writes the table and the splits; returns the manifest."""
     kept = [item for item in plan.items if item.id not in excluded]
     rows = [(item.id, plan.class_names[item.label], item.group) for item in kept]
-    _write_csv(out / 'records.csv', ('id', 'label', 'group'), rows)
+    files.write_csv(out / 'records.csv', [('id', 'label', 'group'), *rows])
     counts = Counter(item.label for item in kept)
     splits = {}
     (out / 'splits').mkdir(exist_ok=True)
@@ -261,7 +241,7 @@ def _manifest(
         path = out / 'splits' / f'{name}.csv'
         members = [(item.id, split[item.id]) for item in kept if item.id in split]
         column = 'fold' if all(value.isdigit() for _, value in members) else 'split'
-        _write_csv(path, ('id', column), members)
+        files.write_csv(path, [('id', column), *members])
         splits[name] = {
             'file': f'splits/{name}.csv',
             'sha256': records.sha256(path),
@@ -283,12 +263,3 @@ def _manifest(
         'shards': shards,
         'excluded': dict(excluded),
     }
-
-
-def _write_csv(path: pathlib.Path, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    partial = path.with_suffix('.partial')
-    with partial.open('w', newline='', encoding='utf-8') as file:
-        writer = csv.writer(file, lineterminator='\n')
-        writer.writerow(header)
-        writer.writerows(rows)
-    partial.replace(path)

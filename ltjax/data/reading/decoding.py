@@ -1,6 +1,5 @@
 """Many image files to one array: those that cannot be read stop it, or are left out, listed and counted."""
 
-import csv
 import pathlib
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -8,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from absl import logging
 
+from ltjax import files
 from ltjax.data.reading import images as image_files
 from ltjax.data.reading.table import Excluded
 from ltjax.data.settings import Data
@@ -15,23 +15,14 @@ from ltjax.errors import UserError
 
 
 class Loaded(NamedTuple):
-    """Image files that were read.
+    """Image files that were read."""
 
-    Attributes:
-      images: uint8 [N, H, W, C].
-      rows: int64 [N], their places in the list that was asked for.
-      digests: str [N], see `images.digest`, of the pixels as they are stored.
-      contents: str [N], digests of the files' bytes.
-      stamps: int64 [N, 2], the files' sizes in bytes and times of change in nanoseconds.
-      excluded: what was left out.
-    """
-
-    images: np.ndarray
-    rows: np.ndarray
-    digests: np.ndarray
-    contents: np.ndarray
-    stamps: np.ndarray
-    excluded: tuple[Excluded, ...]
+    images: np.ndarray  # uint8 [N, H, W, C]
+    rows: np.ndarray  # int64 [N], their places in the list that was asked for
+    digests: np.ndarray  # str [N], see `images.digest`, of the pixels as they are stored
+    contents: np.ndarray  # str [N], digests of the files' bytes
+    stamps: np.ndarray  # int64 [N, 2], the files' sizes in bytes and times of change in nanoseconds
+    excluded: tuple[Excluded, ...]  # what was left out
 
 
 def load(
@@ -98,8 +89,7 @@ def stamp(file: pathlib.Path) -> tuple[int, int]:
 
 def write(path: pathlib.Path, excluded: Sequence[Excluded]) -> None:
     """Writes what was left out as a CSV with the columns path and reason."""
-    with path.open('w', newline='', encoding='utf-8') as file:
-        csv.writer(file, lineterminator='\n').writerows([Excluded._fields, *excluded])
+    files.write_csv(path, [Excluded._fields, *excluded])
 
 
 def too_damaged(root: pathlib.Path, unreadable: Sequence[Excluded], total: int, stops: bool) -> str:

@@ -13,8 +13,6 @@ from ltjax.data.reading.table import Excluded, Fault, Files, Written
 from ltjax.data.settings import Data
 from ltjax.errors import UserError
 
-# What folders inside the class folders mean: they are refused; of no meaning; classes of their own; or groups.
-
 _UNWRITABLE = re.compile('[\x00-\x1f\ud800-\udfff]')  # control characters; bytes that are not UTF-8
 _ARCHIVER = '__MACOSX'  # what macOS adds to a zip file: a shadow of every file
 
@@ -31,11 +29,7 @@ class _Content(NamedTuple):
 
 
 def read(root: pathlib.Path, config: Data) -> Written:
-    """Lists the folder `root`, without reading its images.
-
-    Args:
-      root: the folder.
-      config: the `data` part of a config: `subfolders` and `class_order`.
+    """Lists the folder `root`, as `subfolders` and `class_order` of a config's `data` say, without reading its images.
 
     Raises:
       UserError: it is none, or it or a folder in it cannot be read.

@@ -69,10 +69,8 @@ def rows(path: pathlib.Path, delimiter: str = ',') -> tuple[list[str], list[Row]
 def read(path: pathlib.Path, config: Data) -> Written:
     """Reads a CSV, without its images.
 
-    Args:
-      path: the file.
-      config: the `data` part of a config: `columns`, and for tables of ids `images`, the folder of the images
-        (relative to the CSV's), and `suffix`, what an id lacks of its file's name.
+    Of a config's `data` it takes `columns`, and for tables of ids `images`, the folder of the images (relative to the
+    CSV's), and `suffix`, what an id lacks of its file's name.
 
     Raises:
       UserError: it cannot be read, or lacks a column that it needs.

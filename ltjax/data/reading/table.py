@@ -156,9 +156,7 @@ class Table:
         """
         if name == 'none' or not self.splits:
             return ''
-        if self.written.layout != 'prepared':
-            return next(iter(self.splits))
-        if not name and len(self.splits) == 1:
+        if self.written.layout != 'prepared' or (not name and len(self.splits) == 1):
             return next(iter(self.splits))
         if not name:
             raise UserError(
