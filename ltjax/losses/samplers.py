@@ -1,7 +1,8 @@
 """Samplers: class and image probabilities, balanced draws, queries, and class priors.
 
-The chance of each class per draw is that of `class_probabilities`. What runs on the host does so in
-numpy float64. n_k is the number of training images of class k and N their sum.
+A sampler is a function `class_prob(counts, ...) -> [K]`, the chance of each class per draw; those
+are found here and written in `class_probabilities`. What runs on the host does so in numpy float64.
+n_k is the number of training images of class k and N their sum.
 """
 
 import jax
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ltjax.losses._arrays import at_least_smallest, checked_counts
+from ltjax.losses.class_probabilities import *
 from ltjax.losses.class_probabilities import Counts, Floats, instance_balanced
 
 

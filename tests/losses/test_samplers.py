@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ltjax import losses
+from ltjax.losses import samplers
 
 SAMPLERS = {
     'instance_balanced': losses.instance_balanced,
@@ -201,3 +202,15 @@ def test_balanced_draws_take_every_class_equally_and_every_image_of_it():
     np.testing.assert_array_equal(np.bincount(labels[index]), [600, 600, 600])
     frequencies = np.bincount(index, minlength=6) / 600
     np.testing.assert_allclose(frequencies, [1 / 2, 1 / 3, 1 / 3, 1, 1 / 3, 1 / 2], atol=0.07)
+
+
+def test_every_sampler_is_found_in_samplers():
+    names = (
+        'instance_balanced',
+        'class_balanced',
+        'square_root',
+        'class_aware',
+        'deferred_resampling',
+        'balanced_draws',
+    )
+    assert all(getattr(samplers, name) is getattr(losses, name) for name in names)
