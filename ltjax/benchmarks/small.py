@@ -39,6 +39,7 @@ BENCHMARKS = (
     _own('isic2018_48', prepare='isic2018 --size 48', data={'split.protocol': 'none'}, classes=7),
     _own('fashion_mnist_lt', prepare='fashion_mnist_lt', classes=10),
     _own('medmnist', prepare='medmnist NAME'),
+    _own('tfds'),
     _own('npz'),
     _own('folder'),
     _own('csv'),

@@ -55,6 +55,8 @@ DATA_SETS: dict[str, dict[str, Any]] = {
         'split': {'protocol': 'clean_hard_tail_r100'},
     },
     'medmnist': {'split': {'protocol': 'official'}},
+    # Of the catalogue of tensorflow-datasets, prepared in ArrayRecord files.
+    'tfds': {'format': 'tfds'},
     # One's own.
     'npz': {},
     'folder': {'format': 'folder'},

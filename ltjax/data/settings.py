@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from ltjax.settings import at_least, typed
 
-Format = Literal['embedded', 'npz', 'folder', 'csv', 'prepared']
+Format = Literal['embedded', 'npz', 'folder', 'csv', 'prepared', 'tfds']
 Subfolders = Literal['refuse', 'flatten', 'class', 'group']
 OnProblem = Literal['stop', 'exclude']
 Interpolation = Literal['area', 'bilinear', 'bicubic']

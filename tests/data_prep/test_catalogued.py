@@ -12,9 +12,14 @@ from tensorflow_datasets.core.splits import SplitDict, SplitInfo
 from tensorflow_datasets.proto import tf_example_pb2
 
 import fabricated
+import tiny
 from data_prep import imagenet_lt, inaturalist2018, tfds_set
 from data_prep.tools import tool
+from ltjax.data import audit, catalog, datasets
 from ltjax.data.prepared import records
+from ltjax.errors import UserError
+from ltjax.run import train
+from ltjax.run.trained import Trained
 
 
 def refused(capsys, module, source, out, *flags):
@@ -214,12 +219,47 @@ def test_grey_images_and_sets_with_a_training_part_alone_are_read(tmp_path):
     assert found.manifest['splits']['7_1_2']['sizes'] == {'test': 10, 'train': 10, 'val': 10}
 
 
-def test_pictures_of_a_mocked_set():
-    with tfds.testing.mock_data(num_examples=4):
-        colour = tfds.data_source('cifar100', split='train')
-        grey = tfds.data_source('fashion_mnist', split='test')
-        assert tfds_set.picture(colour, 3).tolist() == colour[3]['image'].tolist()
-        assert tfds_set.picture(grey, 0).tolist() == grey[0]['image'].repeat(3, axis=2).tolist()
+def test_a_set_of_the_catalogue_is_trained_on_as_it_is(tmp_path):
+    sizes = {'train': 60, 'test': 20, 'corrupted': 10}
+    root = catalogued(tmp_path / 'in', 'cifar10', sizes, (32, 32, 3), 10)
+    made = tiny.config('cross_entropy', 'any')
+    made.data = catalog.get('tfds')
+    made.data.path = str(root)
+    data = datasets.load(made.data)
+    assert data.class_names == tuple(f'class {k}' for k in range(10))
+    assert data.ids[data.parts['test']].tolist() == [f'test-{row:07d}' for row in range(20)]
+    assert len(data.parts['train']) + len(data.parts['val']) == 60
+    assert len(data.parts['val']) == 10  # of every class, since the set has no part for it
+    assert data.images[:3, 5, 5, 0].tolist() == [0, 1, 2]
+    assert 'splits that are left out: corrupted' in data.table.notes
+    results = train.run(made, tmp_path / 'run')
+    assert results['data']['layout'] == 'tfds'
+    assert results['data']['split']['from'].startswith('the splits of cifar10/3.0.2')
+    whole = Trained.load(tmp_path / 'run').predict(root / 'cifar10' / '3.0.2', side='test')
+    with np.load(tmp_path / 'run' / 'predictions.npz') as archive:
+        np.testing.assert_allclose(whole.logits, archive['logits'], rtol=1e-4, atol=1e-5)
+    audited = audit.examine(root)
+    assert (audited.layout, audited.images) == ('tfds', 80)
+
+
+def test_what_cannot_be_trained_on_as_it_is_is_refused(tmp_path):
+    config = catalog.get('tfds')
+    (tmp_path / 'empty').mkdir()
+    config.path = str(tmp_path / 'empty')
+    with pytest.raises(
+        UserError, match='holds no set that is prepared. Prepare the set with `tfds build'
+    ):
+        datasets.load(config)
+    config.path = str(catalogued(tmp_path / 'in', 'mnist', {'train': 100}, (28, 28, 1), 10))
+    drawn = datasets.load(config)  # a training part alone
+    sizes = {name: len(rows) for name, rows in drawn.parts.items()}
+    assert sizes == {'train': 70, 'val': 10, 'test': 20}
+    (features,) = (tmp_path / 'in').rglob('features.json')
+    features.write_text(features.read_text().replace('"28"', '"-1"'))
+    with pytest.raises(UserError, match=r'of several sizes: set --config\.data\.image_size'):
+        datasets.load(config)
+    config.update({'image_size': 20, 'channels': 3})
+    assert datasets.load(config).images.shape[1:] == (20, 20, 3)
 
 
 def test_sets_that_cannot_be_read_are_refused(tmp_path, capsys):
@@ -249,4 +289,4 @@ def test_sets_that_cannot_be_read_are_refused(tmp_path, capsys):
     assert 'in the format tfrecord, without random access' in refused('cifar10')
     (tmp_path / 'cifar10' / '9.0.0').mkdir()
     (tmp_path / 'cifar10' / '9.0.0' / 'dataset_info.json').write_text(good)
-    assert 'has cifar10/3.0.2, cifar10/9.0.0: name one of them' in refused('cifar10')
+    assert 'has 3.0.2, 9.0.0: name one of them' in refused('cifar10')

@@ -17,7 +17,7 @@ class Findings:
     """What was found."""
 
     path: str  # of the data set
-    layout: str  # 'folder', 'csv', 'npz' or 'prepared'
+    layout: str  # 'folder', 'csv', 'npz', 'prepared' or 'tfds'
     images: int  # that are listed
     counts: dict[str, int]  # images of each class, by class name; the unreadable ones count
     # By protocol and side, images of each class in the order of `counts`.

@@ -32,7 +32,7 @@ class Source:
     """The table of a data set, and how to get at its images."""
 
     table: Table  # as training reads it
-    layout: str  # 'folder', 'csv', 'npz' or 'prepared'
+    layout: str  # 'folder', 'csv', 'npz', 'prepared' or 'tfds'
     ids: np.ndarray  # str [N]
     labels: np.ndarray  # class names, str [N]; '' where there is none
     class_names: tuple[str, ...]  # all classes, also those without images

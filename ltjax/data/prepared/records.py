@@ -81,9 +81,8 @@ class Prepared:
     def stored(self, conform: Callable[[np.ndarray], np.ndarray] | None = None) -> 'StoredImages':
         """Returns all images, to be decoded when they are read; `conform` is applied to each batch."""
         rows = np.arange(len(self.ids))
-        return StoredImages(
-            self._reader(), rows, self.manifest['channels'], conform or (lambda images: images)
-        )
+        decoded = functools.partial(decode, channels=self.manifest['channels'])
+        return StoredImages(self._reader(), rows, decoded, conform or (lambda images: images))
 
     def _reader(self) -> Callable[[int], bytes]:
         """Returns what reads the encoded image of a row, and says of which set a damaged one is."""
@@ -134,11 +133,11 @@ class StoredImages:
         self,
         encoded: Callable[[int], bytes],
         rows: np.ndarray,
-        channels: int,
-        conform: Callable[[np.ndarray], np.ndarray],
+        decoded: Callable[[bytes], np.ndarray],
+        conform: Callable[[np.ndarray], np.ndarray] = lambda images: images,
     ) -> None:
-        """Takes what reads encoded images, those of them that count, their channels, and what is done with a batch."""
-        self._encoded, self._rows, self._channels, self._conform = encoded, rows, channels, conform
+        """Takes what reads an encoded image, the rows that count, what decodes one, and what is done with a batch."""
+        self._encoded, self._rows, self._decoded, self._conform = encoded, rows, decoded, conform
         self._pool = concurrent.futures.ThreadPoolExecutor(os.cpu_count())
 
     def __len__(self) -> int:
@@ -155,15 +154,15 @@ class StoredImages:
 
     def __getitem__(self, index: slice | np.ndarray) -> np.ndarray:
         rows = self._rows[index]
-        images = list(self._pool.map(self._decoded, rows.tolist()))
+        images = list(self._pool.map(self._image, rows.tolist()))
         return self._conform(np.stack(images))
 
-    def _decoded(self, row: int) -> np.ndarray:
-        return decode(self._encoded(row), self._channels)
+    def _image(self, row: int) -> np.ndarray:
+        return self._decoded(self._encoded(row))
 
     def select(self, index: np.ndarray) -> 'StoredImages':
         """Returns the images of an array of rows, without reading them."""
-        return StoredImages(self._encoded, self._rows[index], self._channels, self._conform)
+        return StoredImages(self._encoded, self._rows[index], self._decoded, self._conform)
 
 
 def is_one(root: pathlib.Path) -> bool:

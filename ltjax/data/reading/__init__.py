@@ -11,7 +11,7 @@ import numpy as np
 
 from ltjax import files
 from ltjax.data.prepared import records
-from ltjax.data.reading import archive, decoding, folder, sheet, stored
+from ltjax.data.reading import archive, catalogue, decoding, folder, sheet, stored
 from ltjax.data.reading import images as image_files
 from ltjax.data.reading.rules import make
 from ltjax.data.reading.table import Excluded, Files, Table, Written
@@ -71,7 +71,7 @@ def survey(config: Data) -> Table:
 
 
 def format_of(path: pathlib.Path) -> str:
-    """Returns the format of a path: 'folder', 'prepared', 'npz' or 'csv'.
+    """Returns the format of a path: 'folder', 'prepared', 'tfds', 'npz' or 'csv'.
 
     Raises:
       UserError: it is not there, or none of these.
@@ -79,7 +79,9 @@ def format_of(path: pathlib.Path) -> str:
     if not path.exists():
         raise UserError(f'{path} does not exist: correct the path.')
     if path.is_dir():
-        return 'prepared' if records.is_one(path) else 'folder'
+        if records.is_one(path):
+            return 'prepared'
+        return 'tfds' if catalogue.folders(path) else 'folder'
     if path.suffix.lower() not in FORMAT_OF_SUFFIX:
         raise UserError(f'{path} is no folder, .csv or .npz: give one of these.')
     return FORMAT_OF_SUFFIX[path.suffix.lower()]
@@ -97,6 +99,9 @@ def _written(config: Data) -> Written:
         raise UserError(f'{path} does not exist: correct --config.data.path.')
     if config.format == 'prepared' or records.is_one(path):
         return stored.read(path, lambda images: conform(images, config))
+    if config.format == 'tfds':
+        size = config.image_size
+        return catalogue.read(path, lambda images: conform(images, config), image_size=size)
     readers = {'folder': folder.read, 'csv': sheet.read}
     if config.format in readers:
         return readers[config.format](path, config)

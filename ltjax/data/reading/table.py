@@ -59,7 +59,7 @@ class Written:
     """What a format's reader found, as it is written.
 
     Attributes:
-      layout: 'folder', 'csv', 'npz' or 'prepared'.
+      layout: 'folder', 'csv', 'npz', 'prepared' or 'tfds'.
       where: the set's path or name, for messages.
       ids: of the images.
       pixels: where the images are.
