@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 
 import tiny
-from ltjax import sharding
+from ltjax import methods, sharding
 from ltjax.data import datasets, splits
 from ltjax.engine import loop, rounds
 from ltjax.engine.checkpoint import Checkpoints
 from ltjax.engine.rounds import Rounds
 from ltjax.engine.safeguards import NonFiniteLossError
+from ltjax.engine.stage import Recipe, Stage
 from ltjax.engine.state import TrainState
 from ltjax.errors import UserError
 from ltjax.run import train
@@ -278,3 +279,16 @@ def test_a_borrowed_first_stage_gives_the_same_bits(undisturbed, data, tmp_path)
         other = tiny.config(name, data, {'start_from': str(first)})
         with pytest.raises(UserError, match=message):
             tiny.run(other, tmp_path / name)
+
+
+def test_a_stage_that_makes_no_step_is_refused(tmp_path, monkeypatch):
+    """Rounds are numbered by their steps: without any, the first would be restored in place of the best."""
+    module = methods.get('cross_entropy')
+    shipped = module.recipe
+
+    def with_an_empty_stage(config, task):
+        return Recipe((*shipped(config, task).stages, Stage('nothing', ())))
+
+    monkeypatch.setattr(module, 'recipe', with_an_empty_stage)
+    with pytest.raises(ValueError, match="stage 'nothing' makes no step"):
+        tiny.training(tiny.config('cross_entropy', tiny.npz(tmp_path / 'd.npz')), tmp_path / 'run')
