@@ -3,6 +3,8 @@
 A class without test images has no recall and no AUC. It is left out of every macro average
 (balanced accuracy, macro precision, recall, F1 and AUC), so that balanced accuracy and macro recall
 are the same number. With test images of one class only, AUC and kappa are undefined.
+
+Not clu.metrics: its collections add up batch after batch, and a resampled interval needs all predictions at once.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
