@@ -25,26 +25,26 @@ import numpy as np
 from data_prep.tools import parts, tool
 from ltjax.data.prepared import records
 from ltjax.data.prepared.writing import Item
-from ltjax.data.reading import catalogue
+from ltjax.data.reading import tfds_set as tfds_reader
 from ltjax.errors import UserError
 
 
 def read(name: str, source: pathlib.Path, arguments: argparse.Namespace) -> tool.Content:
     """Reads the labels of all examples; images are decoded when they are written."""
-    if not catalogue.folders(source / name):
-        raise UserError(f'{source} has no {name} that is prepared. {catalogue.ORIGIN}')
-    builder = catalogue.open_builder(source / name)
-    channels = catalogue.channels_of(builder)
-    left = [split for split in builder.info.splits if split not in catalogue.PARTS]
+    if not tfds_reader.folders(source / name):
+        raise UserError(f'{source} has no {name} that is prepared. {tfds_reader.ORIGIN}')
+    builder = tfds_reader.open_builder(source / name)
+    channels = tfds_reader.channels_of(builder)
+    left = [split for split in builder.info.splits if split not in tfds_reader.PARTS]
     if left:
         print(f'the splits {", ".join(left)} are left out')
     items: list[Item] = []
     part: dict[str, str] = {}
-    for split, examples in catalogue.examples(builder):
-        for row, label in enumerate(catalogue.labels_of(builder, split, examples)):
+    for split, examples in tfds_reader.examples(builder):
+        for row, label in enumerate(tfds_reader.labels_of(builder, split, examples)):
             image = functools.partial(picture, examples, row, channels)
             items.append(Item(f'{split}-{row:07d}', label, image))
-            part[items[-1].id] = catalogue.PARTS[split]
+            part[items[-1].id] = tfds_reader.PARTS[split]
     names = tuple(builder.info.features['label'].names)
     return tool.Content(names, items, parts.official(items, part, arguments.seed))
 
@@ -56,7 +56,7 @@ def picture(examples: Sequence[dict[str, bytes]], row: int, channels: int) -> np
 
 
 def run(argv: Sequence[str] | None = None) -> None:
-    """The command; the first word is the set's name in the catalogue."""
+    """The command; the first word is the set's name in the tfds_reader."""
     parser = argparse.ArgumentParser(
         'python -m data_prep.tfds_set',
         description=__doc__,
@@ -67,7 +67,7 @@ def run(argv: Sequence[str] | None = None) -> None:
     name = parser.parse_args(words[:1]).name
     source = tool.Source(
         name=name.partition('/')[0],
-        origin=catalogue.ORIGIN,
+        origin=tfds_reader.ORIGIN,
         licence=f'see https://www.tensorflow.org/datasets/catalog/{name.partition("/")[0]}',
         read=functools.partial(read, name),
         encoding='png',

@@ -13,8 +13,8 @@ from ltjax.command import exits
 from ltjax.data import splits as splitting
 from ltjax.data.prepared import records, writing
 from ltjax.data.prepared.writing import Item
+from ltjax.data.reading import csv_table
 from ltjax.data.reading import images as image_files
-from ltjax.data.reading import sheet
 from ltjax.data.settings import ON_PROBLEM
 from ltjax.errors import UserError
 from ltjax.files import user_path
@@ -218,7 +218,7 @@ def read_rows(
     Raises:
       UserError: it cannot be read or lacks a column, or a row has too few or too many.
     """
-    present, rows = sheet.rows(path, delimiter)
+    present, rows = csv_table.rows(path, delimiter)
     absent = [column for column in columns if column not in present]
     if absent:
         raise UserError(f'{path} has no column {absent[0]!r} (it has {", ".join(present)}).')

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from ltjax.data import long_tail, reading, splits
+from ltjax.data.indivisible import Units
 from ltjax.data.reading import Images, Raw, values
 from ltjax.data.reading.images import shows_something
 from ltjax.data.reading.table import Excluded, Table
 from ltjax.data.settings import Data, Split
-from ltjax.data.units import Units
 from ltjax.errors import UserError
 
 

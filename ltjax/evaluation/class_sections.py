@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from ltjax.evaluation import confusion, crowds, figures, page
-from ltjax.evaluation.crowds import MAX_ROWS
+from ltjax.evaluation import confusion, figures, many_classes, page
 from ltjax.evaluation.embedding import mapped_classes, stratified_subset, tsne
+from ltjax.evaluation.many_classes import MAX_ROWS
 from ltjax.evaluation.page import Markup
 from ltjax.evaluation.style import CLASS_COLOURS, GROUP_COLOURS, MARKERS
 from ltjax.evaluation.table import percent, percent_range
@@ -49,7 +49,7 @@ def classes(test: Mapping[str, Any], order: Sequence[int]) -> Markup:
         'One dot a class, moved up or down by less than half a test image so that equal ones can be '
         'told apart. The line: means over classes of about the same size, with 95 % intervals.'
     )
-    svg = crowds.recall_by_size(per_class, groups)
+    svg = many_classes.recall_by_size(per_class, groups)
     content = page.picture(svg, 'Dots: recall of each class by its training images', caption)
     tested = [k for k, row in enumerate(per_class) if row['recall']['value'] is not None]
     # Of equals the classes that surprise most: large ones not found, small ones found.
@@ -90,7 +90,7 @@ def confusions(test: Mapping[str, Any], order: Sequence[int]) -> Markup:
         return page.picture(svg, 'Confusion matrix', caption)
     groups = groups_of(test, order)
     content = page.picture(
-        crowds.group_confusion(pairs, groups),
+        many_classes.group_confusion(pairs, groups),
         'Bars: where the test images of each group go',
         'Where the test images of each group go: every row adds up to 100 percent.',
     )
@@ -100,7 +100,7 @@ def confusions(test: Mapping[str, Any], order: Sequence[int]) -> Markup:
         'True class → class it is taken for: the most confused of all pairs, in the order of the '
         'lower end of the 95 % interval of their share, so that few images count for less.'
     )
-    svg = crowds.confused_pairs(pairs, names, groups)
+    svg = many_classes.confused_pairs(pairs, names, groups)
     return Markup(content + page.picture(svg, 'Bars: the most confused pairs of classes', caption))
 
 
@@ -165,7 +165,7 @@ def plots(results: Mapping[str, Any], order: Sequence[int]) -> Markup:
         elif len(order) <= MAX_ROWS:
             svg = figures.class_values([plot['per_class'][k] for k in order], names, groups, title)
         else:
-            svg = crowds.ranked_values([plot['per_class'][k] for k in order], groups, title)
+            svg = many_classes.ranked_values([plot['per_class'][k] for k in order], groups, title)
         parts.append(page.picture(svg, title))
     if not parts:
         return page.paragraph('Left out: results.json holds no plots.', 'note')

@@ -1,6 +1,6 @@
 """The figures of a report, as SVG text: with a row, a mark or a curve for each class.
 
-Classes are always in order of training size. `ltjax.evaluation.crowds` has what is drawn of more
+Classes are always in order of training size. `ltjax.evaluation.many_classes` has what is drawn of more
 classes than fit.
 """
 

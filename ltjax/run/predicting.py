@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ltjax.data import reading
-from ltjax.data.reading import archive, arguments, rules, values
-from ltjax.data.reading.archive import made_up_name
+from ltjax.data.reading import arguments, npz, rules, values
+from ltjax.data.reading.npz import made_up_name
 from ltjax.data.reading.table import Table
 from ltjax.data.settings import Data, Split
 from ltjax.errors import UserError, unknown
@@ -52,7 +52,7 @@ def read(model: 'Trained', data: Any, *, side: str = '', protocol: str = '') -> 
     if pixels is None:
         table = reading.survey(config)
     else:
-        table = rules.make(archive.written({'images': pixels}, 'the array'), config)
+        table = rules.make(npz.written({'images': pixels}, 'the array'), config)
     table.refuse(*_FAULTS)
     if side or protocol:
         table = _of_side(table, side, protocol)

@@ -11,7 +11,7 @@ import numpy as np
 
 from ltjax import files
 from ltjax.data.prepared import records
-from ltjax.data.reading import archive, catalogue, decoding, folder, sheet, stored
+from ltjax.data.reading import csv_table, decoding, folder, npz, prepared_set, tfds_set
 from ltjax.data.reading import images as image_files
 from ltjax.data.reading.rules import make
 from ltjax.data.reading.table import Excluded, Files, Table, Written
@@ -81,7 +81,7 @@ def format_of(path: pathlib.Path) -> str:
     if path.is_dir():
         if records.is_one(path):
             return 'prepared'
-        return 'tfds' if catalogue.folders(path) else 'folder'
+        return 'tfds' if tfds_set.folders(path) else 'folder'
     if path.suffix.lower() not in FORMAT_OF_SUFFIX:
         raise UserError(f'{path} is no folder, .csv or .npz: give one of these.')
     return FORMAT_OF_SUFFIX[path.suffix.lower()]
@@ -91,21 +91,21 @@ def _written(config: Data) -> Written:
     if config.format == 'embedded' and not config.path:
         resource = resources.files('ltjax.data') / 'embedded' / f'{config.name}.npz'
         with resources.as_file(resource) as path:
-            return dataclasses.replace(archive.read(path), where=config.name)
+            return dataclasses.replace(npz.read(path), where=config.name)
     if not config.path:
         raise UserError(f'data set {config.name!r} needs its files: set --config.data.path=...')
     path = files.user_path(config.path)
     if not path.exists():
         raise UserError(f'{path} does not exist: correct --config.data.path.')
     if config.format == 'prepared' or records.is_one(path):
-        return stored.read(path, lambda images: conform(images, config))
+        return prepared_set.read(path, lambda images: conform(images, config))
     if config.format == 'tfds':
         size = config.image_size
-        return catalogue.read(path, lambda images: conform(images, config), image_size=size)
-    readers = {'folder': folder.read, 'csv': sheet.read}
+        return tfds_set.read(path, lambda images: conform(images, config), image_size=size)
+    readers = {'folder': folder.read, 'csv': csv_table.read}
     if config.format in readers:
         return readers[config.format](path, config)
-    return archive.read(path)
+    return npz.read(path)
 
 
 def read(config: Data, table: Table | None = None) -> Raw:

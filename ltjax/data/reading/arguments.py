@@ -4,7 +4,7 @@ import argparse
 import pathlib
 
 from ltjax.data import reading
-from ltjax.data.reading import sheet
+from ltjax.data.reading import csv_table
 from ltjax.data.settings import SUBFOLDERS, Columns, Data
 from ltjax.errors import UserError, unknown
 
@@ -16,8 +16,8 @@ def add(parser: argparse.ArgumentParser) -> None:
         action='append',
         default=[],
         metavar='WHAT=COLUMN',
-        help=f'what a column of a CSV is called: WHAT is {", ".join(sheet.COLUMNS)} (label={sheet.ONE_HOT}: a column '
-        'a class)',
+        help=f'what a column of a CSV is called: WHAT is {", ".join(csv_table.COLUMNS)} '
+        f'(label={csv_table.ONE_HOT}: a column a class)',
     )
     parser.add_argument(
         '--images-in', default='', metavar='FOLDER', help='where the images of a CSV of ids lie'
@@ -44,8 +44,8 @@ def config(path: pathlib.Path, given: argparse.Namespace | None = None) -> Data:
     columns = {}
     for each in given.columns:
         what, _, column = each.partition('=')
-        if what not in sheet.COLUMNS or not column:
-            raise unknown('column', each, [f'{name}=COLUMN' for name in sheet.COLUMNS])
+        if what not in csv_table.COLUMNS or not column:
+            raise unknown('column', each, [f'{name}=COLUMN' for name in csv_table.COLUMNS])
         columns[what] = column
     if (columns or given.images_in or given.suffix) and made.format != 'csv':
         raise UserError(f'{path} is no CSV: leave out --columns, --images-in and --suffix.')

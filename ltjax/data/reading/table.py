@@ -1,7 +1,7 @@
 """The table of a data set: what its files say of every image, by one set of rules for all formats.
 
-A format's reader (`folder`, `sheet`, `archive`, `stored`) hands over what is written: `Written`. `rules.make`
-makes the table of it and finds the faults. Training stops at the first fault; the audit lists them all.
+A format's reader (`folder`, `csv_table`, `npz`, `prepared_set`, `tfds_set`) hands over what is written: `Written`.
+`rules.make` makes the table of it and finds the faults. Training stops at the first fault; the audit lists them all.
 """
 
 import dataclasses

@@ -3,7 +3,7 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pytest
 
-from ltjax.evaluation import confusion, crowds
+from ltjax.evaluation import confusion, many_classes
 
 SIZE = 300
 NAMES = [f'_class {k}' for k in range(SIZE)]
@@ -35,10 +35,10 @@ def pairs():
 
 
 CASES = {
-    'recall_by_size': lambda: crowds.recall_by_size(per_class(), GROUPS),
-    'group_confusion': lambda: crowds.group_confusion(pairs(), GROUPS),
-    'confused_pairs': lambda: crowds.confused_pairs(pairs(), NAMES, GROUPS),
-    'ranked_values': lambda: crowds.ranked_values(np.linspace(2, 1, SIZE), GROUPS, 'norms'),
+    'recall_by_size': lambda: many_classes.recall_by_size(per_class(), GROUPS),
+    'group_confusion': lambda: many_classes.group_confusion(pairs(), GROUPS),
+    'confused_pairs': lambda: many_classes.confused_pairs(pairs(), NAMES, GROUPS),
+    'ranked_values': lambda: many_classes.ranked_values(np.linspace(2, 1, SIZE), GROUPS, 'norms'),
 }
 
 
@@ -51,11 +51,11 @@ def test_figures_are_well_formed_and_repeatable(name):
 
 def test_means_are_of_classes_with_test_images():
     assert 'mean of 15 classes' in texts(CASES['recall_by_size']())
-    assert 'mean of 11 classes' in texts(crowds.recall_by_size(per_class(62), GROUPS[:62]))
+    assert 'mean of 11 classes' in texts(many_classes.recall_by_size(per_class(62), GROUPS[:62]))
 
 
 def test_thousands_of_dots_are_one_picture():
-    svg = crowds.ranked_values([1.0] * 5000, ['tail'] * 5000, 'norms')
+    svg = many_classes.ranked_values([1.0] * 5000, ['tail'] * 5000, 'norms')
     assert svg.count('<image') == 1
     assert len(svg) < 500_000
 
@@ -67,7 +67,7 @@ def test_groups_say_where_their_images_go():
 
 
 def test_few_images_do_not_come_first():
-    chosen = crowds.most_confused(pairs(), SIZE)
+    chosen = many_classes.most_confused(pairs(), SIZE)
     true, predicted = pairs().true[chosen], pairs().predicted[chosen]
     assert list(zip(true.tolist(), predicted.tolist(), strict=True)) == [(3, 5), (7, 8)]
 
@@ -82,4 +82,4 @@ def test_pairs_show_names_and_images():
 def test_at_most_twenty_pairs():
     labels = np.arange(SIZE)
     wrong = confusion.count_pairs(labels, (labels + 1) % SIZE)
-    assert crowds.most_confused(wrong, SIZE).tolist() == list(range(20))
+    assert many_classes.most_confused(wrong, SIZE).tolist() == list(range(20))
