@@ -182,6 +182,7 @@ def _fetch(name: str, known: Published, path: pathlib.Path) -> None:
     os.environ.setdefault('HF_HUB_DISABLE_XET', '1')
     import huggingface_hub
 
+    huggingface_hub.utils.logging.set_verbosity_error()  # it tells of every retry
     try:
         cache().mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=cache(), prefix='partial-') as folder:
@@ -198,5 +199,6 @@ def _fetch(name: str, known: Published, path: pathlib.Path) -> None:
         reason = str(error).split('. ')[0].split('\n')[0][:160] or type(error).__name__
         raise UserError(
             f'cannot fetch {name} ({reason.rstrip(".")}): get {known.file} of '
-            f'https://huggingface.co/{name}, revision {known.revision}, and put it at {path}.'
+            f'https://huggingface.co/{name}, revision {known.revision}, and put it at {path}; or '
+            'train from scratch: --config.model.pretrained=.'
         ) from None
