@@ -181,8 +181,9 @@ def _fetch(name: str, known: Published, path: pathlib.Path) -> None:
     # Its other transport keeps a cache of its own, elsewhere.
     os.environ.setdefault('HF_HUB_DISABLE_XET', '1')
     import huggingface_hub
+    from huggingface_hub.utils.logging import set_verbosity_error
 
-    huggingface_hub.utils.logging.set_verbosity_error()  # it tells of every retry
+    set_verbosity_error()  # else it tells of every retry
     try:
         cache().mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=cache(), prefix='partial-') as folder:
