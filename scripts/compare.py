@@ -269,7 +269,9 @@ def main() -> None:
         help='a change to the config of every row',
     )
     parser.add_argument(
-        '--columns', default='', help='metrics, comma-separated; default: what the paper reports'
+        '--columns',
+        default='',
+        help='metrics, comma-separated; default: what the paper reports, and groups',
     )
     parser.add_argument(
         '--allow-unequal',
@@ -286,7 +288,9 @@ def main() -> None:
     arguments.seeds = [int(seed) for seed in arguments.seeds.split(',')]
     arguments.set = dict(map(experiments.parse_change, arguments.set))
     columns = arguments.columns.split(',') if arguments.columns else ()
-    columns = columns or benchmarks.get(arguments.benchmark).metrics or COLUMNS
+    reported = benchmarks.get(arguments.benchmark).metrics
+    if not columns:  # those of the paper, and the groups
+        columns = (*reported, *COLUMNS[2:5]) if reported else COLUMNS
     for column in columns:
         _value(
             {'test': {'groups': {}, 'metrics': {}}}, column

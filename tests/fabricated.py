@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from data_prep.tools import tool
+from ltjax import benchmarks
 from ltjax.data.prepared import records
 
 
@@ -68,6 +69,16 @@ def run(module: Any, source: pathlib.Path, out: pathlib.Path, *flags: str) -> re
     argv = [f'--source={source}', f'--out={out}', '--size=8', '--threads=1', *flags]
     tool.run(module.SOURCE, module.__doc__, [*argv, '--partial'])
     return records.read(out)
+
+
+def has_what_its_benchmarks_take(found: records.Prepared, name: str) -> bool:
+    """Tells whether a set has the protocol, and the number of classes, of every paper's experiment on it."""
+    takes = [benchmarks.get(each) for each in benchmarks.names() if each.startswith(f'{name}@')]
+    return bool(takes) and all(
+        each.data['split.protocol'] in found.manifest['splits']
+        and each.classes == len(found.class_names)
+        for each in takes
+    )
 
 
 def labels_of(found: records.Prepared) -> dict[str, str]:

@@ -59,6 +59,7 @@ def test_imagenet_lt_is_read(tmp_path, flat):
     assert len(found.class_names) == 1000
     assert found.class_names[:3] == ('n01', 'n02', 'class 2')
     assert found.labels.tolist() == [0, 1, 0, 1, 0, 1]
+    assert fabricated.has_what_its_benchmarks_take(found, 'imagenet_lt')
     want = {name: side for side, labels in IMAGENET.items() for name in labels}
     assert fabricated.sides(found, 'official') == want
 
@@ -128,6 +129,7 @@ def inaturalist(tmp_path):
 def test_inaturalist_is_read(tmp_path, inaturalist):
     found = fabricated.run(inaturalist2018, inaturalist, tmp_path / 'out')
     assert len(found.class_names) == 8142
+    assert fabricated.has_what_its_benchmarks_take(found, 'inaturalist2018')
     assert [found.class_names[k] for k in (0, 7, 8141)] == [
         '0000', '0007 Quercus robur', '8141 Apis mellifera',
     ]  # fmt: skip

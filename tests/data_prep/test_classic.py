@@ -78,6 +78,8 @@ def test_cifar_10_is_read_and_thinned(tmp_path):
     kinds = [f'{kind}_r{ratio}' for kind in ('exp', 'step') for ratio in (10, 50, 100)]
     names = {'official', *kinds}
     assert set(found.manifest['splits']) == names | {f'clean_{name}' for name in names}
+    for ratio in (10, 50, 100):
+        assert fabricated.has_what_its_benchmarks_take(found, f'cifar10_lt_r{ratio}')
     assert counts_of(found, 'official') == {'train': [100] * 10, 'val': [0] * 10, 'test': [20] * 10}
     assert counts_of(found, 'exp_r100')['train'] == [100, 59, 35, 21, 12, 7, 4, 2, 1, 1]
     assert counts_of(found, 'step_r10')['train'] == [100] * 5 + [10] * 5
@@ -98,6 +100,7 @@ def test_cifar_100_takes_the_fine_labels(tmp_path):
     source = cifar(tmp_path / 'in', 'cifar100', per_class=2)
     found = run(cifar_lt, 'cifar100', source, tmp_path / 'out', '--partial')
     assert len(found.class_names) == 100
+    assert fabricated.has_what_its_benchmarks_take(found, 'cifar100_lt_r100')
     assert found.stored()[:][:, 0, 0, 0].tolist() == found.labels.tolist()
     assert counts_of(found, 'official')['train'] == [2] * 100
 

@@ -69,6 +69,7 @@ def test_the_challenge_of_2018(tmp_path):
     assert fabricated.labels_of(found) == SEVEN
     assert dict(zip(found.ids.tolist(), found.groups.tolist(), strict=True)) == LESIONS
     assert set(found.manifest['splits']) == PROTOCOLS_2018
+    assert fabricated.has_what_its_benchmarks_take(found, 'isic2018')
     assert whole(found, 'clean_5_fold')
     assert whole(found, 'clean_7_3')
     assert not whole(found, '5_fold')
@@ -237,6 +238,7 @@ def test_the_archive(tmp_path):
     found = fabricated.run(isic_archive, archive(tmp_path / 'in'), tmp_path / 'out')
     assert fabricated.labels_of(found) == ARCHIVE
     assert set(found.manifest['splits']) == {'lmd', 'clean_lmd'}
+    assert fabricated.has_what_its_benchmarks_take(found, 'isic_archive_lt')
     assert whole(found, 'clean_lmd')
     at = {id_: number for number, id_ in enumerate(ARCHIVE)}
     group = dict(zip(found.ids.tolist(), found.groups.tolist(), strict=True))

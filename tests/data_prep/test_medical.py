@@ -157,6 +157,7 @@ def test_whole_hyper_kvasir_has_its_paper_s_split(tmp_path, monkeypatch):
         image: ('val', 'test')[hyper_kvasir.CLASSES.index(name) % 2] for image, name in labels.items()
     }  # fmt: skip
     assert fabricated.sides(found, '8_1_1') == expected
+    assert fabricated.has_what_its_benchmarks_take(found, 'hyper_kvasir')
 
 
 GRADES = {f'{at:012x}': at % 5 for at in range(20)}
@@ -181,6 +182,7 @@ def test_aptos(tmp_path, nested):
     names = {'5_fold', '7_3', '80_20'}
     clean = {f'clean_{name}' for name in names}
     assert set(found.manifest['splits']) == names | clean | {*tool.INNER}
+    assert fabricated.has_what_its_benchmarks_take(found, 'aptos2019')
     assert sum(aptos2019.COUNTS.values()) == 3662
 
 
@@ -274,6 +276,7 @@ def test_bone_marrow(tmp_path, classes, inside):
     assert Counter(id_[:3] for id_ in found.ids.tolist()) == dict.fromkeys(found.class_names, 5)
     assert all(id_.startswith(name) for id_, name in fabricated.labels_of(found).items())
     assert set(found.manifest['splits']) == {'80_20', '5_fold', *tool.INNER}
+    assert fabricated.has_what_its_benchmarks_take(found, 'bone_marrow') == (classes == 17)
 
 
 def test_bone_marrow_s_counts_are_those_of_its_papers():
