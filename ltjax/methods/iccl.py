@@ -88,7 +88,9 @@ class Retrain(Epochs):
 
     enabled: bool
     trains: Literal['classifier', 'all']
-    encoder_learning_rate: Annotated[float, at_least(0)]
+    encoder_learning_rate: Annotated[float, at_least(0)] = dataclasses.field(
+        default=0.01, kw_only=True
+    )
     reset_classifier: bool
     gamma: float
     distillation_weight: Share

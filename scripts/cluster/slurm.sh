@@ -1,5 +1,5 @@
 #!/bin/bash
-# sbatch scripts/cluster/slurm.sh --config=configs/lmd.py:imagenet_lt --config.data.path=DATA --workdir=runs/NAME
+# sbatch scripts/cluster/slurm.sh --config=configs/lmd.py:imagenet_lt@iccl --config.data.path=DATA --workdir=runs/NAME
 # From the root of the repository, in an environment with ltjax; the workdir on a file system that all nodes share.
 # See docs/cluster.md.
 

@@ -2,7 +2,7 @@
 # Runs on every worker of a TPU VM slice. From one's own machine, for all workers at once:
 #
 #   gcloud compute tpus tpu-vm ssh NAME --zone=ZONE --worker=all \
-#     --command="cd ltjax && scripts/cluster/tpu_vm.sh --config=configs/lmd.py:imagenet_lt --config.data.path=DATA --workdir=RUNS/NAME"
+#     --command="cd ltjax && scripts/cluster/tpu_vm.sh --config=configs/lmd.py:imagenet_lt@iccl --config.data.path=DATA --workdir=RUNS/NAME"
 #
 # Every worker has the repository in ~/ltjax, installed with `pip install -e '.[tpu]'`; DATA and RUNS are on a file system
 # that all share. See docs/cluster.md.
