@@ -117,9 +117,8 @@ def test_every_method_trains_in_every_papers_experiment(tmp_path, sets, method, 
         assert best['round'] == rows[-1]['round']
 
 
-@pytest.mark.parametrize(
-    'name', ['isic2018@proco', pytest.param('cifar100_lt_r100@iccl', marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize('name', ['isic2018@proco', 'cifar100_lt_r100@iccl'])
 def test_a_run_says_where_it_is_unlike_the_benchmark(tmp_path, sets, name, capsys):
     made = miniature('cross_entropy', benchmarks.get(name), sets(name))
     results = train.run(made, tmp_path / 'run')
@@ -138,6 +137,7 @@ def test_a_run_says_where_it_is_unlike_the_benchmark(tmp_path, sets, name, capsy
     assert said[-1] in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_nothing_chooses_a_round_where_no_image_is_held_out(tmp_path, sets):
     made = miniature(
         'cross_entropy', benchmarks.get('cifar10_lt_r100@iccl'), sets('cifar10_lt_r100@iccl')

@@ -221,6 +221,7 @@ def test_grey_images_and_sets_with_a_training_part_alone_are_read(tmp_path):
     assert found.manifest['splits']['7_1_2']['sizes'] == {'test': 10, 'train': 10, 'val': 10}
 
 
+@pytest.mark.slow
 def test_a_set_of_the_catalogue_is_trained_on_as_it_is(tmp_path):
     sizes = {'train': 60, 'test': 20, 'corrupted': 10}
     root = catalogued(tmp_path / 'in', 'cifar10', sizes, (32, 32, 3), 10)

@@ -11,7 +11,10 @@ from own_data.sets import audited, config
 SETS, PARTS = 300, 10
 
 
-@pytest.mark.parametrize('part', range(PARTS))
+# A part takes some six seconds: one is quick.
+@pytest.mark.parametrize(
+    'part', [0, *(pytest.param(part, marks=pytest.mark.slow) for part in range(1, PARTS))]
+)
 def test_what_comes_out_is_what_was_meant(tmp_path, part):
     outcomes = []
     for seed in range(part, SETS, PARTS):

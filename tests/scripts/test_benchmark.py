@@ -106,6 +106,7 @@ def test_a_job_that_fails_ends_the_command(monkeypatch):
     assert ended.value.code == 3
 
 
+@pytest.mark.slow
 def test_an_unknown_case_is_refused_in_one_line(tmp_path):
     done = run('--only', 'train_stepp', home=tmp_path)
     assert done.returncode == 2
@@ -126,6 +127,7 @@ def test_functions_take_turns_after_a_warm_up():
     assert called == ['a', 'b', 'a', 'a', 'b', 'b']
 
 
+@pytest.mark.slow
 def test_virtual_features():
     figures = steps.virtual_features(20, small=True)
     assert positive(figures | {'memory_growth_mb': 1.0})
@@ -142,6 +144,7 @@ def test_e_step_fdc():
     assert figures['ratio'] == pytest.approx(figures['with_fdc_ms'] / figures['without_fdc_ms'])
 
 
+@pytest.mark.slow
 def test_em_round():
     figures = em.alone('resnet18', 14, small=True)
     growth = figures.pop('memory_growth_mb')
@@ -169,6 +172,7 @@ def test_the_parts_of_an_em_round_do_their_work():
     assert np.abs(gradient).max() > 0
 
 
+@pytest.mark.slow
 def test_pipeline():
     figures = files.reading('jpeg', small=True)
     memory = {
@@ -214,6 +218,7 @@ def test_where_work_stands_under_the_roof():
     assert light['share_of_roof'] == light['bandwidth_utilisation'] == 0.25
 
 
+@pytest.mark.slow
 def test_roofline_counts_the_operations_of_a_step():
     figures = device.roofline('resnet18', small=True)
     assert positive(figures)
@@ -224,6 +229,7 @@ def test_roofline_counts_the_operations_of_a_step():
     assert 1.5 * forward < figures['flops'] < 4 * forward
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('case', [device.cost_train, device.cost_m_step])
 def test_cost(case):
     figures = case(small=True)

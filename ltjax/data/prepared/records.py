@@ -81,8 +81,13 @@ class Prepared:
     def stored(self, conform: Callable[[np.ndarray], np.ndarray] | None = None) -> 'StoredImages':
         """Returns all images, to be decoded when they are read; `conform` is applied to each batch."""
         rows = np.arange(len(self.ids))
-        decoded = functools.partial(decode, channels=self.manifest['channels'])
-        return StoredImages(self._reader(), rows, decoded, conform or (lambda images: images))
+        channels = self.manifest['channels']
+        return StoredImages(
+            self._reader(),
+            rows,
+            lambda data: decode(data, channels),
+            conform or (lambda images: images),
+        )
 
     def _reader(self) -> Callable[[int], bytes]:
         """Returns what reads the encoded image of a row, and says of which set a damaged one is."""
