@@ -119,6 +119,7 @@ def test_one_device_and_eight_agree(model):
     np.testing.assert_allclose(ours['loss'], theirs['loss'], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_randomness_follows_the_step_not_the_history(model):
     _, _, at_five = take_steps(model, UPDATE, 1, first=5)
     _, _, after_five = take_steps(model, UPDATE, 2, first=4)

@@ -234,6 +234,7 @@ def test_kappa_only_where_classes_have_an_order():
     assert results == ordered
 
 
+@pytest.mark.slow
 def test_evaluate_of_a_thousand_classes():
     """No matrix of classes by classes; every figure as scikit-learn has it."""
     labels, logits = fake_test_set([4] + [2] * 998 + [0], signal=4.0)

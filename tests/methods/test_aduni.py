@@ -120,6 +120,7 @@ def test_aduc_is_that_of_the_golden_tested_function(network, batch, changes, ste
     assert found.extra is None
 
 
+@pytest.mark.slow
 def test_without_aduc_each_term_has_a_softmax_of_its_own(network, batch):
     logits, embeddings, labels = both(network, batch)
     features = contrastive.supervised_contrastive(embeddings, labels, temperature=0.1)

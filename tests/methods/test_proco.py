@@ -138,6 +138,7 @@ def test_the_loss_is_that_of_the_golden_tested_functions(
         np.testing.assert_allclose(loss.value, direct.mean(), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_step_moves_omega_of_the_classes_that_it_saw():
     model, batch, _, _, after, _ = one_step(omega=0.2, beta=0.75)
     f, _ = projections(model, batch['query'])
@@ -149,6 +150,7 @@ def test_a_step_moves_omega_of_the_classes_that_it_saw():
     np.testing.assert_allclose(after['classifier']['omega'][...], [*expected, 0.2], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_keys_are_those_of_the_momentum_encoder_and_enter_after_the_loss():
     model, batch, extra, loss, *_ = one_step()
     queue = loss.extra['queue']
@@ -160,6 +162,7 @@ def test_the_keys_are_those_of_the_momentum_encoder_and_enter_after_the_loss():
     assert np.array_equal(queue.features[:24], extra['queue'].features[:24])
 
 
+@pytest.mark.slow
 def test_gradients_reach_the_prototypes_through_the_mixing_if_so_chosen():
     constant, through = (one_step(through_prototypes=chosen)[-1] for chosen in (False, True))
     kernels = [np.asarray(g['classifier']['kernel'][...]) for g in (constant, through)]

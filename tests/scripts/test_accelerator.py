@@ -158,6 +158,7 @@ def test_both_depthwise_convolutions_do_the_same(part):
     assert figures['taps_over_library'] == pytest.approx(ratio)
 
 
+@pytest.mark.slow
 def test_the_loop_reads_new_images_and_the_steps_alone_the_same(monkeypatch):
     run = loops.LoopRun('small_cnn', 8, batch=8, images=64, steps=3)
     seen, step = [], run._step

@@ -156,6 +156,7 @@ def test_em_round():
     )
 
 
+@pytest.mark.slow
 def test_the_parts_of_an_em_round_do_their_work():
     whole = em.Round('resnet18', 3, small=True)
     before = jax.device_get(whole.state)
