@@ -24,7 +24,7 @@ CONFIGS = pathlib.Path(__file__).resolve().parents[2] / 'configs'
 
 def dataset(small: bool) -> str:
     """Returns a data set with a small network (28 pixels), or one with a ResNet-18."""
-    return 'fashion_mnist_lt_mini' if small else 'isic2019_lt_r100'
+    return 'fashion_mnist_lt_mini' if small else 'isic2019_lt_r100@lmd'
 
 
 def network(name: str, small: bool) -> dict[str, str]:
