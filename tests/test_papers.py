@@ -9,9 +9,9 @@ import tiny
 from ltjax import benchmarks, methods
 from ltjax.data.augment import VIEWS
 from ltjax.data.augment.colour import ColorJitter, Erasing, GaussianBlur, Greyscale, Sharpness
-from ltjax.data.augment.crops import PaddedCrop, ResizedCrop
+from ltjax.data.augment.crops import ResizedCrop
 from ltjax.data.augment.distortion import Distort
-from ltjax.data.augment.geometry import Affine, HorizontalFlip, VerticalFlip
+from ltjax.data.augment.geometry import Affine, HorizontalFlip, Shift, VerticalFlip
 from ltjax.data.augment.photometry import BrightnessContrast, GridDropout, OneOfBlur, RGBShift
 from ltjax.errors import UserError
 from ltjax.methods.task import Task
@@ -247,7 +247,7 @@ OPERATIONS = {
     ),
     'aduni': (Affine, HorizontalFlip, VerticalFlip, ColorJitter),
     'alpa': (HorizontalFlip, Affine, Sharpness, Erasing),
-    'cifar': (PaddedCrop, HorizontalFlip),
+    'cifar': (Shift, HorizontalFlip),
     'crop_flip': (ResizedCrop, HorizontalFlip),
     'crop_flip_jitter': (ResizedCrop, HorizontalFlip, ColorJitter),
     'moco_v2': (ResizedCrop, HorizontalFlip, ColorJitter, Greyscale, GaussianBlur),

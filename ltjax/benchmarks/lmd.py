@@ -1,12 +1,14 @@
 """The experiments of LMD: Pan et al., 2025, sections 4.1 and 4.2, tables 1 to 3."""
 
+from typing import Any
+
 from ltjax.benchmarks.benchmark import Benchmark
 from ltjax.engine.settings import Optimizer
 
 _AUC_BACC = ('balanced_accuracy', 'macro_auc')
 
 
-def _lmd(name: str, prepare: str, protocol: str, **values: object) -> Benchmark:
+def _lmd(name: str, prepare: str, protocol: str, **values: Any) -> Benchmark:
     return Benchmark(
         name=f'{name}@lmd',
         prepare=prepare,
@@ -28,7 +30,7 @@ def _lmd(name: str, prepare: str, protocol: str, **values: object) -> Benchmark:
                 'none of them, and lists the operations of the strong view in other words.'
             ),
         ),
-        **values,  # type: ignore[arg-type]
+        **values,
     )
 
 

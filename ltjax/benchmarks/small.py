@@ -1,13 +1,15 @@
 """Small sets, and one's own data: settings that were chosen on validation data."""
 
+from typing import Any
+
 from ltjax.benchmarks.benchmark import Benchmark
 from ltjax.engine.settings import Optimizer
 
 _SGD = Optimizer(name='sgd', learning_rate=0.1, schedule='cosine', momentum=0.9, weight_decay=5e-4)
 
 
-def _own(name: str, **changes: object) -> Benchmark:
-    values: dict[str, object] = {
+def _own(name: str, **changes: Any) -> Benchmark:
+    values: dict[str, Any] = {
         'model': {'name': 'small_cnn'},
         'epochs': 40,
         'batch_size': 128,
@@ -15,7 +17,7 @@ def _own(name: str, **changes: object) -> Benchmark:
         'view': 'lmd_weak',
         'weak_view': 'lmd_weak',
     }
-    return Benchmark(name=name, **values | changes)  # type: ignore[arg-type]
+    return Benchmark(name=name, **values | changes)
 
 
 BENCHMARKS = (

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
+from torch.library import Library
 
 from ltjax.data import augment
 from views import draw, noise, repeat
@@ -13,7 +14,7 @@ from views import draw, noise, repeat
 # Where torchvision is built for another PyTorch (CUDA beside CPU), its compiled operators do not load. Transforms need
 # none of them, but the import does, by name.
 if not hasattr(torch.ops.torchvision, 'nms'):
-    _OPERATORS = torch.library.Library('torchvision', 'DEF')
+    _OPERATORS = Library('torchvision', 'DEF')
     for _name in ('nms', 'qnms'):
         _OPERATORS.define(f'{_name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor')
 transforms = importlib.import_module('torchvision.transforms')
@@ -44,7 +45,7 @@ PAIRS = {
         augment.ResizedCrop(scale=(0.2, 1.0)),
         transforms.RandomResizedCrop(24, scale=(0.2, 1.0), antialias=True),
     ),
-    'padded crop': (augment.PaddedCrop(4), transforms.RandomCrop(24, padding=4)),
+    'padded crop': (augment.Shift(4, black=True, p=1.0), transforms.RandomCrop(24, padding=4)),
     'jitter': (
         augment.ColorJitter(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1),
         transforms.ColorJitter(0.4, 0.4, 0.4, 0.1),

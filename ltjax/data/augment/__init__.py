@@ -17,7 +17,7 @@ import numpy as np
 from ltjax import errors
 from ltjax.data.augment import geometry
 from ltjax.data.augment.colour import ColorJitter, Erasing, GaussianBlur, Greyscale, Sharpness
-from ltjax.data.augment.crops import PaddedCrop, ResizedCrop
+from ltjax.data.augment.crops import ResizedCrop
 from ltjax.data.augment.distortion import Distort
 from ltjax.data.augment.geometry import (
     Affine,
@@ -49,7 +49,6 @@ __all__ = [
     'HorizontalFlip',
     'OneOfBlur',
     'Op',
-    'PaddedCrop',
     'Photometric',
     'RGBShift',
     'ResizedCrop',
@@ -86,7 +85,7 @@ VIEWS: Mapping[str, tuple[Op, ...]] = MappingProxyType(
         # ALPA's code.
         'alpa': (HorizontalFlip(), Affine(degrees=15, black=True, p=1.0), Sharpness(), Erasing()),
         # ICCL: CIFAR-LT, iNaturalist 2018 and ImageNet-LT, the last with Kang et al.'s colours.
-        'cifar': (PaddedCrop(), HorizontalFlip()),
+        'cifar': (Shift(4, black=True, p=1.0), HorizontalFlip()),
         'crop_flip': (ResizedCrop(), HorizontalFlip()),
         'crop_flip_jitter': (
             ResizedCrop(),

@@ -1,8 +1,7 @@
-"""Crops: torchvision's `RandomResizedCrop` and its `RandomCrop` with padding."""
+"""Crops that are enlarged: torchvision's `RandomResizedCrop`."""
 
 import dataclasses
 import math
-from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -83,31 +82,3 @@ def _inside(position: jax.Array, size: jax.Array, whole: int, start: jax.Array) 
     """Returns where the pixel centres of an enlarged part lie, which starts at `start` and has `size` pixels."""
     within = (position + 0.5) * (size / whole) - 0.5
     return start + jnp.clip(within, 0.0, size - 1)
-
-
-@dataclasses.dataclass(frozen=True)
-class PaddedCrop(Geometric):
-    """Adds black pixels on all sides, and takes a part of the image's own size.
-
-    Attributes:
-      pixels: added on each side.
-    """
-
-    p: float = dataclasses.field(default=1.0, kw_only=True)
-    pixels: int = 4
-    exact: ClassVar[bool] = True
-
-    @property
-    def black_outside(self) -> bool:
-        return True
-
-    @property
-    def draws(self) -> int:
-        return 3
-
-    def source(
-        self, u: jax.Array, y: jax.Array, x: jax.Array, shape: tuple[int, int]
-    ) -> tuple[jax.Array, jax.Array]:
-        moves = jnp.floor(u[1:] * (2 * self.pixels + 1)) - self.pixels
-        moves = jnp.where(self.acts(u), moves, 0.0)
-        return y + moves[0], x + moves[1]

@@ -107,14 +107,21 @@ class VerticalFlip(Geometric):
 
 @dataclasses.dataclass(frozen=True)
 class Shift(Geometric):
-    """Moves by whole pixels: the pad-and-crop of small images, with reflected borders.
+    """Moves by whole pixels: the pad-and-crop of small images.
 
     Attributes:
       pixels: the largest move, each axis by itself uniform over -pixels..pixels.
+      black: whether what lies outside the image is black, as in torchvision's `RandomCrop` with
+        padding; else it is reflected.
     """
 
     pixels: int
+    black: bool = False
     exact: ClassVar[bool] = True
+
+    @property
+    def black_outside(self) -> bool:
+        return self.black
 
     @property
     def draws(self) -> int:
