@@ -1,7 +1,6 @@
-"""ALPA: asymmetric loss with Pade approximants, against CE, focal, ASL and LDAM (Kashyap et al., 2024).
+"""ALPA: asymmetric loss with Pade approximants (Kashyap et al., 2024).
 
     python -m ltjax.main --config=configs/alpa.py                  # embedded Fashion-MNIST-LT mini
-    python -m ltjax.main --config=configs/alpa.py --config.method.loss=ldam  # or another that it is compared with
     python -m ltjax.main --config=configs/alpa.py:chula_rbc12 --config.data.path=chula_rbc12_32.npz
     python -m ltjax.main --config=configs/alpa.py:csv --config.data.path=aptos.csv  # columns path, label
     python -m ltjax.main --config=configs/alpa.py:aptos2019@alpa --config.data.path=PREPARED
@@ -25,20 +24,15 @@ def get_config(benchmark: str = benchmarks.DEFAULT) -> ConfigDict:
     """Returns the settings for a benchmark."""
     experiment = benchmarks.get(benchmark)
     paper = bool(experiment.paper)
-    # On small sets; for the other losses the base optimiser's 0.1 and 5e-4, as in configs/cross_entropy.py.
     own = {} if paper else {'learning_rate': 0.2, 'weight_decay': 2.5e-4}
     config = settings.default(benchmark)
     config.method = {
         'name': 'alpa',
-        'loss': 'alpa',  # or cross_entropy, sigmoid_cross_entropy, focal, asl, ldam
         'version': 'v2',  # or v1, v3; custom: the numbers below
         'custom': {'alpha': 0.875, 'beta': 1.625, 'gamma_pos': 0.0, 'gamma_neg': 4.0, 'hill': 0.0},
         'clip': 0.05,  # of the code; 0: eq. 11
         'coefficients': 'printed' if paper else 'pade',  # pade solves the paper's conditions
-        'focal': {'gamma': 2.0},
-        'asl': {'gamma_pos': 0.0, 'gamma_neg': 4.0, 'clip': 0.05},
-        'ldam': {'max_margin': 0.5, 'scale': 30.0},
-        'classifier': 'linear' if paper else 'cosine',  # LDAM has cosines of its own scale
+        'classifier': 'linear' if paper else 'cosine',
         'cosine_scale': 5.0,
         'bias_init': 'layer',  # or uniform, prior: sigmoids start at 1 / K, or at the class's share
         # Over the batch; over the classes it is a sum. Adam's steps do not depend on which it is.

@@ -1,15 +1,13 @@
 """Cross-entropy on the training set as it is: the baseline of every table.
 
-python -m ltjax.main --config=configs/cross_entropy.py                  # embedded Fashion-MNIST-LT mini
-python -m ltjax.main --config=configs/cross_entropy.py:chula_rbc12 --config.data.path=chula_rbc12_32.npz
-
-Measured (docs/results.md): balanced accuracy 73.2 % on the embedded set, 47.7 % on chula_rbc12.
-Wall time: 70 s and 140 s on one CPU core.
+python -m ltjax.main --config=cross_entropy                  # embedded Fashion-MNIST-LT mini
+python -m ltjax.main --config=cross_entropy:folder --config.data.path=FOLDER  # FOLDER/<class>/*.png
 """
 
 from ml_collections import ConfigDict
 
 from ltjax import benchmarks
+from ltjax.methods import values
 from ltjax.run import settings
 
 
@@ -17,5 +15,5 @@ def get_config(benchmark: str = benchmarks.DEFAULT) -> ConfigDict:
     """Returns the settings for a benchmark."""
     experiment = benchmarks.get(benchmark)
     config = settings.default(benchmark)
-    config.method = {'name': 'cross_entropy', 'train': experiment.training()}
+    config.method = {'name': 'cross_entropy', **values.supervised(experiment)}
     return config

@@ -6,6 +6,8 @@ The type of a field says what it holds: `float`, `Literal['mean', 'sum']`, or mo
 
 import collections.abc
 import dataclasses
+import functools
+import inspect
 import math
 import typing
 from collections.abc import Callable, Collection, Mapping
@@ -62,6 +64,47 @@ def from_to(low: float, high: float) -> Check:
 def from_to_below(low: float, high: float) -> Check:
     """Returns the check that a number is in [low, high)."""
     return _within(lambda value: low <= value < high, f'a number from {low:g} to below {high:g}')
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """One of several functions by its name, and values for its keyword arguments; the others keep their defaults."""
+
+    name: str
+    values: Mapping[str, Any] = dataclasses.field(default_factory=dict, metadata={'rest': True})
+
+
+def choice_of(functions: Mapping[str, Callable[..., Any]]) -> Check:
+    """Returns the check that a `Choice` is one of `functions`, with values that it takes."""
+
+    def check(name: str, value: Choice) -> None:
+        if value.name not in functions:
+            raise unknown(f'{name}.name', value.name, functions)
+        typed(_keywords(functions[value.name]), value.values, f'{name} {value.name!r}')
+
+    return check
+
+
+def chosen(functions: Mapping[str, Callable[..., T]], choice: Choice) -> Callable[..., T]:
+    """Returns the function that a checked choice names, with its values.
+
+    The annotations of its keyword-only parameters say what they hold, as those of fields do.
+    """
+    function = functions[choice.name]
+    values = typed(_keywords(function), choice.values)
+    return functools.partial(function, **vars(values))
+
+
+@functools.cache
+def _keywords(function: Callable[..., Any]) -> type[Any]:
+    """Returns the dataclass of a function's keyword-only parameters."""
+    hints = typing.get_type_hints(function, include_extras=True)
+    fields: list[Any] = []
+    for name, parameter in inspect.signature(function).parameters.items():
+        if parameter.kind is parameter.KEYWORD_ONLY:
+            default = () if parameter.default is parameter.empty else (parameter.default,)
+            fields.append((name, hints[name], *default))
+    return dataclasses.make_dataclass(function.__name__, fields)
 
 
 def typed(cls: type[T], values: Mapping[str, Any], name: str = '') -> T:

@@ -76,6 +76,8 @@ def shrink(made: Any) -> None:
             made.method[stage].batch_size = 16
             if 'warmup_epochs' in made.method[stage]:
                 made.method[stage].warmup_epochs = 1
+            if made.method[stage].get('defer_until'):
+                made.method[stage].defer_until = 1
     if 'rrl' in made.method:
         made.method.rrl.start_epoch = 1
         made.method.icc.update(

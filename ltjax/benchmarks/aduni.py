@@ -47,7 +47,7 @@ BENCHMARKS = (
         10015,
         cross_entropy=(84.1, 70.1),
         logit_adjustment=(86.2, 75.6),  # BALMS, whose meta sampler is not there
-        decoupling=(86.1, 73.8),
+        crt=(86.1, 73.8),
         aduni=(87.8, 80.5),
     ),
     _aduni(
@@ -56,7 +56,7 @@ BENCHMARKS = (
         3662,
         cross_entropy=(81.3, 60.3),
         logit_adjustment=(82.6, 64.9),
-        decoupling=(82.2, 66.1),
+        crt=(82.2, 66.1),
         aduni=(83.9, 69.5),
     ),
 )

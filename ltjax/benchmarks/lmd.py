@@ -58,7 +58,7 @@ BENCHMARKS = (
         2313,
         4621,
         cross_entropy=(89.35, 51.22),
-        decoupling=(94.97, 60.56),
+        crt=(94.97, 60.56),
         lmd=(95.11, 70.75),
     ),
     _isic2019(
@@ -67,7 +67,7 @@ BENCHMARKS = (
         2035,
         4064,
         cross_entropy=(87.54, 47.16),
-        decoupling=(92.79, 53.89),
+        crt=(92.79, 53.89),
         lmd=(94.01, 59.39),
     ),
     _isic2019(
@@ -76,7 +76,7 @@ BENCHMARKS = (
         1939,
         3874,
         cross_entropy=(83.89, 39.05),
-        decoupling=(90.91, 52.44),
+        crt=(90.91, 52.44),
         lmd=(93.69, 56.88),
     ),
     _lmd(
@@ -88,7 +88,7 @@ BENCHMARKS = (
         images={'train': 17508, 'val': 2509, 'test': 5003},
         reported={
             'cross_entropy': {'balanced_accuracy': 46.21},
-            'decoupling': {'balanced_accuracy': 47.90},
+            'crt': {'balanced_accuracy': 47.90},
             'lmd': {'balanced_accuracy': 61.63},
         },
     ),
@@ -115,7 +115,7 @@ BENCHMARKS = (
             )
             for method, numbers in {
                 'cross_entropy': (95.61, 46.62, 78.54, 47.78, 47.53),
-                'decoupling': (94.68, 60.53, 86.07, 60.92, 60.36),
+                'crt': (94.68, 60.53, 86.07, 60.92, 60.36),
                 'lmd': (98.96, 62.99, 92.43, 62.35, 67.27),
             }.items()
         },

@@ -14,7 +14,16 @@ from ltjax.data.reading import Images
 from ltjax.errors import unknown
 from ltjax.losses import class_probabilities
 
-SAMPLERS = ('instance_balanced', 'class_balanced', 'square_root')
+# 'instance_balanced' shows every image equally often; the others are class probabilities from `losses`.
+SAMPLERS = (
+    'instance_balanced',
+    'class_balanced',
+    'square_root',
+    'inverse_frequency',
+    'effective_number_balanced',
+    'gcl_balanced',
+    'bmix_cbrt',
+)
 
 # Sets up to this size are copied to the device once and gathered there; larger ones are gathered on the host.
 RESIDENT_BYTES = 1 << 30

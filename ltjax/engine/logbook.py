@@ -83,10 +83,10 @@ class Logbook:
                     self._events.write_event(event)
             self._events.flush()
         if self._live:
-            shown = f'loss {values["loss"]:.4f}'
+            shown = [f'loss {values["loss"]:.4f}'] if 'loss' in values else []
             if 'val_balanced_accuracy' in values:
-                shown += f', validation balanced accuracy {values["val_balanced_accuracy"]:.1%}'
-            self._print(f'{values["stage"]} round {values["round"]}: {shown}', end='\n')
+                shown += [f'validation balanced accuracy {values["val_balanced_accuracy"]:.1%}']
+            self._print(f'{values["stage"]} round {values["round"]}: {", ".join(shown)}', end='\n')
         if self._on_row is not None and self._writes:
             self._on_row({**values, 'step': step})
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from ltjax import losses
@@ -33,8 +34,8 @@ def make(config: Optimizer, rounds: int, steps: int) -> optax.GradientTransforma
     chain.append(rate)
     if config.groups:
         chain.append(_by_path(config, lambda update, _, group: group.rate * update))
-    if config.max_norm:
-        chain.append(_projection(config.max_norm))
+    if config.max_norm or config.max_norm_threshold:
+        chain.append(_projection(config))
     return optax.chain(*chain)
 
 
@@ -106,18 +107,34 @@ def _names(path: Any) -> str:
 def _belongs(path: str, group: str) -> bool:
     if group == 'encoder':
         return not _belongs(path, 'classifier')
-    return f'.{group}.' in f'.{path}.'
+    name = group.replace('/', '.')  # keys of a config have no dots
+    return f'.{name}.' in f'.{path}.'
 
 
-def _projection(cap: float) -> optax.GradientTransformation:
-    """Returns the last link of a chain: after the step no class of a classifier's kernel is longer than `cap`."""
+def _projection(config: Optimizer) -> optax.GradientTransformation:
+    """Returns the last link of a chain: after the step no class of a classifier's kernel is longer than a cap."""
 
-    def one(path: Any, update: jax.Array, weight: jax.Array) -> jax.Array:
-        if not _belongs(_names(path), 'classifier.kernel'):
-            return update
-        return losses.project_max_norm(weight + update, cap) - weight
+    def begin(parameters: Any) -> dict[str, jax.Array]:
+        if config.max_norm:
+            return {'cap': jnp.asarray(config.max_norm, jnp.float32)}
+        kernels = [w for path, w in jax.tree.leaves_with_path(parameters) if _is_kernel(path)]
+        if not kernels:
+            raise UserError("max_norm_threshold needs a classifier's kernel that is trained.")
+        return {'cap': losses.max_norm_cap(kernels[0], threshold=config.max_norm_threshold)}
 
-    return optax.GradientTransformation(lambda parameters: optax.EmptyState(), _over_leaves(one))
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        def one(path: Any, update: jax.Array, weight: jax.Array) -> jax.Array:
+            if not _is_kernel(path):
+                return update
+            return losses.project_max_norm(weight + update, state['cap']) - weight
+
+        return jax.tree.map_with_path(one, updates, params), state
+
+    return optax.GradientTransformation(begin, update)
+
+
+def _is_kernel(path: Any) -> bool:
+    return _belongs(_names(path), 'classifier.kernel')
 
 
 def _over_leaves(

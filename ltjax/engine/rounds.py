@@ -86,13 +86,19 @@ class Rounds:
         watchdog.alive(f'the pass before round {round_} of {stage.name}')
         self._started = time.monotonic() - (inside.seconds if inside else 0.0)
         if inside is None:
-            inside = RoundProgress(row={'stage': stage.name, 'round': round_})
+            row = {'stage': stage.name, 'round': round_} | dict(
+                stage.told[round_] if stage.told else {}
+            )
+            inside = RoundProgress(row=row)
             if stage.before_round is not None:
                 state = stage.before_round(state, training, round_)
                 state = sharding.place_state(state, training.mesh)
                 require_finite(state.extra, f'before round {round_} of stage {stage.name!r}')
         for runner in self._runners[inside.update :]:
             state = self._update(runner, round_, state, inside)
+        if not self._runners:
+            training.progress.steps_done += 1
+            self._stop = training.safeguards.stop(training.progress.steps_done)
         seconds = time.monotonic() - self._started
         watchdog.alive(f'the validation of round {round_} of {stage.name}')
         score = self._validate(round_, state)

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from ltjax.settings import at_least
+from ltjax.settings import at_least, from_to
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +32,9 @@ class Optimizer:
       clip_norm: the largest global norm of a gradient; 0: none.
       max_norm: the largest norm of the weights of a class in the classifier, to which each step
         projects them; 0: none.
-      groups: by a part of their path ('bias', 'classifier.kernel'; or 'encoder': all but the
+      max_norm_threshold: as `max_norm`, at this share of the way from the smallest norm of a class to the largest,
+        as they are when the stage begins; 0: none.
+      groups: by a part of their path ('bias', 'classifier/kernel'; or 'encoder': all but the
         classifier), what parameters have of the rate and of the weight decay. Shares multiply.
     """
 
@@ -48,4 +50,5 @@ class Optimizer:
     weight_decay: float = 0.0
     clip_norm: Annotated[float, at_least(0)] = 0.0
     max_norm: Annotated[float, at_least(0)] = 0.0
+    max_norm_threshold: Annotated[float, from_to(0, 1)] = 0.0
     groups: Mapping[str, Group] = dataclasses.field(default_factory=dict)

@@ -16,6 +16,7 @@ from ltjax.models import ImageClassifier
 Batch = Mapping[str, Any]
 View = Callable[[jax.Array, jax.Array], jax.Array]
 Sampler = str | np.ndarray
+AddHeads = Callable[[Any, nnx.Rngs], None]
 
 
 class Loss(NamedTuple):
@@ -75,7 +76,7 @@ class Update:
       sampler: a name or class probabilities, see `data.pipeline`; None if the loss makes its own batch.
       views: name to augmentation, (key, uint8 [B, H, W, C]) -> float32; none: no image is fetched.
       streams: further streams of images, by the name under which the loss finds their batch.
-      trains: 'all', 'encoder' or 'classifier'.
+      trains: the parameters: 'all', 'encoder', 'classifier' or a part of it, see `state.parameter_filter`.
       batch_norm: 'batch' normalises by the batch and updates the running statistics; 'running' uses and keeps them.
       after_step: (extra, model state, step) -> extra, inside the jitted step after the parameters moved.
     """
@@ -99,11 +100,13 @@ class Stage:
 
     Attributes:
       name: unique in the recipe.
-      updates: run one after another in every round.
+      updates: run one after another in every round; without any, a round validates what `before_round` made of the
+        network, and counts as a step.
       rounds: how often.
       prepare: (state, run) -> state, once, before the first round.
       before_round: (state, run, round) -> state, before each round; for passes over the data. What it puts into
         `extra['round']`, dictionaries and tuples of arrays, lasts until the round ends.
+      told: what each round's row of the log says beside, such as the value that it tries; none: nothing.
     """
 
     name: str
@@ -111,6 +114,12 @@ class Stage:
     rounds: int = 1
     prepare: Callable[[TrainState, 'Run'], TrainState] | None = None
     before_round: Callable[[TrainState, 'Run', int], TrainState] | None = None
+    told: Sequence[Mapping[str, float | str]] = ()
+
+    @property
+    def steps(self) -> int:
+        """Steps a round, by which checkpoints are numbered."""
+        return sum(update.steps for update in self.updates) if self.updates else 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,12 +135,12 @@ class Recipe:
     """
 
     stages: tuple[Stage, ...]
-    add_heads: Callable[[ImageClassifier, nnx.Rngs], None] | None = None
+    add_heads: AddHeads | None = None
     plots: Callable[[TrainState], Sequence[Mapping[str, Any]]] | None = None
 
     def steps_before(self, stage: int, round_: int = 0) -> int:
         """Returns the steps before a round of the stage in that place; of all for the place after the last."""
-        lengths = [sum(update.steps for update in stage.updates) for stage in self.stages]
+        lengths = [stage.steps for stage in self.stages]
         rounds = [s.rounds for s in self.stages[:stage]] + [round_]
         return sum(a * b for a, b in zip(lengths, rounds, strict=False))
 

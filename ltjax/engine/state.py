@@ -1,9 +1,10 @@
 """Everything a training is at one moment, as one pytree."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
 from ltjax.models import ImageClassifier
@@ -23,26 +24,24 @@ class TrainState(NamedTuple):
     extra: Any
 
 
-TRAINABLE = ('all', 'encoder', 'classifier')
-
-
 def parameter_filter(trains: str) -> Any:
     """Returns the nnx filter of the parameters that `trains` selects.
 
+    'all', 'encoder' (all but the classifier), or the beginning of a path, such as 'classifier' or 'classifier.scale'.
     'encoder' and 'classifier' are complementary: together they are 'all', and they share nothing.
-
-    Raises:
-      ValueError: `trains` is none of the three.
     """
-    classifier = nnx.PathContains('classifier')
-    filters = {
-        'all': nnx.Param,
-        'encoder': nnx.All(nnx.Param, nnx.Not(classifier)),
-        'classifier': nnx.All(nnx.Param, classifier),
-    }
-    if trains not in filters:
-        raise ValueError(f'trains is {trains!r}, not one of {TRAINABLE}')
-    return filters[trains]
+    if trains == 'all':
+        return nnx.Param
+    if trains == 'encoder':
+        return nnx.All(nnx.Param, nnx.Not(_below('classifier')))
+    return nnx.All(nnx.Param, _below(trains))
+
+
+def _below(start: str) -> Callable[[Any, Any], bool]:
+    def chosen(path: Any, value: Any) -> bool:
+        return f'{".".join(map(str, path))}.'.startswith(f'{start}.')
+
+    return chosen
 
 
 def with_parameters(model: ImageClassifier, parameters: nnx.State[Any, Any]) -> ImageClassifier:
@@ -50,6 +49,18 @@ def with_parameters(model: ImageClassifier, parameters: nnx.State[Any, Any]) -> 
     graphdef, state = nnx.split(model)
     statistics = nnx.filter_state(state, nnx.Not(nnx.Param))
     return nnx.merge(graphdef, parameters, statistics, copy=True)
+
+
+def with_leaves(model: nnx.State[Any, Any], leaves: Mapping[str, Any]) -> nnx.State[Any, Any]:
+    """Returns a network's state with some arrays replaced, by their path, for example 'classifier.kernel'.
+
+    Raises:
+      KeyError: the network has no such array.
+    """
+    flat = {'.'.join(map(str, path)): value for path, value in nnx.to_flat_state(model)}
+    changed = {name: flat[name].replace(jnp.asarray(leaf)) for name, leaf in leaves.items()}
+    made: Any = {tuple(name.split('.')): value for name, value in changed.items()}
+    return nnx.merge_state(model, nnx.from_flat_state(made))
 
 
 def flatten(tree: Any) -> dict[str, jax.Array]:

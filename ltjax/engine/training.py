@@ -78,7 +78,7 @@ class Training:
           ValueError: a stage without a step.
         """
         for stage in self.recipe.stages:
-            if not any(update.steps for update in stage.updates):
+            if not stage.steps:
                 raise ValueError(f'stage {stage.name!r} makes no step, by which rounds are counted')
             for update in stage.updates:
                 if update.batch_norm not in BATCH_NORM:

@@ -118,7 +118,7 @@ def total_direct_effect(
     weight: ArrayLike,
     direction: ArrayLike,
     *,
-    alpha: float = 3.0,
+    alpha: ArrayLike = 3.0,
     num_heads: int = 2,
     scale: float = 16.0,
     gamma: float = 1 / 32,

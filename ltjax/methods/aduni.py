@@ -17,7 +17,7 @@ from flax import nnx
 
 from ltjax import losses
 from ltjax.data import pipeline
-from ltjax.engine.stage import Batch, Loss, LossFn, Recipe, Run, Sampler, Stage
+from ltjax.engine.stage import Batch, Loss, LossFn, Recipe, Run, Stage
 from ltjax.engine.state import TrainState, with_parameters
 from ltjax.errors import UserError
 from ltjax.losses import class_probabilities, contrastive, parametric, queues, schedules
@@ -136,7 +136,7 @@ def recipe(config: Config, task: Task) -> Recipe:
         train,
         task,
         (_paco if paco else _aduni)(config, task),
-        sampler=_sampler(train, task),
+        sampler=train.sampler,
         views={'first': task.view(train.view), 'second': task.view(train.second_view)},
         after_step=move_momentum_encoder if paco else None,
     )
@@ -238,7 +238,8 @@ def _by_step(config: Config, task: Task) -> tuple[Any, Any]:
     if config.prior == 'none':
         table = np.zeros((1, task.num_classes))
     else:
-        sampler = _sampler(config.train, task) if config.prior == 'sampled' else 'instance_balanced'
+        name = config.train.sampler if config.prior == 'sampled' else 'instance_balanced'
+        sampler = task.sampler(name, config.train.epochs)
         if isinstance(sampler, str):
             sampler = getattr(class_probabilities, sampler)(task.train_counts)
         table = np.stack([losses.log_prior(drawn) for drawn in np.atleast_2d(sampler)])
@@ -259,18 +260,4 @@ def _alpha(config: Alpha) -> Any:
         return lambda epoch: config.fixed
     return schedules.aduni_alpha(
         config.max, config.min, decay_epochs=config.decay_epochs, reading=config.schedule
-    )
-
-
-def _sampler(config: Train, task: Task) -> Sampler:
-    """Returns the sampler's name or, where it changes, its class probabilities [epochs, K]."""
-    if config.sampler != 'progressively_balanced':
-        return config.sampler
-    return np.stack(
-        [
-            class_probabilities.progressively_balanced(
-                task.train_counts, epoch=epoch, epochs=config.epochs
-            )
-            for epoch in range(max(config.epochs, 1))
-        ]
     )

@@ -1,21 +1,20 @@
-"""What a method is told about the data, and the supervised stage that most methods begin with."""
+"""What a method is told about the data, and updates of which a round is an epoch."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+import functools
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
-from ltjax import losses
 from ltjax.data import augment
+from ltjax.data.pipeline import SAMPLERS
 from ltjax.engine import optim
-from ltjax.engine.stage import Batch, Loss, LossFn, Run, Sampler, Stage, Update, View
-from ltjax.engine.state import TrainState
-from ltjax.errors import UserError
-from ltjax.models import ImageClassifier
+from ltjax.engine.stage import LossFn, Sampler, Update, View
+from ltjax.errors import UserError, unknown
+from ltjax.losses import class_probabilities
 
-LogitLoss = Callable[[jax.Array, jax.Array], jax.Array]
+PROGRESSIVE = 'progressively_balanced'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +39,31 @@ class Task:
     def view(self, name: str) -> View:
         """Returns the named augmentation list, normalised for this data set."""
         return augment.view(name, mean=self.mean, std=self.std)
+
+    def sampler(self, name: str, epochs: int, *, defer_until: int = 0) -> Sampler:
+        """Returns the named sampler or, where it changes from epoch to epoch, its class probabilities [epochs, K].
+
+        Args:
+          name: one of `pipeline.SAMPLERS`, or 'progressively_balanced', which is not deferred.
+          epochs: of the stage.
+          defer_until: the epoch from which it acts; before it images are drawn as they are.
+
+        Raises:
+          UserError: there is no such sampler.
+        """
+        if name not in (*SAMPLERS, PROGRESSIVE):
+            raise unknown('sampler', name, (*SAMPLERS, PROGRESSIVE))
+        if name == 'instance_balanced' or not (defer_until or name == PROGRESSIVE):
+            return name
+        table = []
+        for epoch in range(max(epochs, 1)):
+            sampler = getattr(class_probabilities, name)
+            if name == PROGRESSIVE:
+                sampler = functools.partial(sampler, epoch=epoch, epochs=max(epochs, 1))
+            elif epoch < defer_until:
+                sampler = class_probabilities.instance_balanced
+            table.append(sampler(self.train_counts))
+        return np.stack(table)
 
     def steps(self, batch_size: int) -> int:
         """Returns the whole batches in one pass over the training images, at least one.
@@ -71,7 +95,7 @@ class Epochs:
 
 @dataclasses.dataclass(frozen=True)
 class Supervised(Epochs):
-    """Epochs with a sampler of images, see `pipeline.SAMPLERS`."""
+    """Epochs with a sampler of images, see `Task.sampler`."""
 
     sampler: str
 
@@ -104,40 +128,7 @@ def epochs_of(
         optimizer=optim.make(config.optimizer, config.epochs, steps),
         steps=steps,
         batch_size=config.batch_size,
-        sampler=sampler,
+        sampler=task.sampler(sampler, config.epochs) if isinstance(sampler, str) else sampler,
         views={'view': task.view(config.view)} if views is None else views,
         **others,
     )
-
-
-def supervised_stage(
-    name: str,
-    config: Supervised,
-    task: Task,
-    loss: LogitLoss,
-    *,
-    trains: str = 'all',
-    batch_norm: str = 'batch',
-    prepare: Callable[[TrainState, Run], TrainState] | None = None,
-) -> Stage:
-    """Returns epochs of (logits, labels) -> per-example loss on one view; a round is an epoch.
-
-    Args:
-      name: of the stage.
-      config: its epochs.
-      task: the data set.
-      loss: per-example values [B].
-      trains: see `Update`.
-      batch_norm: see `Update`.
-      prepare: see `Stage`.
-    """
-
-    def loss_fn(
-        model: ImageClassifier, extra: Any, batch: Batch, key: jax.Array, step: jax.Array
-    ) -> Loss:
-        return Loss(losses.mean(loss(model(batch['view']).logits, batch['label'])))
-
-    update = epochs_of(
-        config, task, loss_fn, sampler=config.sampler, trains=trains, batch_norm=batch_norm
-    )
-    return Stage(name, (update,), rounds=config.epochs, prepare=prepare)

@@ -12,7 +12,14 @@ from jax.nn.initializers import normal
 from jax.typing import DTypeLike
 
 from ltjax.errors import UserError
-from ltjax.models.layers import ImageClassifier, conv, global_average, run_blocks
+from ltjax.models.layers import (
+    ImageClassifier,
+    Tap,
+    conv,
+    global_average,
+    run_blocks,
+    untouched,
+)
 
 STEM_SIDE = {'imagenet': 4, 'cifar': 2}
 INIT = normal(0.02)
@@ -149,7 +156,7 @@ class ConvNeXt(ImageClassifier):
         self.norm = layer_norm(self.feature_dim, rngs=rngs)
         self.classifier = linear(self.feature_dim, num_classes, rngs=rngs)
 
-    def feature_maps(self, images: jax.Array) -> dict[str, jax.Array]:
+    def feature_maps(self, images: jax.Array, tap: Tap = untouched) -> dict[str, jax.Array]:
         """Returns 'stem' and 'stage1' to 'stage4'.
 
         Raises:
@@ -161,11 +168,11 @@ class ConvNeXt(ImageClassifier):
                 f'images of {height}x{width} pixels are too small for this ConvNeXt: enlarge them '
                 f"to {self.least_side} a side or more, or choose the stem 'cifar'."
             )
-        x = self.stem(images.astype(self.dtype))
+        x = tap('stem', self.stem(images.astype(self.dtype)))
         maps = {'stem': x}
         for number, stage in enumerate(self.stages, start=1):
-            x = stage(x, remat=self.remat)
-            maps[f'stage{number}'] = x
+            name = f'stage{number}'
+            x = maps[name] = tap(name, stage(x, remat=self.remat))
         return maps
 
     def pool(self, last: jax.Array) -> jax.Array:

@@ -19,10 +19,12 @@ from ltjax.models.layers import (
     BatchNorm,
     ConvNorm,
     ImageClassifier,
+    Tap,
     conv,
     global_average,
     linear,
     run_stages,
+    untouched,
 )
 
 STEM_WIDTH = 32
@@ -124,10 +126,10 @@ class EfficientNetLite0(ImageClassifier):
         self.feature_dim = HEAD_WIDTH
         self.classifier = linear(HEAD_WIDTH, num_classes, rngs=rngs)
 
-    def feature_maps(self, images: jax.Array) -> dict[str, jax.Array]:
+    def feature_maps(self, images: jax.Array, tap: Tap = untouched) -> dict[str, jax.Array]:
         """Returns 'stem' and 'stage1' to 'stage7'."""
         x = nnx.relu6(self.stem(images.astype(self.dtype)))
-        return run_stages(x, self.stages, remat=self.remat)
+        return run_stages(x, self.stages, tap, remat=self.remat)
 
     def pool(self, last: jax.Array) -> jax.Array:
         """Returns features [B, 1280]: the head's convolution, averaged over space."""

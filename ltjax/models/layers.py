@@ -25,6 +25,15 @@ class Outputs(NamedTuple):
     logits: jax.Array
 
 
+# (name, feature map) -> feature map.
+Tap = Callable[[str, jax.Array], jax.Array]
+
+
+def untouched(name: str, feature_map: jax.Array) -> jax.Array:
+    """The tap that changes nothing."""
+    return feature_map
+
+
 class ImageClassifier(nnx.Module):
     """Base of all models: a subclass gives `feature_maps`; the rest follows from it.
 
@@ -45,13 +54,14 @@ class ImageClassifier(nnx.Module):
     remat: bool = False
     chunks: int = 1
 
-    def feature_maps(self, images: jax.Array) -> dict[str, jax.Array]:
+    def feature_maps(self, images: jax.Array, tap: Tap = untouched) -> dict[str, jax.Array]:
         """Returns the outputs [B, H', W', C'] of the stem and of each stage.
 
         Their names are 'stem', 'stage1', 'stage2' and so on.
 
         Args:
           images: [B, H, W, channels], floating, already normalised.
+          tap: (name, map) -> what takes the map's place before the next stage.
         """
         raise NotImplementedError
 
@@ -59,20 +69,20 @@ class ImageClassifier(nnx.Module):
         """Returns features [B, C] of the last stage's output, here its average over space."""
         return global_average(last)
 
-    def encode(self, images: jax.Array) -> jax.Array:
-        """Returns features [B, C] of `images`: what the classifier sees."""
-        if self.chunks > 1:
+    def encode(self, images: jax.Array, tap: Tap = untouched) -> jax.Array:
+        """Returns features [B, C] of `images`: what the classifier sees. For `tap` see `feature_maps`."""
+        if self.chunks > 1 and tap is untouched:
             return _encode_chunks(self, images)
-        *_, last = self.feature_maps(images).values()
+        *_, last = self.feature_maps(images, tap).values()
         return self.pool(last)
 
     def classify(self, features: jax.Array) -> jax.Array:
         """Returns logits [B, K] of features [B, C]."""
         return self.classifier(features)
 
-    def __call__(self, images: jax.Array) -> Outputs:
-        """Returns the features and logits of `images` [B, H, W, channels]."""
-        features = self.encode(images)
+    def __call__(self, images: jax.Array, tap: Tap = untouched) -> Outputs:
+        """Returns the features and logits of `images` [B, H, W, channels]. For `tap` see `feature_maps`."""
+        features = self.encode(images, tap)
         return Outputs(features, self.classify(features))
 
 
@@ -228,13 +238,14 @@ def _call(block: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Array:
 
 
 def run_stages(
-    x: jax.Array, stages: Iterable[Iterable[nnx.Module]], *, remat: bool
+    x: jax.Array, stages: Iterable[Iterable[nnx.Module]], tap: Tap, *, remat: bool
 ) -> dict[str, jax.Array]:
     """Returns feature maps: `x` [B, H, W, C] as 'stem', and 'stage1', 'stage2' ... after each; see `run_blocks`."""
+    x = tap('stem', x)
     maps = {'stem': x}
     for number, blocks in enumerate(stages, start=1):
-        x = run_blocks(blocks, x, remat=remat)
-        maps[f'stage{number}'] = x
+        name = f'stage{number}'
+        x = maps[name] = tap(name, run_blocks(blocks, x, remat=remat))
     return maps
 
 

@@ -10,7 +10,16 @@ from jax.typing import DTypeLike
 
 from ltjax.errors import UserError
 from ltjax.models.convolution import max_pool
-from ltjax.models.layers import BatchNorm, ConvNorm, ImageClassifier, conv, linear, run_stages
+from ltjax.models.layers import (
+    BatchNorm,
+    ConvNorm,
+    ImageClassifier,
+    Tap,
+    conv,
+    linear,
+    run_stages,
+    untouched,
+)
 
 STAGE_WIDTHS = (64, 128, 256, 512)
 
@@ -135,10 +144,10 @@ class ResNet(ImageClassifier):
         self.feature_dim = inputs
         self.classifier = linear(inputs, num_classes, rngs=rngs)
 
-    def feature_maps(self, images: jax.Array) -> dict[str, jax.Array]:
+    def feature_maps(self, images: jax.Array, tap: Tap = untouched) -> dict[str, jax.Array]:
         """Returns 'stem' (after any max-pooling) and 'stage1' to 'stage4'."""
         x = nnx.relu(self.bn1(self.conv1(images.astype(self.dtype))))
         if self.pool_stem:
             x = max_pool(x)
         stages = (getattr(self, f'layer{stage}') for stage in range(1, len(STAGE_WIDTHS) + 1))
-        return run_stages(x, stages, remat=self.remat)
+        return run_stages(x, stages, tap, remat=self.remat)

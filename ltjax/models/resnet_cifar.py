@@ -5,7 +5,16 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
-from ltjax.models.layers import HE_FAN_IN, BatchNorm, ImageClassifier, conv, linear, run_stages
+from ltjax.models.layers import (
+    HE_FAN_IN,
+    BatchNorm,
+    ImageClassifier,
+    Tap,
+    conv,
+    linear,
+    run_stages,
+    untouched,
+)
 
 STAGE_WIDTHS = (16, 32, 64)
 BLOCKS_PER_STAGE = 5
@@ -95,8 +104,8 @@ class CifarResNet32(ImageClassifier):
         else:
             self.classifier = linear(inputs, num_classes, init=HE_FAN_IN, rngs=rngs)
 
-    def feature_maps(self, images: jax.Array) -> dict[str, jax.Array]:
+    def feature_maps(self, images: jax.Array, tap: Tap = untouched) -> dict[str, jax.Array]:
         """Returns 'stem' and 'stage1' to 'stage3'."""
         x = nnx.relu(self.bn1(self.conv1(images.astype(self.dtype))))
         stages = (getattr(self, f'layer{stage}') for stage in range(1, len(STAGE_WIDTHS) + 1))
-        return run_stages(x, stages, remat=self.remat)
+        return run_stages(x, stages, tap, remat=self.remat)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
-from ltjax.models.layers import HE_FAN_IN, BatchNorm, ImageClassifier, conv, linear
+from ltjax.models.layers import HE_FAN_IN, BatchNorm, ImageClassifier, Tap, conv, linear, untouched
 
 
 class SmallCNN(ImageClassifier):
@@ -40,7 +40,7 @@ class SmallCNN(ImageClassifier):
         self.norms = nnx.List(BatchNorm(outputs, dtype=dtype) for outputs in widths[1:])
         self.classifier = linear(self.feature_dim, num_classes, rngs=rngs)
 
-    def feature_maps(self, images: jax.Array) -> dict[str, jax.Array]:
+    def feature_maps(self, images: jax.Array, tap: Tap = untouched) -> dict[str, jax.Array]:
         """Returns 'stem' (after the first convolution) and 'stage1' to 'stage3' (after a pair)."""
         names = ('stem', 'stage1', None, 'stage2', None, 'stage3')
         maps = {}
@@ -49,7 +49,7 @@ class SmallCNN(ImageClassifier):
         for name, convolve, norm in zip(names, self.convs, self.norms, strict=True):
             x = unit(convolve, norm, x)
             if name:
-                maps[name] = x
+                x = maps[name] = tap(name, x)
         return maps
 
 

@@ -13,7 +13,7 @@ import tiny
 from ltjax import losses, models, sharding
 from ltjax.data import augment
 from ltjax.engine.stage import Loss, Update
-from ltjax.engine.state import TRAINABLE, TrainState, flatten, parameter_filter, with_parameters
+from ltjax.engine.state import TrainState, flatten, parameter_filter, with_parameters
 from ltjax.engine.step import key_for, make_forward, make_step, set_batch_norm
 from ltjax.models.convnext import ConvNeXt
 
@@ -72,7 +72,10 @@ def names(model, chosen):
 
 
 def test_encoder_and_classifier_are_complementary(model):
-    parts = {trains: names(model, parameter_filter(trains)) for trains in TRAINABLE}
+    parts = {
+        trains: names(model, parameter_filter(trains))
+        for trains in ('all', 'encoder', 'classifier')
+    }
     assert parts['encoder'] | parts['classifier'] == parts['all']
     assert not parts['encoder'] & parts['classifier']
     assert {name.split('.')[0] for name in parts['classifier']} == {'classifier'}
@@ -83,7 +86,7 @@ def test_encoder_and_classifier_are_complementary(model):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('trains', TRAINABLE)
+@pytest.mark.parametrize('trains', ['all', 'encoder', 'classifier'])
 def test_a_step_moves_what_it_trains_and_nothing_else(model, trains):
     update = dataclasses.replace(UPDATE, trains=trains, batch_norm='running')
     before, after, _ = take_steps(model, update)

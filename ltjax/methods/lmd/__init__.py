@@ -6,11 +6,11 @@ Stage 2 (ICC), J rounds: the M-step trains a re-initialised classifier on virtua
 class's Gaussian (VFC); the E-step trains the encoder through the frozen classifier, kept near its class by FDC.
 """
 
-from ltjax import losses
 from ltjax.engine.stage import Recipe
 from ltjax.methods.lmd import calibration, representation
 from ltjax.methods.lmd.settings import READINGS, Config
-from ltjax.methods.task import Task, supervised_stage
+from ltjax.methods.supervised.stage import plain, supervised_stage
+from ltjax.methods.task import Task
 
 __all__ = ['Config', 'recipe']
 
@@ -25,7 +25,7 @@ def recipe(config: Config, task: Task) -> Recipe:
     if config.rrl.enabled:
         first = representation.stage(config.rrl, task, reading)
     else:
-        first = supervised_stage('cross_entropy', config.rrl, task, losses.softmax_cross_entropy)
+        first = supervised_stage(plain(config.rrl), task)
     if not config.icc.enabled:
         return Recipe((first,))
     return Recipe((first, calibration.stage(config.icc, task, reading)))

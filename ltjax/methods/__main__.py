@@ -1,0 +1,64 @@
+"""Prints the list of methods: `python -m ltjax.methods`; with --markdown as docs/methods.md has it."""
+
+import sys
+
+from ltjax.command import exits
+from ltjax.errors import UserError
+from ltjax.methods.catalog import METHODS, STATUS
+
+COLUMNS = ('name', 'title', 'paper', 'family', 'needs', 'status')
+
+
+def rows() -> list[tuple[str, ...]]:
+    """Returns a row a method, of `COLUMNS`."""
+    return [
+        (name, m.title, f'{m.paper} {m.year}'.strip(), m.family, m.needs, m.status)
+        for name, m in METHODS.items()
+    ]
+
+
+def text() -> str:
+    """Returns the list for a terminal."""
+    table = [COLUMNS, *rows()]
+    widths = [max(len(row[i]) for row in table) for i in range(len(COLUMNS))]
+    lines = [
+        '  '.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in table
+    ]
+    return '\n'.join([*lines, '', *(f'{name}: {said}.' for name, said in STATUS.items())])
+
+
+def markdown() -> str:
+    """Returns the list as a page."""
+    lines = [
+        '# Methods',
+        '',
+        f'{len(METHODS)} methods, each a file of `configs/`: `python -m ltjax.main --config=NAME:BENCHMARK`.',
+        'This page is written by `python -m ltjax.methods --markdown > docs/methods.md`.',
+        '',
+        *(f'- *{name}*: {said}.' for name, said in STATUS.items()),
+        '',
+        '| config | method | paper | family | needs | status |',
+        '|---|---|---|---|---|---|',
+    ]
+    for name, title, *rest in rows():
+        page = METHODS[name].page
+        shown = f'[{title}]({page})' if page else title
+        lines.append(f'| `{name}` | {shown} | {" | ".join(rest)} |')
+    return '\n'.join(lines)
+
+
+@exits()
+def cli() -> None:
+    """The entry point."""
+    arguments = sys.argv[1:]
+    if arguments not in ([], ['--markdown'], ['--help'], ['-h']):
+        raise UserError(f'unknown argument {arguments[0]!r}: give none, or --markdown.')
+    if arguments and arguments[0] in ('--help', '-h'):
+        print(__doc__)
+    else:
+        print(markdown() if arguments else text())
+
+
+if __name__ == '__main__':
+    cli()

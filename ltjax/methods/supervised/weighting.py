@@ -1,0 +1,38 @@
+"""Weights of the classes in a loss."""
+
+from collections.abc import Callable
+from typing import Annotated
+
+import numpy as np
+
+from ltjax import losses
+from ltjax.methods.task import Task
+from ltjax.settings import from_to_below
+
+
+def none(task: Task) -> np.ndarray:
+    """All classes alike: [K]."""
+    return np.ones(task.num_classes)
+
+
+def effective_number(
+    task: Task, *, beta: Annotated[float, from_to_below(0, 1)] = 0.9999
+) -> np.ndarray:
+    """By the effective number of images (Cui et al., 2019): [K]."""
+    return losses.effective_number_weights(task.train_counts, beta=beta)
+
+
+def inverse_frequency(task: Task) -> np.ndarray:
+    """By one over the number of images: [K]."""
+    return losses.inverse_frequency_weights(task.train_counts)
+
+
+def negative_log(task: Task) -> np.ndarray:
+    """By the logarithm of rarity, as MONICA has it: [K]."""
+    return losses.negative_log_weights(task.train_counts)
+
+
+WEIGHTS: dict[str, Callable[..., np.ndarray]] = {
+    function.__name__: function
+    for function in (none, effective_number, inverse_frequency, negative_log)
+}
