@@ -123,7 +123,12 @@ def gaussian_clouded(
 ) -> LogitLoss:
     """GCL: noise on cosines, or on their angles, that is largest for rare classes; gamma is of the first form alone."""
     cloud = jnp.asarray(losses.cloud_sizes(task.train_counts), jnp.float32)
-    shared: dict[str, Any] = {'cloud_size': cloud, 'noise_scale': noise_scale, 'margin': margin, 'scale': scale}
+    shared: dict[str, Any] = {
+        'cloud_size': cloud,
+        'noise_scale': noise_scale,
+        'margin': margin,
+        'scale': scale,
+    }
 
     def values(cosine: jax.Array, labels: jax.Array, moment: Moment) -> jax.Array:
         noise = jax.random.normal(moment.key, cosine.shape) / 3

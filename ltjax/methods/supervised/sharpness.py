@@ -35,7 +35,8 @@ def sam(*, rho: Annotated[float, positive()] = 0.05) -> Sharpness:
         at, parameters = _at(objective, model, trains)
         held = jax.tree.map(jax.lax.stop_gradient, parameters)
         result: Any = jax.grad(_told(at), has_aux=True)(held)
-        gradients, (_, aux, statistics) = result
+        gradients, told = result
+        _, aux, statistics = told
         step = losses.sam_perturbation(gradients, rho=rho)
         worst, _, _ = at(jax.tree.map(jnp.add, parameters, step))
         nnx.update(model, statistics)
