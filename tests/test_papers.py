@@ -92,7 +92,6 @@ ALPA = {
     # 5.2: "the data augmentation schemes following the previous work"
     TRAIN + 'view': 'alpa',
     # 6.1: "Loss v2 is referred to as L_ALPA"
-    'method.loss': 'alpa',
     'method.version': 'v2',
     'method.classifier': 'linear',
 }
