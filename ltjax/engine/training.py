@@ -19,7 +19,7 @@ from ltjax.engine.logbook import Logbook
 from ltjax.engine.progress import RunProgress
 from ltjax.engine.safeguards import Safeguards
 from ltjax.engine.stage import Recipe, Update, View
-from ltjax.engine.state import TrainState, parameter_filter
+from ltjax.engine.state import TrainState, flatten, parameter_filter
 from ltjax.engine.step import BATCH_NORM, key_for, make_forward
 from ltjax.errors import UserError, unknown
 
@@ -56,7 +56,8 @@ class Training:
         self.num_classes = len(self.data.class_names)
         self._train_images = self.data.images_of('train')
         self._root = jax.random.key(self.seed)
-        self.graphdef = nnx.graphdef(nnx.eval_shape(lambda: self.create(self._root)))
+        network = nnx.eval_shape(lambda: self.create(self._root))
+        self.graphdef = nnx.graphdef(network)
         self._init = jax.jit(lambda key: nnx.state(self.create(key)))
         if self.select not in SELECT:
             raise unknown('select', self.select, SELECT)
@@ -65,22 +66,26 @@ class Training:
                 'no image is held out to choose a round on (data.split.val is 0): '
                 '--config.select=last tests the last one.'
             )
-        self._check_recipe()
+        self._check_recipe(nnx.state(network))
         self.feed = Feed(self._train_images, self.train_labels, self.mesh)
         self._forward = make_forward(self.graphdef, self.mesh, self.view)
         self.progress = RunProgress(self.recipe.steps_before(len(self.recipe.stages)))
 
-    def _check_recipe(self) -> None:
+    def _check_recipe(self, network: nnx.State[Any, Any]) -> None:
         """Refuses before the first step what would else be found in a later stage.
 
         Raises:
-          UserError: an unknown sampler or BatchNorm mode, or batches that the devices cannot share.
+          UserError: an unknown sampler or BatchNorm mode, nothing to train, or batches that the devices cannot share.
           ValueError: a stage without a step.
         """
         for stage in self.recipe.stages:
             if not stage.steps:
                 raise ValueError(f'stage {stage.name!r} makes no step, by which rounds are counted')
             for update in stage.updates:
+                if not nnx.filter_state(network, parameter_filter(update.trains)):
+                    names = flatten(nnx.filter_state(network, nnx.Param))
+                    known = sorted(name.removesuffix('.value') for name in names)
+                    raise unknown('part of the network to train', update.trains, known)
                 if update.batch_norm not in BATCH_NORM:
                     raise unknown('batch_norm', update.batch_norm, BATCH_NORM)
                 if update.sampler is None:
