@@ -3,6 +3,8 @@
 import collections
 import concurrent.futures
 import dataclasses
+import functools
+import math
 from collections.abc import Iterator
 
 import grain
@@ -11,10 +13,13 @@ import numpy as np
 
 from ltjax import sharding
 from ltjax.data.reading import Images
-from ltjax.errors import unknown
-from ltjax.losses import class_probabilities
+from ltjax.errors import UserError, unknown
+from ltjax.losses import class_probabilities, samplers
 
-# 'instance_balanced' shows every image equally often; the others are class probabilities from `losses`.
+BLOCKS = 'balanced_blocks'
+
+# 'instance_balanced' shows every image equally often, BLOCKS every class in every batch; the others are class
+# probabilities from `losses`.
 SAMPLERS = (
     'instance_balanced',
     'class_balanced',
@@ -23,6 +28,7 @@ SAMPLERS = (
     'effective_number_balanced',
     'gcl_balanced',
     'bmix_cbrt',
+    BLOCKS,
 )
 
 # Sets up to this size are copied to the device once and gathered there; larger ones are gathered on the host.
@@ -30,6 +36,9 @@ RESIDENT_BYTES = 1 << 30
 
 # Batches that are read before they are asked for.
 READ_AHEAD = 2
+
+# Steps of a stream without an end.
+ENDLESS = 1 << 40
 
 
 def index_stream(
@@ -44,8 +53,10 @@ def index_stream(
     """Returns batches of positions in `labels`, int32 [batch_size], addressed by step.
 
     'instance_balanced' passes over all images in a new order each epoch; batches run across the seam of two epochs, so
-    that every image is seen equally often. All else draws a class by its probability, then an image of it, both with
-    replacement (Kang et al., 2020, eq. 1).
+    that every image is seen equally often. 'balanced_blocks' has equally many images of each class in every batch,
+    class by class, and passes over the images of a class in a new order each time that the largest class is passed
+    over (Marrakchi et al., 2021); classes without images have no part in it. All else draws a class by its
+    probability, then an image of it, both with replacement (Kang et al., 2020, eq. 1).
 
     Args:
       labels: int [N] of the images to draw from.
@@ -56,7 +67,7 @@ def index_stream(
       steps_per_round: where the probabilities change; those of the last round stay.
 
     Raises:
-      UserError: there is no such sampler.
+      UserError: there is no such sampler, or the classes cannot share a batch evenly.
     """
     if isinstance(sampler, str) and sampler not in SAMPLERS:
         raise unknown('sampler', sampler, SAMPLERS)
@@ -65,18 +76,82 @@ def index_stream(
         batches = order.batch(batch_size, drop_remainder=True)
         return batches.map(lambda index: index.astype(np.int32))
     counts = np.bincount(labels, minlength=num_classes)
-    if isinstance(sampler, str):
-        sampler = getattr(class_probabilities, sampler)(counts)
-    by_round = np.atleast_2d(sampler)
-    by_class = np.argsort(labels, kind='stable')
+    by_class = np.argsort(labels, kind='stable').astype(np.int32)
+    if isinstance(sampler, str) and sampler == BLOCKS:
+        check_blocks(counts, batch_size, 'the batch size')
+        return _blocks(by_class, counts[counts > 0], batch_size, seed)
+    by_round = np.atleast_2d(
+        probabilities(sampler, counts) if isinstance(sampler, str) else sampler
+    )
     starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
 
     def draw(step: int, rng: np.random.Generator) -> np.ndarray:
         round_ = min(step // steps_per_round, len(by_round) - 1)
         classes = rng.choice(num_classes, size=batch_size, p=by_round[round_])
-        return by_class[starts[classes] + rng.integers(counts[classes])].astype(np.int32)
+        return by_class[starts[classes] + rng.integers(counts[classes])]
 
-    return grain.MapDataset.range(1 << 40).seed(seed).random_map(draw)  # without an end
+    return grain.MapDataset.range(ENDLESS).seed(seed).random_map(draw)
+
+
+def _blocks(
+    by_class: np.ndarray, counts: np.ndarray, batch_size: int, seed: int
+) -> grain.MapDataset:
+    """Returns the batches of 'balanced_blocks'.
+
+    Args:
+      by_class: int32 [N], positions sorted by class.
+      counts: [K] images of each class, none of them 0.
+      batch_size: a multiple of K.
+      seed: of the orders.
+    """
+    num_classes, largest = len(counts), int(counts.max())
+    batches = num_classes * largest // batch_size
+
+    @functools.lru_cache(maxsize=2)  # the pass that is read, and the next, which is read ahead
+    def one_pass(number: int) -> np.ndarray:
+        orders = np.tile(np.arange(largest), (num_classes, 1))
+        orders = np.random.default_rng((seed, number)).permuted(orders, axis=1)
+        blocks = samplers.balanced_blocks(counts, batch_size=batch_size, permutations=orders)
+        return by_class[blocks.reshape(batches, batch_size)]
+
+    def batch(step: int) -> np.ndarray:
+        return one_pass(int(step) // batches)[step % batches]
+
+    return grain.MapDataset.range(ENDLESS).map(batch)
+
+
+def probabilities(sampler: str, counts: np.ndarray) -> np.ndarray:
+    """Returns the class probabilities [K] by which a named sampler draws from classes with `counts` [K] images."""
+    name = 'class_balanced' if sampler == BLOCKS else sampler
+    drawn: np.ndarray = getattr(class_probabilities, name)(counts)
+    return drawn
+
+
+def check_blocks(counts: np.ndarray, batch_size: int, what: str, *, devices: int = 1) -> None:
+    """Checks that 'balanced_blocks' can make batches of that size.
+
+    Args:
+      counts: [K] images of each class.
+      batch_size: images in a batch.
+      what: it is, for messages.
+      devices: that share a batch too.
+
+    Raises:
+      UserError: the classes cannot share it evenly, or a pass over the largest class does not fill it.
+    """
+    present = int((counts > 0).sum())
+    share, images = math.lcm(present, devices), present * int(counts.max())
+    shared = f'{present} classes' + (f' and {devices} devices' if devices > 1 else '')
+    if batch_size % share:
+        raise UserError(
+            f"{what} is {batch_size}, which 'balanced_blocks' cannot share evenly between {shared}: "
+            f'use {max(1, round(batch_size / share)) * share}.'
+        )
+    if batch_size > images:
+        raise UserError(
+            f"{what} is {batch_size}, but a pass of 'balanced_blocks' has {images} images, {present} times the largest "
+            f'class: use a smaller batch.'
+        )
 
 
 @dataclasses.dataclass

@@ -11,7 +11,7 @@ from flax import nnx
 
 from ltjax import sharding
 from ltjax.data.datasets import DataSet
-from ltjax.data.pipeline import SAMPLERS, Feed
+from ltjax.data.pipeline import BLOCKS, SAMPLERS, Feed, check_blocks
 from ltjax.data.reading import Images
 from ltjax.engine import inference
 from ltjax.engine.checkpoint import Checkpoints
@@ -75,7 +75,8 @@ class Training:
         """Refuses before the first step what would else be found in a later stage.
 
         Raises:
-          UserError: an unknown sampler or BatchNorm mode, nothing to train, or batches that the devices cannot share.
+          UserError: an unknown sampler or BatchNorm mode, nothing to train, or batches that devices or classes cannot
+            share.
           ValueError: a stage without a step.
         """
         for stage in self.recipe.stages:
@@ -90,11 +91,16 @@ class Training:
                     raise unknown('batch_norm', update.batch_norm, BATCH_NORM)
                 if update.sampler is None:
                     continue
+                name, parts = f'the batch size of {stage.name}/{update.name}', self.accumulate
                 for sampler in (update.sampler, *(s.sampler for s in update.streams.values())):
-                    if isinstance(sampler, str) and sampler not in SAMPLERS:
+                    if not isinstance(sampler, str):
+                        continue
+                    if sampler not in SAMPLERS:
                         raise unknown('sampler', sampler, SAMPLERS)
-                name = f'the batch size of {stage.name}/{update.name}'
-                parts = self.accumulate
+                    if sampler == BLOCKS:
+                        counts = np.bincount(self.train_labels, minlength=self.num_classes)
+                        devices = self.mesh.size * parts
+                        check_blocks(counts, update.batch_size, name, devices=devices)
                 sharding.check_batch_size(update.batch_size, self.mesh, name, parts=parts)
 
     # What hooks between rounds may ask: see `stage.Run`.

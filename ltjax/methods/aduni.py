@@ -20,7 +20,7 @@ from ltjax.data import pipeline
 from ltjax.engine.stage import Batch, Loss, LossFn, Recipe, Run, Stage
 from ltjax.engine.state import TrainState, with_parameters
 from ltjax.errors import UserError
-from ltjax.losses import class_probabilities, contrastive, parametric, queues, schedules
+from ltjax.losses import contrastive, parametric, queues, schedules
 from ltjax.methods.task import Supervised, Task, epochs_of
 from ltjax.models.layers import linear
 from ltjax.settings import at_least, from_to, one_of, positive
@@ -241,7 +241,7 @@ def _by_step(config: Config, task: Task) -> tuple[Any, Any]:
         name = config.train.sampler if config.prior == 'sampled' else 'instance_balanced'
         sampler = task.sampler(name, config.train.epochs)
         if isinstance(sampler, str):
-            sampler = getattr(class_probabilities, sampler)(task.train_counts)
+            sampler = pipeline.probabilities(sampler, task.train_counts)
         table = np.stack([losses.log_prior(drawn) for drawn in np.atleast_2d(sampler)])
     log_priors = jnp.asarray(table, jnp.float32)
 

@@ -41,6 +41,7 @@ _CAO = 'Cao et al., LDAM-DRW, NeurIPS'
 _CUI = 'Cui et al., CVPR'
 _TWO_PASSES = 'two passes a step'
 _VALIDATION = 'validation images'
+_TWO_VIEWS = 'two views'
 
 METHODS: Mapping[str, Method] = {
     # One supervised stage.
@@ -102,4 +103,11 @@ METHODS: Mapping[str, Method] = {
     'alpa': Method('ALPA', 'alpa', 'Kashyap et al.', 2024, 'code', page='alpa.md'),
     'iccl': Method('ICCL', 'iccl', 'Tiong et al.', 2021, 'code', needs=_TWO_PASSES, page='iccl.md'),
     'proco': Method('ProCo', 'proco', 'Yang et al., MICCAI', 2022, 'formula', needs='two views', page='proco.md'),
+    # Contrastive learning.
+    'supcon': Method('CL', 'contrastive', 'Khosla et al., NeurIPS', 2020, 'code', needs=_TWO_VIEWS),
+    'cicl': Method('CICL', 'contrastive', 'Marrakchi et al., MICCAI', 2021, 'code', needs=_TWO_VIEWS),
+    'infonce': Method('InfoNCE', 'contrastive', 'Chen et al., SimCLR, ICML', 2020, 'code', needs=_TWO_VIEWS),
+    'conmix': Method('ConMix', 'contrastive', 'Li and Jia, ICLR', 2025, 'reading', needs=_TWO_VIEWS),
+    'paco': Method('PaCo', 'aduni', 'Cui et al., ICCV', 2021, 'code', needs=_TWO_VIEWS, page='aduni.md'),
+    'paco_aduc': Method('PaCo+AduC', 'aduni', 'Cong et al., MLMI', 2022, 'code', needs=_TWO_VIEWS, page='aduni.md'),
 }  # fmt: skip

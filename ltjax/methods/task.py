@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ltjax.data import augment
-from ltjax.data.pipeline import SAMPLERS
+from ltjax.data.pipeline import BLOCKS, SAMPLERS
 from ltjax.engine import optim
 from ltjax.engine.stage import LossFn, Sampler, Update, View
 from ltjax.errors import UserError, unknown
@@ -49,10 +49,14 @@ class Task:
           defer_until: the epoch from which it acts; before it images are drawn as they are.
 
         Raises:
-          UserError: there is no such sampler.
+          UserError: there is no such sampler, or it cannot be deferred.
         """
         if name not in (*SAMPLERS, PROGRESSIVE):
             raise unknown('sampler', name, (*SAMPLERS, PROGRESSIVE))
+        if name == BLOCKS and defer_until:
+            raise UserError(
+                f'sampler {BLOCKS!r} cannot be deferred: use class_balanced, or defer_until 0.'
+            )
         if name == 'instance_balanced' or not (defer_until or name == PROGRESSIVE):
             return name
         table = []

@@ -41,3 +41,61 @@ def retraining(experiment: Benchmark, **changes: Any) -> dict[str, Any]:
         'reset_classifier': True,
     }
     return learning(experiment, **values | changes)
+
+
+def contrastive(
+    experiment: Benchmark, *, retrain: dict[str, Any] | None = None, **changes: Any
+) -> dict[str, Any]:
+    """Returns the values of `contrastive.Config`: changes to its first stage, and to the probe."""
+    values = {'second_view': experiment.view, 'embedding_dim': 128}
+    return {
+        'train': experiment.training(**values | changes),
+        'retrain': retraining(experiment, **retrain or {}),
+    }
+
+
+def blocks(experiment: Benchmark, batch_size: int) -> dict[str, Any]:
+    """Returns the values of a stage with equally many images of each class in every batch.
+
+    Where the benchmark says how many classes there are, they share the batch, which then is of nearly the size asked
+    for; its number of steps in an epoch stays close to that of other methods.
+    """
+    classes = experiment.classes or 1
+    share = max(1, round(batch_size / classes))
+    return {'sampler': 'balanced_blocks', 'batch_size': share * classes}
+
+
+# Epochs in which AdUni's alpha falls: 1000 for 400 in the paper, shortened so that it falls over the same share.
+_DECAY_EPOCHS = {'fashion_mnist_lt_mini': 32, 'chula_rbc12': 16}
+
+
+def adaptive(
+    experiment: Benchmark, *, alpha: dict[str, Any] | None = None, **changes: Any
+) -> dict[str, Any]:
+    """Returns the values of `aduni.Config`: AdUni's, with changes to those of alpha and to the others."""
+    paper = bool(experiment.paper)
+    decay = 5 * experiment.epochs // 2 if paper else _DECAY_EPOCHS.get(experiment.name, 32)
+    falling = {
+        'schedule': 'compounded',  # the released code's; or half_cosine, printed, fixed
+        'max': 1.0,
+        'min': 0.01,
+        'decay_epochs': decay,
+        'fixed': 0.01,
+    }
+    values = {
+        'variant': 'aduni',  # or paco: keys of a momentum encoder, and a queue
+        'unified': True,  # False: eq. 1 and 2, each with a softmax of its own ("w/o AduC")
+        'alpha': falling | (alpha or {}),
+        'prior': 'training',  # added to the logits while training; or sampled, none
+        'temperature': 0.1,  # tau, of the embeddings
+        'class_temperature': 1.0,  # of the logits
+        'base_temperature': 0.07,  # the loss is multiplied by tau over it; 0: it is not
+        'positives': 'mean',  # or sum: as printed
+        'embedding_dim': 128,
+        'dropout': 0.5 if paper else 0.0,  # before the classifier
+        'queue': 1024,  # of paco
+        'momentum': 0.999 if paper else 0.99,  # of paco's key encoder
+        # Table 2 has the samplers class_balanced (up-sampling), square_root, progressively_balanced.
+        'train': experiment.training(second_view=experiment.view),
+    }
+    return values | changes

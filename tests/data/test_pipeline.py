@@ -14,7 +14,10 @@ COUNTS = (40, 16, 4)
 LABELS = np.random.default_rng(0).permutation(np.repeat(np.arange(3), COUNTS)).astype(np.int32)
 
 
-def stream(sampler='instance_balanced', seed=0, batch_size=8):
+BATCH = 24  # which three classes and eight devices can share
+
+
+def stream(sampler='instance_balanced', seed=0, batch_size=BATCH):
     return pipeline.index_stream(
         LABELS, sampler=sampler, batch_size=batch_size, seed=seed, num_classes=3
     )
@@ -27,7 +30,7 @@ def test_a_batch_depends_on_seed_and_step_alone(sampler):
     for step in reversed(range(20)):
         assert backwards[step].tolist() == forwards[step].tolist()
         assert backwards[step].dtype == np.int32
-        assert backwards[step].shape == (8,)
+        assert backwards[step].shape == (BATCH,)
     others = [stream(sampler, seed=1)[step].tolist() for step in range(20)]
     assert others != [batch.tolist() for batch in forwards]
     assert len({tuple(batch.tolist()) for batch in forwards}) == 20
@@ -52,7 +55,7 @@ def test_class_probabilities_may_change_from_round_to_round():
 
 
 def test_instance_balanced_sees_each_image_once_in_every_pass():
-    drawn = np.concatenate([stream()[step] for step in range(45)])  # six passes of 60 images
+    drawn = np.concatenate([stream()[step] for step in range(15)])  # six passes of 60 images
     passes = drawn.reshape(6, 60)
     for one in passes:
         assert np.sort(one).tolist() == list(range(60))
@@ -76,8 +79,67 @@ def test_classes_are_drawn_by_their_probability_and_images_evenly(sampler, expec
         assert np.abs(times[k == LABELS] - mean).max() < 5 * np.sqrt(mean)
 
 
+@pytest.mark.parametrize('batch_size', [24, 9, 3])
+def test_balanced_blocks_have_every_class_alike_in_every_batch(batch_size):
+    passes = 3 * 40 // batch_size  # batches in one pass over the largest class
+    blocks = [stream('balanced_blocks', batch_size=batch_size)[step] for step in range(2 * passes)]
+    for block in blocks:
+        assert LABELS[block].tolist() == np.repeat(np.arange(3), batch_size // 3).tolist()
+    for start in (0, passes):
+        seen = np.bincount(np.concatenate(blocks[start : start + passes]), minlength=60)
+        assert (
+            seen[LABELS == 0] <= 1
+        ).all()  # nothing is seen again before the rest, but for what is left over
+        assert (seen[LABELS == 1] <= 3).all()
+        assert seen.sum() == passes * batch_size
+    first, second = (np.concatenate(blocks[i : i + passes]) for i in (0, passes))
+    assert first.tolist() != second.tolist()
+
+
+def test_balanced_blocks_pass_over_every_image_of_the_largest_class():
+    drawn = np.concatenate([stream('balanced_blocks')[step] for step in range(5)])
+    assert np.bincount(drawn)[LABELS == 0].tolist() == [1] * 40
+    assert set(np.bincount(drawn)[LABELS == 1]) == {2, 3}
+    assert set(np.bincount(drawn)[LABELS == 2]) == {10}
+
+
+def test_balanced_blocks_know_nothing_of_classes_without_images():
+    labels = np.array([0, 0, 0, 2, 2])
+    blocks = pipeline.index_stream(
+        labels, sampler='balanced_blocks', batch_size=2, seed=0, num_classes=4
+    )
+    assert [labels[blocks[step]].tolist() for step in range(6)] == [[0, 2]] * 6
+
+
+@pytest.mark.parametrize(
+    ('batch_size', 'devices', 'message'),
+    [
+        (8, 1, "it is 8, which 'balanced_blocks' cannot share evenly between 3 classes: use 9.$"),
+        (2, 1, '2, which .* 3 classes: use 3.$'),
+        (15, 8, '15, which .* 3 classes and 8 devices: use 24.$'),
+        (123, 1, '123, but a pass of .* has 120 images, 3 times the largest class: use a smaller'),
+    ],
+)
+def test_blocks_that_cannot_be_balanced_are_refused(batch_size, devices, message):
+    with pytest.raises(UserError, match=message):
+        pipeline.check_blocks(np.array(COUNTS), batch_size, 'it', devices=devices)
+    if devices == 1:
+        with pytest.raises(UserError, match='the batch size is'):
+            stream('balanced_blocks', batch_size=batch_size)
+
+
+@pytest.mark.parametrize('sampler', pipeline.SAMPLERS)
+def test_the_probabilities_of_a_sampler_are_those_it_draws_by(sampler):
+    drawn = np.concatenate([stream(sampler, batch_size=120)[step] for step in range(100)])
+    frequency = np.bincount(LABELS[drawn]) / len(drawn)
+    probabilities = pipeline.probabilities(sampler, np.array(COUNTS))
+    np.testing.assert_allclose(frequency, probabilities, atol=0.02)  # four standard errors
+
+
 def test_an_unknown_sampler_is_refused():
-    with pytest.raises(UserError, match="unknown sampler 'balanced': did you mean class_balanced"):
+    with pytest.raises(
+        UserError, match="unknown sampler 'balanced': did you mean .*class_balanced"
+    ):
         stream('balanced')
 
 
@@ -96,7 +158,7 @@ def test_the_feed_gives_the_same_batch_resident_and_not(monkeypatch, devices):
             assert batch[name].dtype == values.dtype
             assert batch[name].tolist() == values.tolist()
             assert len(batch[name].sharding.device_set) == devices
-            assert batch[name].addressable_shards[0].data.shape[0] == 8 // devices
+            assert batch[name].addressable_shards[0].data.shape[0] == BATCH // devices
     without = pipeline.Feed(images, LABELS, mesh).batch(index, with_images=False)
     assert set(without) == {'index', 'label'}
     assert without['label'].tolist() == LABELS[index].tolist()
