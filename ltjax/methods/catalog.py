@@ -102,4 +102,12 @@ METHODS: Mapping[str, Method] = {
     'alpa': Method('ALPA', 'alpa', 'Kashyap et al.', 2024, 'code', page='alpa.md'),
     'iccl': Method('ICCL', 'iccl', 'Tiong et al.', 2021, 'code', needs=_TWO_PASSES, page='iccl.md'),
     'proco': Method('ProCo', 'proco', 'Yang et al., MICCAI', 2022, 'formula', needs='two views', page='proco.md'),
+    # Branches, and a memory.
+    'bbn': Method(
+        'BBN', 'branches', 'Zhou et al., CVPR', 2020, 'code', needs='a second stream of images, two further blocks'
+    ),
+    'sade': Method(
+        'SADE', 'branches', 'Zhang et al., NeurIPS', 2022, 'reading',
+        needs='three further blocks; weights experts alike, not by unlabelled test images',
+    ),
 }  # fmt: skip
