@@ -110,4 +110,5 @@ METHODS: Mapping[str, Method] = {
         'SADE', 'branches', 'Zhang et al., NeurIPS', 2022, 'reading',
         needs='three further blocks; weights experts alike, not by unlabelled test images',
     ),
+    'oltr': Method('OLTR', 'memory', 'Liu et al., CVPR', 2019, 'reading', needs='a pass over the training images'),
 }  # fmt: skip
