@@ -110,4 +110,13 @@ METHODS: Mapping[str, Method] = {
     'conmix': Method('ConMix', 'contrastive', 'Li and Jia, ICLR', 2025, 'reading', needs=_TWO_VIEWS),
     'paco': Method('PaCo', 'aduni', 'Cui et al., ICCV', 2021, 'code', needs=_TWO_VIEWS, page='aduni.md'),
     'paco_aduc': Method('PaCo+AduC', 'aduni', 'Cong et al., MLMI', 2022, 'code', needs=_TWO_VIEWS, page='aduni.md'),
+    # Branches, and a memory.
+    'bbn': Method(
+        'BBN', 'branches', 'Zhou et al., CVPR', 2020, 'code', needs='a second stream of images, two further blocks'
+    ),
+    'sade': Method(
+        'SADE', 'branches', 'Zhang et al., NeurIPS', 2022, 'reading',
+        needs='three further blocks; weights experts alike, not by unlabelled test images',
+    ),
+    'oltr': Method('OLTR', 'memory', 'Liu et al., CVPR', 2019, 'reading', needs='a pass over the training images'),
 }  # fmt: skip
