@@ -102,4 +102,12 @@ METHODS: Mapping[str, Method] = {
     'alpa': Method('ALPA', 'alpa', 'Kashyap et al.', 2024, 'code', page='alpa.md'),
     'iccl': Method('ICCL', 'iccl', 'Tiong et al.', 2021, 'code', needs=_TWO_PASSES, page='iccl.md'),
     'proco': Method('ProCo', 'proco', 'Yang et al., MICCAI', 2022, 'formula', needs='two views', page='proco.md'),
+    # Class-conditional sharpness, scaled and smoothed logits, calibration.
+    'cc_sam': Method('CC-SAM', 'decoupled', 'Zhou et al., CVPR', 2023, 'code', needs='a classifier pass a class'),
+    'vs': Method('VS', 'supervised', 'Kini et al., NeurIPS', 2021, 'code'),
+    'lade': Method('LADE', 'supervised', 'Hong et al., CVPR', 2021, 'code'),
+    'seql': Method('SEQL', 'supervised', 'Tan et al., CVPR', 2020, 'formula'),
+    'range_loss': Method('Range loss', 'supervised', 'Zhang et al., ICCV', 2017, 'formula'),
+    'mislas': Method('MiSLAS', 'decoupled', 'Zhong et al., CVPR', 2021, 'code'),
+    'disalign': Method('DisAlign', 'decoupled', 'Zhang et al., CVPR', 2021, 'code'),
 }  # fmt: skip
