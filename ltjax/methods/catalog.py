@@ -119,4 +119,12 @@ METHODS: Mapping[str, Method] = {
         needs='three further blocks; weights experts alike, not by unlabelled test images',
     ),
     'oltr': Method('OLTR', 'memory', 'Liu et al., CVPR', 2019, 'reading', needs='a pass over the training images'),
+    # Class-conditional sharpness, scaled and smoothed logits, calibration.
+    'cc_sam': Method('CC-SAM', 'decoupled', 'Zhou et al., CVPR', 2023, 'code', needs='a classifier pass a class'),
+    'vs': Method('VS', 'supervised', 'Kini et al., NeurIPS', 2021, 'formula'),
+    'lade': Method('LADE', 'supervised', 'Hong et al., CVPR', 2021, 'formula'),
+    'seql': Method('SEQL', 'supervised', 'Tan et al., CVPR', 2020, 'formula'),
+    'range_loss': Method('Range loss', 'supervised', 'Zhang et al., ICCV', 2017, 'formula'),
+    'mislas': Method('MiSLAS', 'decoupled', 'Zhong et al., CVPR', 2021, 'formula'),
+    'disalign': Method('DisAlign', 'decoupled', 'Zhang et al., CVPR', 2021, 'formula'),
 }  # fmt: skip
