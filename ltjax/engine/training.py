@@ -20,7 +20,8 @@ from ltjax.engine.progress import RunProgress
 from ltjax.engine.safeguards import Safeguards
 from ltjax.engine.stage import Recipe, Update, View
 from ltjax.engine.state import TrainState, flatten, parameter_filter
-from ltjax.engine.step import BATCH_NORM, key_for, make_forward
+from ltjax.engine.step import BATCH_NORM, Forward, key_for, make_forward
+from ltjax.engine.streams import STATE, samplers
 from ltjax.errors import UserError, unknown
 
 EVALUATION_BATCH = 256
@@ -69,6 +70,7 @@ class Training:
         self._check_recipe(nnx.state(network))
         self.feed = Feed(self._train_images, self.train_labels, self.mesh)
         self._forward = make_forward(self.graphdef, self.mesh, self.view)
+        self._forward_of: dict[View, Forward] = {}
         self.progress = RunProgress(self.recipe.steps_before(len(self.recipe.stages)))
 
     def _check_recipe(self, network: nnx.State[Any, Any]) -> None:
@@ -90,8 +92,8 @@ class Training:
                     raise unknown('batch_norm', update.batch_norm, BATCH_NORM)
                 if update.sampler is None:
                     continue
-                for sampler in (update.sampler, *(s.sampler for s in update.streams.values())):
-                    if isinstance(sampler, str) and sampler not in SAMPLERS:
+                for sampler in samplers(update).values():
+                    if isinstance(sampler, str) and sampler not in (*SAMPLERS, STATE):
                         raise unknown('sampler', sampler, SAMPLERS)
                 name = f'the batch size of {stage.name}/{update.name}'
                 parts = self.accumulate
@@ -112,8 +114,22 @@ class Training:
     def train_features(self, state: TrainState) -> jax.Array:
         return sharding.replicate(self.predict(state, self._train_images)[0], self.mesh)
 
+    def train_logits(
+        self, state: TrainState, view: View | None = None, key: jax.Array | None = None
+    ) -> np.ndarray:
+        forward = self._forward
+        if view is not None:
+            if view not in self._forward_of:
+                self._forward_of[view] = make_forward(self.graphdef, self.mesh, view)
+            forward = self._forward_of[view]
+        return self._run(forward, state, self._train_images, key)[1]
+
     def predict(self, state: TrainState, images: Images) -> tuple[np.ndarray, np.ndarray]:
         """Returns features and logits of `images` uint8 [N, H, W, C], in inference mode."""
-        return inference.run(
-            self._forward, state.model, images, batch_size=EVALUATION_BATCH, mesh=self.mesh
-        )
+        return self._run(self._forward, state, images)
+
+    def _run(
+        self, forward: Forward, state: TrainState, images: Images, key: jax.Array | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        size, mesh = EVALUATION_BATCH, self.mesh
+        return inference.run(forward, state.model, images, batch_size=size, mesh=mesh, key=key)
