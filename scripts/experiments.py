@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ltjax import benchmarks, files, methods
+from ltjax.data.reading.table import Column
 from ltjax.errors import UserError, unknown
 from ltjax.methods.catalog import METHODS
 from ltjax.methods.task import Task
@@ -130,7 +131,8 @@ def unequal(configs: Mapping[str, Any], reference: str) -> dict[str, str]:
 
 def _terms(config: Any) -> dict[str, Any]:
     classes = benchmarks.get(config.benchmark).classes or 10
-    task = Task(np.full(classes, 1024), tuple(config.data.mean), tuple(config.data.std))
+    further = {name: Column(np.zeros(0, np.int32), ('a', 'b')) for name in config.data.further}
+    task = Task(np.full(classes, 1024), tuple(config.data.mean), tuple(config.data.std), further)
     images = sum(
         stage.rounds * update.steps * update.batch_size
         for stage in methods.recipe(config.method, task).stages

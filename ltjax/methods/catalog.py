@@ -95,6 +95,15 @@ METHODS: Mapping[str, Method] = {
     'tde': Method(
         'De-confound-TDE', 'post_hoc', 'Tang et al., NeurIPS', 2020, 'code', needs=_VALIDATION
     ),
+    # Of what else is known of the images, and of what is drawn by the state.
+    'mtl': Method(
+        'MTL', 'multi_task', 'Liao and Luo, AAAI Workshops', 2017, 'reading',
+        needs='a further column, such as the body site',
+    ),
+    'fs': Method(
+        'FS', 'flexible', 'Ju et al., MICCAI', 2022, 'reading',
+        needs='passes over the training images',
+    ),
     # The five papers'.
     'lmd': Method('LMD', 'lmd', 'Pan et al.', 2025, 'code', needs=_TWO_PASSES, page='lmd.md'),
     'aduni': Method(
