@@ -5,7 +5,7 @@ The second stage keeps features and classifier, and learns by what each class's 
     python -m ltjax.main --config=lws                  # embedded Fashion-MNIST-LT mini
     python -m ltjax.main --config=lws:folder --config.data.path=FOLDER  # FOLDER/<class>/*.png
 
-Ten epochs of the second stage; factors start at 1 and have no weight decay.
+Ten epochs of the second stage; factors are 1 until then and have no weight decay.
 """
 
 from ml_collections import ConfigDict
@@ -21,7 +21,11 @@ def get_config(benchmark: str = benchmarks.DEFAULT) -> ConfigDict:
     config = settings.default(benchmark)
     config.method = {
         'name': 'lws',
-        **values.supervised(experiment, head={'name': 'rescaled'}),
+        **values.supervised(
+            experiment,
+            head={'name': 'rescaled'},
+            optimizer=values.holding(experiment, 'classifier/scale'),
+        ),
         'retrain': values.retraining(
             experiment,
             trains='classifier.scale',

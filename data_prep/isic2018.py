@@ -8,7 +8,7 @@ Tschandl, Rosendahl and Kittler, Scientific Data 2018; Codella et al., 2019. Eit
     ISIC2018_Task3_{Validation,Test}_Input/, ..._GroundTruth/ (if there: the protocol `official`)
 
     HAM10000_images_part_1/, HAM10000_images_part_2/          https://doi.org/10.7910/DVN/DBW86T
-    HAM10000_metadata (or .csv, or .tab)
+    HAM10000_metadata (or .csv, or .tab)                      (beside the first layout too: further columns site, sex)
 
     python -m data_prep.isic2018 --source DIR --out PREPARED
 
@@ -30,6 +30,7 @@ from ltjax.errors import UserError
 
 COUNTS = {'MEL': 1113, 'NV': 6705, 'BCC': 514, 'AKIEC': 327, 'BKL': 1099, 'DF': 115, 'VASC': 142}
 CLASSES = tuple(COUNTS)
+FURTHER = {'site': 'localization', 'sex': 'sex'}
 HELD_OUT = {'Validation': 193, 'Test': 1512}
 PROTOCOLS = (
     *('5_fold', 'clean_5_fold', '7_3', 'clean_7_3', '80_20', 'clean_80_20'),
@@ -63,10 +64,14 @@ def _challenge(source: pathlib.Path, part: str) -> _Files:
     )
 
 
-def _release(source: pathlib.Path, metadata: pathlib.Path) -> _Files:
+def _rows(metadata: pathlib.Path) -> list[dict[str, str]]:
     with metadata.open(encoding='utf-8', errors='replace') as file:
         delimiter = '\t' if '\t' in file.readline() else ','
-    rows = tool.read_rows(metadata, ('lesion_id', 'image_id', 'dx'), delimiter)
+    return tool.read_rows(metadata, ('lesion_id', 'image_id', 'dx'), delimiter)
+
+
+def _release(source: pathlib.Path, metadata: pathlib.Path) -> _Files:
+    rows = _rows(metadata)
     strange = next((row['dx'] for row in rows if row['dx'].upper() not in CLASSES), None)
     if strange is not None:
         raise UserError(f'{metadata} has the diagnosis {strange!r}: get it again.')
@@ -85,7 +90,9 @@ def read(source: pathlib.Path, arguments: argparse.Namespace) -> tool.Content:
         files = _challenge(source, 'Training')
     else:
         files = _release(source, metadata)
-    items = _items(files, partial)
+    rows = _rows(metadata) if metadata is not None else []
+    further = {row['image_id']: tool.further(row, FURTHER) for row in rows}
+    items = [item._replace(columns=further.get(item.id, {})) for item in _items(files, partial)]
     tool.check_counts(items, CLASSES, COUNTS, partial)
     splits = tool.draw(items, PROTOCOLS, arguments.seed)
     splits |= one_hot.read_splits(

@@ -4,7 +4,7 @@ Tschandl et al. 2018; Codella et al. 2018; Combalia et al. 2019. Get at https://
 
     ISIC_2019_Training_Input/ISIC_0000000.jpg, ISIC_0000017_downsampled.jpg ...   (may lie in a folder of its own name)
     ISIC_2019_Training_GroundTruth.csv
-    ISIC_2019_Training_Metadata.csv      (without it no clean splits)
+    ISIC_2019_Training_Metadata.csv      (without it no clean splits, and no further columns site and sex)
 
     python -m data_prep.isic2019 --source DIR --out PREPARED
 
@@ -34,6 +34,7 @@ COUNTS = {
     'MEL': 4522, 'NV': 12875, 'BCC': 3323, 'AK': 867, 'BKL': 2624, 'DF': 239, 'VASC': 253, 'SCC': 628,
 }  # fmt: skip
 CLASSES = tuple(COUNTS)
+FURTHER = {'site': 'anatom_site_general', 'sex': 'sex'}
 RATIOS = (100, 300, 500)
 ORIGIN = 'Get the training files at https://challenge.isic-archive.com/data/#2019.'
 
@@ -74,9 +75,13 @@ def read(source: pathlib.Path, arguments: argparse.Namespace) -> tool.Content:
     metadata = tool.look(source, 'ISIC_2019_Training_Metadata.csv')
     rows = tool.read_rows(metadata, ('image', 'lesion_id')) if metadata else []
     lesions = {row['image']: values.name(row['lesion_id']) for row in rows}
+    further = {row['image']: tool.further(row, FURTHER) for row in rows}
     images = tool.index_images(tool.find(source, 'ISIC_2019_Training_Input', ORIGIN))
     ids = sorted(tool.matched(labels, images, partial=arguments.partial, origin=ORIGIN))
-    items = [Item(id_, labels[id_], images[id_], lesions.get(id_, '')) for id_ in ids]
+    items = [
+        Item(id_, labels[id_], images[id_], lesions.get(id_, ''), further.get(id_, {}))
+        for id_ in ids
+    ]
     tool.check_counts(items, CLASSES, COUNTS, arguments.partial)
     splits = one_hot.read_splits(arguments.splits, CLASSES, {id_: labels[id_] for id_ in ids})
     if len(items) < sum(COUNTS.values()):

@@ -11,7 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ltjax import benchmarks, files, methods
+from ltjax.data.reading.table import Column
 from ltjax.errors import UserError, unknown
+from ltjax.methods.catalog import METHODS
 from ltjax.methods.task import Task
 from ltjax.run import config_files
 
@@ -42,15 +44,17 @@ class Table(NamedTuple):
 
 
 def read(path: pathlib.Path = FILE) -> tuple[dict[str, Experiment], dict[str, Table]]:
-    """Returns the experiments and tables of a TOML file.
+    """Returns the experiments and tables of a TOML file, beside those that `catalog.METHODS` has by itself.
 
     Raises:
       UserError: the file cannot be read, or a table or experiment names one that is not there.
     """
     try:
         content = tomllib.loads(path.read_text('utf-8'))
-        experiments = {k: Experiment(**v) for k, v in content['experiments'].items()}
-        tables = {k: Table(**v) for k, v in content['tables'].items()}
+        experiments = {m.title: Experiment(name) for name, m in METHODS.items()}
+        experiments |= {k: Experiment(**v) for k, v in content['experiments'].items()}
+        tables = {'all': Table([m.title for m in METHODS.values()], ['CE'])}
+        tables |= {k: Table(**v) for k, v in content['tables'].items()}
     except (OSError, tomllib.TOMLDecodeError, TypeError, KeyError) as error:
         raise UserError(f'{path}: {error}: see scripts/experiments.toml for the form.') from None
     firsts = [experiment.first for experiment in experiments.values() if experiment.first]
@@ -127,12 +131,13 @@ def unequal(configs: Mapping[str, Any], reference: str) -> dict[str, str]:
 
 def _terms(config: Any) -> dict[str, Any]:
     classes = benchmarks.get(config.benchmark).classes or 10
-    task = Task(np.full(classes, 1024), tuple(config.data.mean), tuple(config.data.std))
+    further = {name: Column(np.zeros(0, np.int32), ('a', 'b')) for name in config.data.further}
+    task = Task(np.full(classes, 1024), tuple(config.data.mean), tuple(config.data.std), further)
     images = sum(
         stage.rounds * update.steps * update.batch_size
         for stage in methods.recipe(config.method, task).stages
         for update in stage.updates
-        if update.views and update.trains != 'classifier'
+        if update.views and not update.trains.startswith('classifier')
     )
     model = {key: value for key, value in config.model.items() if key not in ('dtype', 'remat')}
     return {

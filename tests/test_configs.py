@@ -60,7 +60,7 @@ def test_rounds_and_steps_are_logged(finished):
     rows = [
         json.loads(line) for line in (workdir / 'metrics.jsonl').read_text('utf-8').split('\n')[:-1]
     ]
-    stages = {'decoupling': 2, 'iccl': 2, 'lmd': 2}.get(made.method.name, 1)
+    stages = {'crt': 2, 'iccl': 2, 'lmd': 2}.get(made.method.name, 1)
     assert len(rows) == 2 * stages
     assert [row['round'] for row in rows] == [0, 1] * stages
     steps = [row['step'] for row in rows]

@@ -92,7 +92,6 @@ ALPA = {
     # 5.2: "the data augmentation schemes following the previous work"
     TRAIN + 'view': 'alpa',
     # 6.1: "Loss v2 is referred to as L_ALPA"
-    'method.loss': 'alpa',
     'method.version': 'v2',
     'method.classifier': 'linear',
 }
@@ -268,7 +267,8 @@ def test_every_method_has_settings_for_every_benchmark(method):
         assert (settings.benchmark, settings.data.name) == (name, experiment.set)
         assert settings.model.name == experiment.model['name']
         assert settings.select == experiment.select
-        task = Task(np.full(experiment.classes or 4, 600), settings.data.mean, settings.data.std)
+        data, counts = settings.data, np.full(experiment.classes or 4, 600)
+        task = Task(counts, data.mean, data.std, tiny.columns(data.further))
         recipe = methods.recipe(settings.method, task)
         assert len({stage.name for stage in recipe.stages}) == len(recipe.stages)
 

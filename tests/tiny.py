@@ -11,6 +11,7 @@ from flax import nnx
 
 from ltjax import methods
 from ltjax.data import datasets
+from ltjax.data.reading.table import Column
 from ltjax.engine import loop, rounds
 from ltjax.engine.checkpoint import Checkpoints
 from ltjax.engine.logbook import Logbook
@@ -24,6 +25,7 @@ from ltjax.run.settings import Settings
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 CONFIGS = sorted(path.stem for path in (ROOT / 'configs').glob('*.py'))
 COUNTS = (32, 16, 8)
+STAGES = ('pretrain', 'train', 'retrain', 'rrl')
 LAST = {'select': 'last'}
 
 # These networks and losses compile ten times as long as they run: so compile without optimisation, and the same once,
@@ -37,14 +39,18 @@ jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)
 def arrays(
     counts: tuple[int, ...] = COUNTS, *, size: int = 12, channels: int = 1, held: int = 4
 ) -> dict[str, np.ndarray]:
-    """Returns a set with counts[k] training and twice `held` other images of class k; classes differ in brightness."""
+    """Returns a set with counts[k] training and twice `held` other images of class k; classes differ in brightness.
+
+    `site` is a further column of two values, which some images lack.
+    """
     rng = np.random.default_rng(0)
     classes = np.arange(len(counts))
     labels = np.concatenate([np.repeat(classes, counts), np.repeat(classes, held).repeat(2)])
     split = np.array(['train'] * sum(counts) + ['val', 'test'] * (held * len(counts)))
     noise = rng.integers(0, 120, (len(labels), size, size, channels))
     images = (noise + 40 * labels[:, None, None, None]).astype(np.uint8)
-    return {'images': images, 'labels': labels, 'split': split}
+    site = np.array(['back', 'face', ''])[np.arange(len(labels)) % 3]
+    return {'images': images, 'labels': labels, 'split': split, 'site': site}
 
 
 def npz(path: pathlib.Path, **changes: Any) -> pathlib.Path:
@@ -59,7 +65,7 @@ def config(name: str, path: pathlib.Path, overrides: dict[str, Any] | None = Non
     made = importlib.import_module(f'configs.{name}').get_config()
     made.data.format, made.data.path = 'npz', str(path)
     shrink(made)
-    for stage in ('train', 'retrain', 'rrl'):
+    for stage in STAGES:
         if stage in made.method:
             made.method[stage].view = 'upright_weak'
     made.update_from_flattened_dict(overrides or {})
@@ -70,7 +76,7 @@ def shrink(made: Any) -> None:
     """Makes a config one of a small network, two rounds a stage and small batches; its views and the rest stay."""
     made.model = {'name': 'small_cnn', 'width': 4, 'dtype': 'float32'}
     made.num_bootstrap = 10
-    for stage in ('train', 'retrain', 'rrl'):
+    for stage in STAGES:
         if stage in made.method:
             made.method[stage].epochs = 2
             # Eight devices share 16 images, and with them three classes 24.
@@ -80,6 +86,8 @@ def shrink(made: Any) -> None:
                 made.method[stage].warmup_epochs = 1
             if made.method[stage].get('defer_until'):
                 made.method[stage].defer_until = 1
+    if 'query' in made.method:
+        made.method.query.update({'after': 1, 'every': 1, 'passes': 2})
     if 'rrl' in made.method:
         made.method.rrl.start_epoch = 1
         made.method.icc.update(
@@ -104,6 +112,12 @@ def tuned(
 def task(counts: tuple[int, ...] = COUNTS) -> Task:
     """Returns what a method is told about `arrays(counts)`."""
     return Task(np.array(counts), (0.5,), (0.25,))
+
+
+def columns(names: Any) -> dict[str, Column]:
+    """Returns further columns of the training images of `arrays()`, as its `site` is."""
+    codes = (np.arange(sum(COUNTS)) + 1) % 3 - 1
+    return {name: Column(codes.astype(np.int32), ('back', 'face')) for name in names}
 
 
 def training(

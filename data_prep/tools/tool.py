@@ -13,7 +13,7 @@ from ltjax.command import exits
 from ltjax.data import splits as splitting
 from ltjax.data.prepared import records, writing
 from ltjax.data.prepared.writing import Item
-from ltjax.data.reading import csv_table
+from ltjax.data.reading import csv_table, values
 from ltjax.data.reading import images as image_files
 from ltjax.data.settings import ON_PROBLEM
 from ltjax.errors import UserError
@@ -228,6 +228,12 @@ def read_rows(
             f'line {broken.line} of {path} has not {len(present)} columns: get it again.'
         )
     return [row.cells for row in rows if row.cells is not None]
+
+
+def further(row: Mapping[str, str], columns: Mapping[str, str]) -> dict[str, str]:
+    """Returns the further columns of an image, {name: the table's column}; '' where the table has none or 'unknown'."""
+    found = {name: values.name(row.get(column, '')) for name, column in columns.items()}
+    return {name: '' if value == 'unknown' else value for name, value in found.items()}
 
 
 def check_files(paths: Sequence[pathlib.Path], origin: str) -> None:

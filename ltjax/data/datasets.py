@@ -10,7 +10,7 @@ from ltjax.data import long_tail, reading, splits
 from ltjax.data.indivisible import Units
 from ltjax.data.reading import Images, Raw, values
 from ltjax.data.reading.images import shows_something
-from ltjax.data.reading.table import Excluded, Table
+from ltjax.data.reading.table import Column, Excluded, Table
 from ltjax.data.settings import Data, Split
 from ltjax.errors import UserError
 
@@ -64,6 +64,11 @@ class DataSet:
     @property
     def table(self) -> Table:
         return self.raw.table
+
+    @property
+    def columns(self) -> dict[str, Column]:
+        """What `data.further` names, by name: codes int32 [N], -1 for none, and the names of the values."""
+        return {name: column.of(self.raw.rows) for name, column in self.table.columns.items()}
 
     @property
     def excluded(self) -> tuple[Excluded, ...]:

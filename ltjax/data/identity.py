@@ -9,7 +9,7 @@ import json
 import pathlib
 import zipfile
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -18,7 +18,7 @@ from ltjax.data import reading
 from ltjax.data.datasets import DataSet
 from ltjax.data.reading import images, values
 from ltjax.data.reading.decoding import stamp
-from ltjax.data.reading.table import Excluded, Files, Table
+from ltjax.data.reading.table import Column, Excluded, Files, Table
 from ltjax.data.settings import Data
 from ltjax.errors import UserError
 
@@ -26,14 +26,17 @@ FILE = 'data_identity.npz'
 
 
 class Change(NamedTuple):
-    """What differs between two data sets: 'images', 'classes', 'split', 'labels', 'groups', 'contents' or 'order'."""
+    """What differs between two data sets.
+
+    'images', 'classes', 'split', 'labels', 'groups', 'columns', 'contents' or 'order'.
+    """
 
     kind: str
     text: str
 
 
 # What may differ in a run that is resumed by force: the same images stay on the same sides.
-FORCEABLE = ('labels', 'groups', 'contents')
+FORCEABLE = ('labels', 'groups', 'columns', 'contents')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +56,8 @@ class Identity:
     excluded: np.ndarray  # str [E], ids that were left out
     excluded_kinds: np.ndarray  # str [E], why, see `Excluded`
     excluded_contents: np.ndarray  # str [E], digests of their files; '' where there is none
+    column_names: np.ndarray  # str [M], of the further columns that are used
+    columns: np.ndarray  # str [M, N], their values; '' where there is none
 
     @classmethod
     def of(cls, data: DataSet, protocol: str) -> Self:
@@ -75,6 +80,7 @@ class Identity:
             excluded=_texts(each.path for each in raw.excluded),
             excluded_kinds=_texts(each.kind for each in raw.excluded),
             excluded_contents=_texts(_excluded_content(data.table, each) for each in raw.excluded),
+            **_further(data.columns, len(data.ids)),
         )
 
     @classmethod
@@ -83,13 +89,20 @@ class Identity:
         names = [field.name for field in dataclasses.fields(cls)]
         try:
             with (workdir / FILE).open('rb') as file, np.load(file, allow_pickle=False) as arrays:
-                return cls(**{name: arrays[name] for name in names})
+                # Runs of older versions have no further columns.
+                found = _further({}, len(arrays['ids'])) | dict(arrays)
+                return cls(**{name: found[name] for name in names})
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
             return None
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Returns what `read` reads."""
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+
+    @property
+    def named_columns(self) -> dict[str, np.ndarray]:
+        """The further columns, str [N], by name."""
+        return dict(zip(self.column_names.tolist(), self.columns, strict=True))
 
     def digests(self) -> dict[str, str]:
         """Returns the sha256 of each aspect by kind of `Change`, and of all as 'sha256'; files' times do not count."""
@@ -101,6 +114,9 @@ class Identity:
             'groups': self.groups.tolist(),
             'contents': [*self.contents.tolist(), str(self.source)],
         }
+        if len(self.column_names):  # without any, all digests are those of older versions
+            named = self.named_columns.items()
+            whole['columns'] = sorted([name, column.tolist()] for name, column in named)
         made = {name: _sha256(value) for name, value in whole.items()}
         return {'sha256': _sha256(list(made.values()))} | made
 
@@ -123,13 +139,7 @@ class Identity:
         common = [id_ for id_ in was if id_ in now]
         old = np.array([was[id_] for id_ in common], np.int64)
         new_ = np.array([now[id_] for id_ in common], np.int64)
-        for kind, what, a, b in (
-            ('split', 'the split', before.sides, self.sides),
-            ('split', 'the split in the files', before.given, self.given),
-            ('labels', 'labels', _label_names(before), _label_names(self)),
-            ('groups', 'groups', before.groups, self.groups),
-            ('contents', 'contents', before.contents, self.contents),
-        ):
+        for kind, what, a, b in self._aspects(before):
             differ = np.flatnonzero(a[old] != b[new_])
             if len(differ) == 0:
                 continue
@@ -146,11 +156,23 @@ class Identity:
             found.append(Change('order', 'the order of the images changed'))
         return found
 
+    def _aspects(self, before: 'Identity') -> Iterator[tuple[str, str, np.ndarray, np.ndarray]]:
+        """Yields kind, name and values of what is said of every image, in an earlier identity and in this."""
+        yield 'split', 'the split', before.sides, self.sides
+        yield 'split', 'the split in the files', before.given, self.given
+        yield 'labels', 'labels', _label_names(before), _label_names(self)
+        yield 'groups', 'groups', before.groups, self.groups
+        was, now = before.named_columns, self.named_columns
+        for name in {**was, **now}:
+            a, b = was.get(name, _nothing(before.ids)), now.get(name, _nothing(self.ids))
+            yield 'columns', f'the column {name!r}', a, b
+        yield 'contents', 'contents', before.contents, self.contents
+
 
 def kinds_changed(before: Mapping[str, str], now: Mapping[str, str]) -> list[Change]:
     """Names the kinds of what differs between two `Identity.digests`, where no more is known."""
-    kinds = [kind for kind in now if kind != 'sha256' and before.get(kind) != now[kind]]
-    return [Change(kind, f'{kind} changed') for kind in kinds]
+    kinds = [kind for kind in {**now, **before} if before.get(kind) != now.get(kind)]
+    return [Change(kind, f'{kind} changed') for kind in kinds if kind != 'sha256']
 
 
 def since(config: Data, before: Identity) -> list[Change]:
@@ -183,6 +205,7 @@ def since(config: Data, before: Identity) -> list[Change]:
         contents=_contents(table, rows, at, before, config),
         source=np.array(table.written.source),
         excluded=_texts(sorted({*still_out, *(each.path for each in table.excluded)})),
+        **_further({name: column.of(rows) for name, column in table.columns.items()}, len(rows)),
     )
     return now.changes(before)
 
@@ -241,6 +264,13 @@ def overlap(pixels: np.ndarray, known: Identity) -> int:
     trained = set(known.pixels[known.sides == 'train'].tolist())
     shown = images.shows_something(pixels)
     return sum(each in trained for each in pixels[shown].tolist())
+
+
+def _further(columns: Mapping[str, Column], number: int) -> dict[str, np.ndarray]:
+    """Returns what an identity holds of further columns of `number` images."""
+    texts = [column.texts() for column in columns.values()]
+    values = np.stack(texts) if texts else np.full((0, number), '')
+    return {'column_names': _texts(columns), 'columns': values}
 
 
 def _nothing(like: Sequence[Any] | np.ndarray) -> np.ndarray:

@@ -154,6 +154,29 @@ def check_blocks(counts: np.ndarray, batch_size: int, what: str, *, devices: int
         )
 
 
+def drawn_stream(probabilities: np.ndarray, *, batch_size: int, seed: int) -> grain.MapDataset:
+    """Returns batches of positions, int32 [batch_size], addressed by step, each drawn by its own probability.
+
+    Args:
+      probabilities: [N] of the images, or what they are in proportion to; an image of 0 is never drawn.
+      batch_size: positions a step, drawn with replacement.
+      seed: of the draws: with the step and the probabilities it decides them.
+
+    Raises:
+      ValueError: a probability is negative or not finite, or all are 0.
+    """
+    weights = np.asarray(probabilities, np.float64)
+    reached = np.cumsum(weights)
+    if not (weights >= 0).all() or not 0 < reached[-1] < np.inf:
+        raise ValueError('probabilities of images must be finite, 0 or more, and not all 0')
+    reached /= reached[-1]
+
+    def draw(step: int, rng: np.random.Generator) -> np.ndarray:
+        return np.searchsorted(reached, rng.random(batch_size), side='right').astype(np.int32)
+
+    return grain.MapDataset.range(1 << 40).seed(seed).random_map(draw)  # without an end
+
+
 @dataclasses.dataclass
 class Feed:
     """Brings the images of given positions to the devices, the batch split over them."""

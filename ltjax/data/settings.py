@@ -82,6 +82,8 @@ class Data:
       path: of the folder or file.
       allow_outside: whether images may lie outside the folder, or that of the CSV.
       columns: of a CSV.
+      further: names of what the files say of an image beside its label, such as its site: columns of a CSV or a
+        prepared set, arrays of an npz.
       images: folder of the images of a CSV whose column `path` holds ids.
       suffix: what such an id lacks of its file's name.
       subfolders: what folders inside class folders are: 'group', 'class', or without meaning ('flatten').
@@ -103,6 +105,7 @@ class Data:
     path: str = ''
     allow_outside: bool = False
     columns: Columns = Columns()
+    further: tuple[str, ...] = ()
     images: str = ''
     suffix: str = ''
     subfolders: Subfolders = 'refuse'

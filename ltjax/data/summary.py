@@ -27,7 +27,8 @@ def describe(
     Returns:
       'where' and 'layout' of the files; 'images'; 'class_order': {'names', 'from', 'ordered'}; 'counts': by part of
       the split a number a class; 'split': {'from', 'sha256', 'thinned', 'leaks', 'conflicts', 'compared'}; 'groups':
-      {'number', 'without'} or None; 'excluded' and 'passed_over', by kind; 'notes'; 'identity'; 'said': see `lines`.
+      {'number', 'without'} or None; 'columns', by name {'names', 'without'}; 'excluded' and 'passed_over', by kind;
+      'notes'; 'identity'; 'said': see `lines`.
     """
     table, raw, arrangement = data.table, data.raw, data.arrangement
     num_classes = len(data.class_names)
@@ -53,6 +54,10 @@ def describe(
             'compared': bool((raw.digests != '').any()),
         },
         'groups': _groups(raw.groups),
+        'columns': {
+            name: {'names': list(column.names), 'without': int((column.codes < 0).sum())}
+            for name, column in data.columns.items()
+        },
         'excluded': dict(Counter(each.kind for each in raw.excluded)),
         'passed_over': dict(table.written.passed_over),
         'notes': [*table.notes, *notes],
@@ -77,7 +82,7 @@ def text(said: Mapping[str, Any]) -> str:
 
 def lines(said: Mapping[str, Any]) -> list[str]:
     """Returns the lines of that block."""
-    return [*_counts(said), *_classes(said), *_split(said), *_files(said)]
+    return [*_counts(said), *_classes(said), *_split(said), *_columns(said), *_files(said)]
 
 
 def pooled(folds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -162,6 +167,13 @@ def _split(said: Mapping[str, Any]) -> Iterator[str]:
         yield f'groups: {groups["number"]:,}; {alone}'
     else:
         yield f'groups: {groups["number"]:,}'
+
+
+def _columns(said: Mapping[str, Any]) -> Iterator[str]:
+    for name, column in said.get('columns', {}).items():
+        without = f'; {column["without"]:,} images without one' if column['without'] else ''
+        shown = values.listed(column['names'], 12)
+        yield f'further column {name}: {len(column["names"])} values ({shown}){without}'
 
 
 def _files(said: Mapping[str, Any]) -> Iterator[str]:

@@ -18,6 +18,7 @@ def run(
     *,
     batch_size: int,
     mesh: jax.sharding.Mesh,
+    key: jax.Array | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns features float32 [N, C] and logits float32 [N, K] of `images`, in their order.
 
@@ -27,6 +28,7 @@ def run(
       images: uint8 [N, H, W, C].
       batch_size: images a call; the last batch is padded, so that one shape is compiled.
       mesh: the batch size is rounded up to a multiple of its devices.
+      key: of a random view, which depends on the batch size then; None: it is not random.
     """
     batch_size = -(-batch_size // mesh.size) * mesh.size
     own = sharding.process_rows(batch_size, mesh)
@@ -35,7 +37,9 @@ def run(
     for start in range(0, len(images), batch_size):
         # Of the last batch, rows beyond the end repeat the last image.
         rows = images[np.minimum(start + own, len(images) - 1)]
-        now = forward(model, sharding.put_batch(rows, mesh, batch_size))
+        batch = sharding.put_batch(rows, mesh, batch_size)
+        own_key = () if key is None else (jax.random.fold_in(key, start),)
+        now = forward(model, batch, *own_key)
         if late is not None:  # read one batch late: the next images are read while the device works
             results.append(jax.device_get(late))
         late = now

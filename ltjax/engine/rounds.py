@@ -16,7 +16,7 @@ from ltjax.engine.stage import Stage, Update
 from ltjax.engine.state import TrainState
 from ltjax.engine.step import Step, make_step
 from ltjax.engine.step_metrics import StepMetrics
-from ltjax.engine.streams import Streams, batches, make_streams
+from ltjax.engine.streams import Streams, batches, make_streams, reads_state
 from ltjax.engine.training import Training
 from ltjax.errors import Preempted
 
@@ -64,14 +64,34 @@ class Rounds:
             accumulate=training.accumulate,
             skip_nonfinite=training.safeguards.on_nonfinite == 'skip',
         )
-        streams = make_streams(
+        return Runner(update, name, step, self._streams(update, name), training.key(name))
+
+    def _streams(self, update: Update, name: str, draw: np.ndarray | None = None) -> Streams:
+        training = self._training
+        return make_streams(
             update,
             training.train_labels,
             num_classes=training.num_classes,
             seed=training.seed,
             name=name,
+            draw=draw,
         )
-        return Runner(update, name, step, streams, training.key(name))
+
+    def _draw_by(self, state: TrainState) -> None:
+        """Makes the streams that are drawn by `state`, which is that before the round's first step or inside it."""
+        if not any(reads_state(runner.update) for runner in self._runners):
+            return
+        draw = np.asarray(sharding.replicate(state.extra['draw'], self._training.mesh))
+        if draw.shape != self._training.train_labels.shape:
+            raise ValueError(
+                f"extra['draw'] is of shape {draw.shape}: it has a value a training image"
+            )
+        self._runners = [
+            runner._replace(streams=self._streams(runner.update, runner.name, draw))
+            if reads_state(runner.update)
+            else runner
+            for runner in self._runners
+        ]
 
     def run(self, round_: int, state: TrainState, inside: RoundProgress | None) -> TrainState:
         """Runs one round, or what is left of it; validates, logs and saves.
@@ -94,6 +114,7 @@ class Rounds:
                 state = stage.before_round(state, training, round_)
                 state = sharding.place_state(state, training.mesh)
                 require_finite(state.extra, f'before round {round_} of stage {stage.name!r}')
+        self._draw_by(state)
         for runner in self._runners[inside.update :]:
             state = self._update(runner, round_, state, inside)
         if not self._runners:

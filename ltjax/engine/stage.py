@@ -73,7 +73,8 @@ class Update:
       optimizer: sees the parameters selected by `trains` only.
       steps: gradient steps a round.
       batch_size: images a step; of no meaning if `sampler` is None.
-      sampler: a name or class probabilities, see `data.pipeline`; None if the loss makes its own batch.
+      sampler: a name or class probabilities, see `data.pipeline`; None if the loss makes its own batch; 'state':
+        every image of a round is drawn by `extra['draw']`, see `Stage.before_round`.
       views: name to augmentation, (key, uint8 [B, H, W, C]) -> float32; none: no image is fetched.
       streams: further streams of images, by the name under which the loss finds their batch.
       trains: the parameters: 'all', 'encoder', 'classifier' or a part of it, see `state.parameter_filter`.
@@ -105,7 +106,9 @@ class Stage:
       rounds: how often.
       prepare: (state, run) -> state, once, before the first round.
       before_round: (state, run, round) -> state, before each round; for passes over the data. What it puts into
-        `extra['round']`, dictionaries and tuples of arrays, lasts until the round ends.
+        `extra['round']`, dictionaries and tuples of arrays, lasts until the round ends. What it puts into
+        `extra['draw']`, float [N], is what the round's images are drawn in proportion to, of updates with the sampler
+        'state'; `prepare` puts it there first, and nothing inside a round changes it.
       told: what each round's row of the log says beside, such as the value that it tries; none: nothing.
     """
 
@@ -163,6 +166,19 @@ class Run(Protocol):
 
     def train_features(self, state: TrainState) -> jax.Array:
         """Returns the encoder's features of the whole training split, unaugmented: float32 [N, C]."""
+        ...
+
+    def train_logits(
+        self, state: TrainState, view: View | None = None, key: jax.Array | None = None
+    ) -> np.ndarray:
+        """Returns the logits of the whole training split in inference mode: float32 [N, K].
+
+        Args:
+          state: the network.
+          view: random, of which each key gives another pass, to see how sure the network is: the networks here have
+            no dropout that would make passes differ. None: the images as they are.
+          key: of that view's draws.
+        """
         ...
 
     def key(self, purpose: str, index: int = 0) -> jax.Array:

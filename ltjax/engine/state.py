@@ -57,9 +57,11 @@ def with_leaves(model: nnx.State[Any, Any], leaves: Mapping[str, Any]) -> nnx.St
     Raises:
       KeyError: the network has no such array.
     """
-    flat = {'.'.join(map(str, path)): value for path, value in nnx.to_flat_state(model)}
-    changed = {name: flat[name].replace(jnp.asarray(leaf)) for name, leaf in leaves.items()}
-    made: Any = {tuple(name.split('.')): value for name, value in changed.items()}
+    flat = {'.'.join(map(str, path)): (path, value) for path, value in nnx.to_flat_state(model)}
+    made: Any = {}
+    for name, leaf in leaves.items():
+        path, value = flat[name]
+        made[path] = value.replace(jnp.asarray(leaf))
     return nnx.merge_state(model, nnx.from_flat_state(made))
 
 

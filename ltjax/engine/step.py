@@ -15,7 +15,7 @@ from ltjax.engine.state import TrainState, parameter_filter
 from ltjax.models import set_chunks, set_key
 
 Step = Callable[..., tuple[TrainState, dict[str, jax.Array]]]
-Forward = Callable[[nnx.State[Any, Any], jax.Array], tuple[jax.Array, jax.Array]]
+Forward = Callable[..., tuple[jax.Array, jax.Array]]
 
 BATCH_NORM = ('batch', 'running')
 
@@ -96,18 +96,20 @@ def make_step(
 
 
 def make_forward(graphdef: nnx.GraphDef[Any], mesh: jax.sharding.Mesh, view: View) -> Forward:
-    """Returns `forward(model state, images uint8) -> (features, logits)`, in inference mode.
+    """Returns `forward(model state, images uint8, key=None) -> (features, logits)`, in inference mode.
 
     Args:
       graphdef: the network's structure.
       mesh: images are split over it; the results are whole on every device.
-      view: (key, images) -> normalised float32; must not be random.
+      view: (key, images) -> normalised float32; must not be random where no key is given.
     """
 
-    def forward(model_state: nnx.State[Any, Any], images: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def forward(
+        model_state: nnx.State[Any, Any], images: jax.Array, key: jax.Array | None = None
+    ) -> tuple[jax.Array, jax.Array]:
         model = nnx.merge(graphdef, model_state, copy=True)
         set_batch_norm(model, 'running')
-        outputs = model(view(jax.random.key(0), images))
+        outputs = model(view(jax.random.key(0) if key is None else key, images))
         return outputs.features, outputs.logits
 
     return jax.jit(forward, out_shardings=sharding.replicated(mesh))

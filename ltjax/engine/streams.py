@@ -7,14 +7,33 @@ from typing import Any
 import grain
 import numpy as np
 
-from ltjax.data.pipeline import Feed, index_stream
-from ltjax.engine.stage import Update
+from ltjax.data.pipeline import Feed, drawn_stream, index_stream
+from ltjax.engine.stage import Sampler, Update
 
 Streams = Mapping[str, grain.MapDataset]
 
+# The sampler that draws by `extra['draw']`, see `stage.Update`.
+STATE = 'state'
+
+
+def samplers(update: Update) -> dict[str, Sampler | None]:
+    """Returns the samplers of an update: its own as '', those of its further streams by name."""
+    return {'': update.sampler} | {n: s.sampler for n, s in update.streams.items()}
+
+
+def reads_state(update: Update) -> bool:
+    """Tells whether a stream of an update is drawn by the state."""
+    return any(isinstance(each, str) and each == STATE for each in samplers(update).values())
+
 
 def make_streams(
-    update: Update, labels: np.ndarray, *, num_classes: int, seed: int, name: str
+    update: Update,
+    labels: np.ndarray,
+    *,
+    num_classes: int,
+    seed: int,
+    name: str,
+    draw: np.ndarray | None = None,
 ) -> Streams:
     """Returns an update's streams of positions in `labels`: its own as '', the further ones by name.
 
@@ -24,20 +43,24 @@ def make_streams(
       num_classes: K.
       seed: the run's.
       name: of stage and update; with the seed it decides the order.
+      draw: [N], what the state says of the images; None: streams that are drawn by it are left out.
     """
-    samplers = {'': update.sampler} | {n: s.sampler for n, s in update.streams.items()}
-    return {
-        stream: index_stream(
-            labels,
-            sampler=sampler,
-            batch_size=update.batch_size,
-            seed=zlib.crc32(f'{seed}/{name}{stream and "/"}{stream}'.encode()) & 0x7FFFFFFF,
-            num_classes=num_classes,
-            steps_per_round=update.steps,
-        )
-        for stream, sampler in samplers.items()
-        if sampler is not None
-    }
+    streams = {}
+    for stream, sampler in samplers(update).items():
+        own = zlib.crc32(f'{seed}/{name}{stream and "/"}{stream}'.encode()) & 0x7FFFFFFF
+        if isinstance(sampler, str) and sampler == STATE:
+            if draw is not None:
+                streams[stream] = drawn_stream(draw, batch_size=update.batch_size, seed=own)
+        elif sampler is not None:
+            streams[stream] = index_stream(
+                labels,
+                sampler=sampler,
+                batch_size=update.batch_size,
+                seed=own,
+                num_classes=num_classes,
+                steps_per_round=update.steps,
+            )
+    return streams
 
 
 def batches(

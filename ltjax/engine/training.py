@@ -19,8 +19,9 @@ from ltjax.engine.logbook import Logbook
 from ltjax.engine.progress import RunProgress
 from ltjax.engine.safeguards import Safeguards
 from ltjax.engine.stage import Recipe, Update, View
-from ltjax.engine.state import TrainState, parameter_filter
-from ltjax.engine.step import BATCH_NORM, key_for, make_forward
+from ltjax.engine.state import TrainState, flatten, parameter_filter
+from ltjax.engine.step import BATCH_NORM, Forward, key_for, make_forward
+from ltjax.engine.streams import STATE, samplers
 from ltjax.errors import UserError, unknown
 
 EVALUATION_BATCH = 256
@@ -56,7 +57,8 @@ class Training:
         self.num_classes = len(self.data.class_names)
         self._train_images = self.data.images_of('train')
         self._root = jax.random.key(self.seed)
-        self.graphdef = nnx.graphdef(nnx.eval_shape(lambda: self.create(self._root)))
+        network = nnx.eval_shape(lambda: self.create(self._root))
+        self.graphdef = nnx.graphdef(network)
         self._init = jax.jit(lambda key: nnx.state(self.create(key)))
         if self.select not in SELECT:
             raise unknown('select', self.select, SELECT)
@@ -65,37 +67,47 @@ class Training:
                 'no image is held out to choose a round on (data.split.val is 0): '
                 '--config.select=last tests the last one.'
             )
-        self._check_recipe()
+        self._check_recipe(nnx.state(network))
         self.feed = Feed(self._train_images, self.train_labels, self.mesh)
         self._forward = make_forward(self.graphdef, self.mesh, self.view)
+        self._forward_of: dict[View, Forward] = {}
         self.progress = RunProgress(self.recipe.steps_before(len(self.recipe.stages)))
 
-    def _check_recipe(self) -> None:
+    def _check_recipe(self, network: nnx.State[Any, Any]) -> None:
         """Refuses before the first step what would else be found in a later stage.
 
         Raises:
-          UserError: an unknown sampler or BatchNorm mode, or batches that devices or classes cannot share.
+          UserError: an unknown sampler or BatchNorm mode, nothing to train, or batches that devices or classes cannot
+            share.
           ValueError: a stage without a step.
         """
         for stage in self.recipe.stages:
             if not stage.steps:
                 raise ValueError(f'stage {stage.name!r} makes no step, by which rounds are counted')
             for update in stage.updates:
-                if update.batch_norm not in BATCH_NORM:
-                    raise unknown('batch_norm', update.batch_norm, BATCH_NORM)
-                if update.sampler is None:
-                    continue
-                name, parts = f'the batch size of {stage.name}/{update.name}', self.accumulate
-                for sampler in (update.sampler, *(s.sampler for s in update.streams.values())):
-                    if not isinstance(sampler, str):
-                        continue
-                    if sampler not in SAMPLERS:
-                        raise unknown('sampler', sampler, SAMPLERS)
-                    if sampler == BLOCKS:
-                        counts = np.bincount(self.train_labels, minlength=self.num_classes)
-                        devices = self.mesh.size * parts
-                        check_blocks(counts, update.batch_size, name, devices=devices)
-                sharding.check_batch_size(update.batch_size, self.mesh, name, parts=parts)
+                self._check_trained(update, network)
+                self._check_batches(update, f'the batch size of {stage.name}/{update.name}')
+
+    def _check_trained(self, update: Update, network: nnx.State[Any, Any]) -> None:
+        if not nnx.filter_state(network, parameter_filter(update.trains)):
+            names = flatten(nnx.filter_state(network, nnx.Param))
+            known = sorted(name.removesuffix('.value') for name in names)
+            raise unknown('part of the network to train', update.trains, known)
+        if update.batch_norm not in BATCH_NORM:
+            raise unknown('batch_norm', update.batch_norm, BATCH_NORM)
+
+    def _check_batches(self, update: Update, name: str) -> None:
+        for sampler in samplers(update).values():
+            if not isinstance(sampler, str):
+                continue
+            if sampler not in (*SAMPLERS, STATE):
+                raise unknown('sampler', sampler, SAMPLERS)
+            if sampler == BLOCKS:
+                counts = np.bincount(self.train_labels, minlength=self.num_classes)
+                devices = self.mesh.size * self.accumulate
+                check_blocks(counts, update.batch_size, name, devices=devices)
+        if update.sampler is not None:
+            sharding.check_batch_size(update.batch_size, self.mesh, name, parts=self.accumulate)
 
     # What hooks between rounds may ask: see `stage.Run`.
 
@@ -112,8 +124,22 @@ class Training:
     def train_features(self, state: TrainState) -> jax.Array:
         return sharding.replicate(self.predict(state, self._train_images)[0], self.mesh)
 
+    def train_logits(
+        self, state: TrainState, view: View | None = None, key: jax.Array | None = None
+    ) -> np.ndarray:
+        forward = self._forward
+        if view is not None:
+            if view not in self._forward_of:
+                self._forward_of[view] = make_forward(self.graphdef, self.mesh, view)
+            forward = self._forward_of[view]
+        return self._run(forward, state, self._train_images, key)[1]
+
     def predict(self, state: TrainState, images: Images) -> tuple[np.ndarray, np.ndarray]:
         """Returns features and logits of `images` uint8 [N, H, W, C], in inference mode."""
-        return inference.run(
-            self._forward, state.model, images, batch_size=EVALUATION_BATCH, mesh=self.mesh
-        )
+        return self._run(self._forward, state, images)
+
+    def _run(
+        self, forward: Forward, state: TrainState, images: Images, key: jax.Array | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        size, mesh = EVALUATION_BATCH, self.mesh
+        return inference.run(forward, state.model, images, batch_size=size, mesh=mesh, key=key)

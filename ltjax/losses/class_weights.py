@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ltjax.losses._arrays import checked_counts
+from ltjax.losses._arrays import check_positive, checked_counts
 
 Floats = NDArray[np.float64]
 
@@ -76,16 +76,21 @@ def effective_number_weights(counts: ArrayLike | Sequence[int], *, beta: float =
     return _inverse(effective_number(counts, beta=beta))
 
 
-def inverse_frequency_weights(counts: ArrayLike | Sequence[int]) -> Floats:
-    """Cost-sensitive weights, w_k proportional to 1 / n_k: [K] of counts [K].
+def inverse_frequency_weights(counts: ArrayLike | Sequence[int], *, power: float = 1.0) -> Floats:
+    """Cost-sensitive weights, w_k proportional to 1 / n_k^power: [K] of counts [K].
 
     Source: the cost-sensitive baseline of Kim et al., "M2m: imbalanced classification via
-    major-to-minor translation", CVPR 2020. GCL divides them by their sum.
+    major-to-minor translation", CVPR 2020. GCL divides them by their sum. With a power it is the
+    generalised re-weighting of Zhang et al. (DisAlign), CVPR 2021, whose power is 1.2.
+
+    Raises:
+      ValueError: power is not positive.
 
     >>> inverse_frequency_weights([3, 1]).tolist()
     [0.5, 1.5]
     """
-    return _inverse(checked_counts(counts))
+    check_positive(power=power)
+    return _inverse(checked_counts(counts) ** power)
 
 
 def negative_log_weights(counts: ArrayLike | Sequence[int]) -> Floats:

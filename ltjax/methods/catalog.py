@@ -95,6 +95,15 @@ METHODS: Mapping[str, Method] = {
     'tde': Method(
         'De-confound-TDE', 'post_hoc', 'Tang et al., NeurIPS', 2020, 'code', needs=_VALIDATION
     ),
+    # Of what else is known of the images, and of what is drawn by the state.
+    'mtl': Method(
+        'MTL', 'multi_task', 'Liao and Luo, AAAI Workshops', 2017, 'reading',
+        needs='a further column, such as the body site',
+    ),
+    'fs': Method(
+        'FS', 'flexible', 'Ju et al., MICCAI', 2022, 'reading',
+        needs='passes over the training images',
+    ),
     # The five papers'.
     'lmd': Method('LMD', 'lmd', 'Pan et al.', 2025, 'code', needs=_TWO_PASSES, page='lmd.md'),
     'aduni': Method(
@@ -110,4 +119,21 @@ METHODS: Mapping[str, Method] = {
     'conmix': Method('ConMix', 'contrastive', 'Li and Jia, ICLR', 2025, 'reading', needs=_TWO_VIEWS),
     'paco': Method('PaCo', 'aduni', 'Cui et al., ICCV', 2021, 'code', needs=_TWO_VIEWS, page='aduni.md'),
     'paco_aduc': Method('PaCo+AduC', 'aduni', 'Cong et al., MLMI', 2022, 'code', needs=_TWO_VIEWS, page='aduni.md'),
+    # Branches, and a memory.
+    'bbn': Method(
+        'BBN', 'branches', 'Zhou et al., CVPR', 2020, 'code', needs='a second stream of images, two further blocks'
+    ),
+    'sade': Method(
+        'SADE', 'branches', 'Zhang et al., NeurIPS', 2022, 'reading',
+        needs='three further blocks; weights experts alike, not by unlabelled test images',
+    ),
+    'oltr': Method('OLTR', 'memory', 'Liu et al., CVPR', 2019, 'reading', needs='a pass over the training images'),
+    # Class-conditional sharpness, scaled and smoothed logits, calibration.
+    'cc_sam': Method('CC-SAM', 'decoupled', 'Zhou et al., CVPR', 2023, 'code', needs='a classifier pass a class'),
+    'vs': Method('VS', 'supervised', 'Kini et al., NeurIPS', 2021, 'formula'),
+    'lade': Method('LADE', 'supervised', 'Hong et al., CVPR', 2021, 'formula'),
+    'seql': Method('SEQL', 'supervised', 'Tan et al., CVPR', 2020, 'formula'),
+    'range_loss': Method('Range loss', 'supervised', 'Zhang et al., ICCV', 2017, 'formula'),
+    'mislas': Method('MiSLAS', 'decoupled', 'Zhong et al., CVPR', 2021, 'formula'),
+    'disalign': Method('DisAlign', 'decoupled', 'Zhang et al., CVPR', 2021, 'formula'),
 }  # fmt: skip

@@ -9,6 +9,7 @@ import numpy as np
 
 from ltjax.data import augment
 from ltjax.data.pipeline import BLOCKS, SAMPLERS
+from ltjax.data.reading.table import Column
 from ltjax.engine import optim
 from ltjax.engine.stage import LossFn, Sampler, Update, View
 from ltjax.errors import UserError, unknown
@@ -25,11 +26,14 @@ class Task:
       train_counts: training images a class, int64 [K].
       mean: of each channel, of images in 0 to 1.
       std: of each channel.
+      columns: further columns by name; codes int32 [N] of the training images, so that `codes[batch['index']]` are
+        those of a batch.
     """
 
     train_counts: np.ndarray
     mean: Sequence[float]
     std: Sequence[float]
+    columns: Mapping[str, Column] = dataclasses.field(default_factory=dict)
 
     @property
     def num_classes(self) -> int:

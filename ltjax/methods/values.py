@@ -3,6 +3,7 @@
 from typing import Any
 
 from ltjax.benchmarks import Benchmark
+from ltjax.engine.settings import Group
 
 # Of `supervised.Learning`: cross-entropy, and nothing else.
 _PARTS: dict[str, Any] = {
@@ -14,6 +15,7 @@ _PARTS: dict[str, Any] = {
     'keep': 1.0,
     'sharpness': {'name': 'none'},
     'penalty': {'name': 'none'},
+    'perturb': {'name': 'none'},
 }
 
 
@@ -27,6 +29,12 @@ def supervised(
 ) -> dict[str, Any]:
     """Returns the values of `supervised.Config`; `changes` are those of its stage."""
     return {'head': head or {'name': 'linear'}, 'train': learning(experiment, **changes)}
+
+
+def holding(experiment: Benchmark, *parts: str) -> dict[str, Any]:
+    """Returns the values of the base optimiser, with which parts of the network, by their paths, stay as they are."""
+    held = {part: Group(rate=0.0, decay=0.0) for part in parts}
+    return experiment.base(groups={**experiment.optimizer.groups, **held})
 
 
 def retraining(experiment: Benchmark, **changes: Any) -> dict[str, Any]:

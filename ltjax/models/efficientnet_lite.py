@@ -126,6 +126,11 @@ class EfficientNetLite0(ImageClassifier):
         self.feature_dim = HEAD_WIDTH
         self.classifier = linear(HEAD_WIDTH, num_classes, rngs=rngs)
 
+    @property
+    def map_dim(self) -> int:
+        """Channels of the last stage's output, which the head widens to the features."""
+        return STAGES[-1][-1]
+
     def feature_maps(self, images: jax.Array, tap: Tap = untouched) -> dict[str, jax.Array]:
         """Returns 'stem' and 'stage1' to 'stage7'."""
         x = nnx.relu6(self.stem(images.astype(self.dtype)))

@@ -1,6 +1,6 @@
 """What every model here shares: the interface, batch normalisation, convolution and pooling."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -46,6 +46,7 @@ class ImageClassifier(nnx.Module):
       dtype: computation dtype.
       remat: compute the inside of a block again for the gradient rather than keep it.
       chunks: parts of a batch that are encoded one after another, see `set_chunks`.
+      branches: blocks that a method puts side by side behind the last stage, see `models.branches`.
     """
 
     classifier: nnx.Module
@@ -53,6 +54,12 @@ class ImageClassifier(nnx.Module):
     dtype: jnp.dtype
     remat: bool = False
     chunks: int = 1
+    branches: Sequence[nnx.Module] = ()
+
+    @property
+    def map_dim(self) -> int:
+        """Channels of the last stage's output, here as many as a branch has features."""
+        return self.feature_dim // max(len(self.branches), 1)
 
     def feature_maps(self, images: jax.Array, tap: Tap = untouched) -> dict[str, jax.Array]:
         """Returns the outputs [B, H', W', C'] of the stem and of each stage.
@@ -74,7 +81,14 @@ class ImageClassifier(nnx.Module):
         if self.chunks > 1 and tap is untouched:
             return _encode_chunks(self, images)
         *_, last = self.feature_maps(images, tap).values()
-        return self.pool(last)
+        if not self.branches:
+            return self.pool(last)
+        features = [self.branch(number, last) for number in range(len(self.branches))]
+        return jnp.concatenate(features, axis=1)
+
+    def branch(self, number: int, last: jax.Array) -> jax.Array:
+        """Returns the features of one of `branches` alone, pooled like any others, of the last stage's output."""
+        return self.pool(run_blocks([self.branches[number]], last, remat=self.remat))
 
     def classify(self, features: jax.Array) -> jax.Array:
         """Returns logits [B, K] of features [B, C]."""

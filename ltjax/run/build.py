@@ -81,7 +81,13 @@ def make_task(settings: Settings, data: DataSet) -> Task:
                 f'data.{name} has {len(getattr(settings.data, name))} values for {channels} channels: '
                 f'give one or {channels}.'
             )
-    return Task(data.train_counts, tuple(settings.data.mean), tuple(settings.data.std))
+    train = data.parts['train']
+    return Task(
+        data.train_counts,
+        tuple(settings.data.mean),
+        tuple(settings.data.std),
+        {name: column.of(train) for name, column in data.columns.items()},
+    )
 
 
 def training(

@@ -79,7 +79,7 @@ def checked_start(settings: Settings) -> pathlib.Path | None:
         raise UserError(f'{path} is no run: correct --config.start_from.')
     theirs, ours = ownership.read_config(path), settings.values
     for name in ('seed', 'data', 'model'):
-        if theirs[name] != ours[name]:
+        if provenance.differences({name: theirs[name]}, {name: ours[name]}):
             raise UserError(f'{path} differs in {name} from this config: start from another run.')
     return path
 

@@ -16,6 +16,7 @@ from ltjax.data import augment
 from ltjax.data import identity as identities
 from ltjax.data.identity import FORCEABLE, Identity
 from ltjax.data.reading import Images, Raw
+from ltjax.data.reading.table import Column
 from ltjax.engine import inference
 from ltjax.engine.checkpoint import Checkpoints
 from ltjax.engine.state import TrainState
@@ -99,7 +100,12 @@ class Trained:
         settings = Settings.of(ownership.read_config(workdir))
         names, shape = tuple(results['class_names']), tuple(results['image_shape'])
         data = settings.data
-        task = Task(np.array(results['train_counts']), data.mean, data.std)
+        further = results.get('data', {}).get('columns', {})
+        columns = {
+            name: Column(np.zeros(0, np.int32), tuple(column['names']))
+            for name, column in further.items()
+        }
+        task = Task(np.array(results['train_counts']), data.mean, data.std, columns)
         recipe = methods.recipe(settings.method, task)
         model = build.create_model(settings, recipe, len(names), shape[2], nnx.Rngs(0))
         graphdef, state = nnx.split(model)

@@ -110,6 +110,22 @@ def test_the_release_of_ham10000_gives_the_same_set(tmp_path, metadata, delimite
     assert release.groups.tolist() == both.groups.tolist()
 
 
+def test_site_and_sex_are_further_columns_where_the_metadata_are_there(tmp_path):
+    root = ham10000(tmp_path / 'ham')
+    path = root / 'HAM10000_metadata'
+    path.write_text(path.read_text('utf-8').replace('female', 'unknown', 1), 'utf-8')
+    release = fabricated.run(isic2018, root, tmp_path / 'out')
+    assert list(release.columns) == ['site', 'sex']
+    assert set(release.columns['site'].tolist()) == {'lower, left'}
+    assert Counter(release.columns['sex'].tolist()) == {'female': 35, '': 1}
+    both = challenge(tmp_path / 'both')
+    (both / path.name).write_bytes(path.read_bytes())
+    beside = fabricated.run(isic2018, both, tmp_path / 'beside')
+    assert beside.columns['sex'].tolist() == release.columns['sex'].tolist()
+    without = fabricated.run(isic2018, challenge(tmp_path / 'alone'), tmp_path / 'without')
+    assert without.columns == {}
+
+
 def test_a_strange_diagnosis_is_named(tmp_path, capsys):
     root = ham10000(tmp_path / 'ham')
     path = root / 'HAM10000_metadata'

@@ -142,7 +142,7 @@ def data(tmp_path_factory):
 
 @pytest.mark.slow
 def test_a_run_among_brackets_is_gone_on_with_borrowed_from_and_read(data, tmp_path, monkeypatch):
-    made = tiny.config('decoupling', data, {'num_bootstrap': 2})
+    made = tiny.config('crt', data, {'num_bootstrap': 2})
     whole = train.run(made, tmp_path / 'whole')
     monkeypatch.chdir(tmp_path)
     workdir = pathlib.Path('[exp1] x')

@@ -165,7 +165,7 @@ def test_the_state_is_that_of_the_first_best_round(
 
 def test_the_best_round_of_an_earlier_stage_does_not_count(data, tmp_path, monkeypatch):
     scored(monkeypatch, (0.9, 0.8, 0.1, 0.2))
-    _, best, _ = tiny.run(tiny.config('decoupling', data), tmp_path)
+    _, best, _ = tiny.run(tiny.config('crt', data), tmp_path)
     assert best == {
         'checkpoint': 12,
         'stage': 'retrain',
@@ -274,7 +274,7 @@ def test_a_borrowed_first_stage_gives_the_same_bits(undisturbed, data, tmp_path)
             tiny.training(other, tmp_path / 'other')
     for name, message in (
         ('cross_entropy', 'this method has no other'),
-        ('decoupling', "has no finished stage 'cross_entropy'"),
+        ('crt', "has no finished stage 'cross_entropy'"),
     ):
         other = tiny.config(name, data, {'start_from': str(first)})
         with pytest.raises(UserError, match=message):

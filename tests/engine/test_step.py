@@ -81,8 +81,8 @@ def test_encoder_and_classifier_are_complementary(model):
     assert {name.split('.')[0] for name in parts['classifier']} == {'classifier'}
     assert len(parts['classifier']) == 2
     assert parts['all'] == names(model, nnx.Param)
-    with pytest.raises(ValueError, match='body'):
-        parameter_filter('body')
+    assert names(model, parameter_filter('classifier.bias')) == {'classifier.bias.value'}
+    assert not names(model, parameter_filter('class'))
 
 
 @pytest.mark.slow

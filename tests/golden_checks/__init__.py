@@ -9,7 +9,7 @@ import importlib
 
 from golden_checks.compare import Check, Tolerances
 
-_NAMES = ('lmd', 'logits', 'sets', 'prototypes', 'heads', 'streams', 'updates')
+_NAMES = ('lmd', 'logits', 'logits_equalised', 'sets', 'prototypes', 'heads', 'streams', 'updates')
 _MODULES = tuple(importlib.import_module(f'golden_checks.{name}') for name in _NAMES)
 
 CHECKS: dict[str, Check] = {}

@@ -10,6 +10,7 @@ from ltjax.losses import (
     class_probabilities,
     class_sharpness,
     classification,
+    equalisation,
     gaussian,
     heads,
     margin,
@@ -76,6 +77,9 @@ VALUES = {
         [0.8, 0, 0.2],
     ),
     'ldam_margins': (margin.ldam_margins, {}, [0.5 / 2**0.5, 0.5, 0.5]),
+    'vector_scales': (equalisation.vector_scales, {'gamma': 0.5}, [1, 0.5, 0.5]),
+    'rare_classes': (equalisation.rare_classes, {'threshold': 0.2}, [0, 1, 1]),
+    'smoothing_factors': (equalisation.smoothing_factors, {'head': 0.4}, [0.4, 0, 0]),
     'cloud_sizes': (margin.cloud_sizes, {}, [0, 1, 1]),
     'meta_sampler_probabilities': (
         meta_sampling.meta_sampler_probabilities,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import draws
-from ltjax.losses import branches, heads
+from ltjax.losses import branches, heads, samplers
 
 BATCH, WIDTH, CLASSES = 4, 3, 5
 ORDINARY = draws.normal(0, BATCH, WIDTH)
@@ -41,3 +41,32 @@ def test_branches_of_another_batch_are_refused():
         branches.bilateral_logits(ORDINARY, REVERSED[1:], WEIGHT)
     with pytest.raises(ValueError, match='weight must have shape'):
         branches.bilateral_logits(ORDINARY, REVERSED, WEIGHT[:, 1:])
+
+
+def test_frequencies_are_dealt_out_in_reverse():
+    found = np.exp(branches.reversed_log_prior([10, 60, 30]))
+    np.testing.assert_allclose(found, [0.6, 0.1, 0.3], rtol=1e-12)
+    # One class without images counts as the rarest that has some; of equal ones the first ranks lowest.
+    np.testing.assert_allclose(
+        np.exp(branches.reversed_log_prior([8, 2, 0])), [0.2, 0.8, 0.2], rtol=1e-12
+    )
+
+
+def test_the_inverse_softmax_takes_both_frequencies_out():
+    """Logits of log(pi'^2 / pi) leave all classes alike."""
+    counts = [8, 4, 1]
+    log_prior, reversed_ = samplers.log_prior(counts), branches.reversed_log_prior(counts)
+    logits = jnp.asarray((2 * reversed_ - log_prior)[None, :], jnp.float32)
+    for label, share in enumerate((1 / 3,) * 3):
+        value = branches.inverse_softmax(
+            logits, jnp.array([label]), log_prior=log_prior, reversed_log_prior=reversed_
+        )
+        np.testing.assert_allclose(np.exp(-value), [share], rtol=1e-5)
+    with pytest.raises(ValueError, match='tau'):
+        branches.inverse_softmax(
+            logits, jnp.array([0]), log_prior=log_prior, reversed_log_prior=reversed_, tau=-1.0
+        )
+    with pytest.raises(ValueError, match='reversed_log_prior'):
+        branches.inverse_softmax(
+            logits, jnp.array([0]), log_prior=log_prior, reversed_log_prior=reversed_[1:]
+        )

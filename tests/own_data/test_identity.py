@@ -58,7 +58,7 @@ def test_a_first_stage_on_other_data_is_refused(tmp_path):
     path = as_csv(tmp_path)
 
     def made(**changes):
-        two = tiny.config('decoupling', path, {'num_bootstrap': 2})
+        two = tiny.config('crt', path, {'num_bootstrap': 2})
         two.data = data_config(path)
         two.update_from_flattened_dict(changes)
         return two

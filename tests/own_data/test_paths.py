@@ -59,7 +59,7 @@ def test_a_first_stage_is_found_at_home(home):
     path = folder(home / 'set', {'a': 12, 'b': 12})
 
     def two(**changes):
-        config_ = tiny.config('decoupling', path, {'num_bootstrap': 2})
+        config_ = tiny.config('crt', path, {'num_bootstrap': 2})
         config_.data = config(path)
         config_.update_from_flattened_dict(changes)
         return config_

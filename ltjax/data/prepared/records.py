@@ -1,7 +1,7 @@
 """Prepared sets: images decoded and resized once, encoded in ArrayRecord shards, beside a table and a manifest.
 
     FOLDER/images-00000.array_record ...   one encoded image a record (PNG or JPEG), in the order of the table
-    FOLDER/records.csv                     id, label (class name) and group of every record
+    FOLDER/records.csv                     id, label (class name) and group of every record, and further columns
     FOLDER/splits/NAME.csv                 id and split of a protocol: train, val or test; or fold: 0, 1, ...
     FOLDER/manifest.json                   classes, counts, sizes, licence, origin, excluded images, sha256 of all files
 
@@ -30,6 +30,7 @@ from ltjax.errors import UserError, unknown
 FORMAT = 1
 FILES = ('manifest.json', 'unfinished.json')
 ENCODINGS = ('png', 'jpeg')
+COLUMNS = ('id', 'label', 'group')  # of records.csv; any others are further ones
 
 
 def encode(image: np.ndarray, encoding: str) -> bytes:
@@ -59,6 +60,7 @@ class Prepared:
     ids: np.ndarray  # str [N]
     labels: np.ndarray  # int32 [N]
     groups: np.ndarray  # str [N], '' where unknown
+    columns: Mapping[str, np.ndarray]  # further ones by name, str [N], as they are written
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -204,6 +206,11 @@ def read(root: pathlib.Path) -> Prepared:
         ids=np.array([row['id'] for row in rows]),
         labels=np.array([number[row['label']] for row in rows], np.int32),
         groups=np.array([row['group'] for row in rows]),
+        columns={
+            name: np.array([row[name] for row in rows])
+            for name in (rows[0] if rows else ())
+            if name not in COLUMNS
+        },
     )
 
 

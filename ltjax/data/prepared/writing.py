@@ -8,6 +8,7 @@ import pathlib
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,6 +32,7 @@ class Item(NamedTuple):
     # The image file; or a function that returns uint8 [H, W, C].
     source: pathlib.Path | Callable[[], np.ndarray]
     group: str = ''  # lesion, patient, video or the like; '' where it is not known
+    columns: Mapping[str, str] = MappingProxyType({})  # what else is known of it, by name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,8 +75,8 @@ def write(
       The manifest.
 
     Raises:
-      UserError: doubled ids or class names, labels out of range, a split of an unknown id or into
-        unknown parts, a folder that holds another set, an image that cannot be read.
+      UserError: doubled ids or class names, labels out of range, a further column called as another, a split of an
+        unknown id or into unknown parts, a folder that holds another set, an image that cannot be read.
     """
     _check(plan)
     key = _fingerprint(plan, images_per_shard)
@@ -131,6 +133,14 @@ def _check_items(plan: Plan) -> None:
     for item in plan.items:
         if not 0 <= item.label < len(plan.class_names):
             raise UserError(f'{plan.name}: {item.id} has label {item.label}, out of range.')
+    taken = next((name for name in _columns(plan.items) if name in records.COLUMNS), None)
+    if taken is not None:
+        raise UserError(f'{plan.name} has a further column {taken!r}: give it another name.')
+
+
+def _columns(items: Sequence[Item]) -> list[str]:
+    """Returns the names of the further columns, in their order."""
+    return list(dict.fromkeys(name for item in items for name in item.columns))
 
 
 def _check_splits(plan: Plan) -> None:
@@ -160,7 +170,8 @@ def _fingerprint(plan: Plan, images_per_shard: int) -> str:
     ]
     digest.update(json.dumps([*settings, plan.on_damaged, images_per_shard]).encode())
     for item in plan.items:
-        digest.update(json.dumps([item.id, item.label, item.group]).encode())
+        further = [dict(item.columns)] if item.columns else []
+        digest.update(json.dumps([item.id, item.label, item.group, *further]).encode())
     for name, split in sorted(plan.splits.items()):
         digest.update(json.dumps([name, sorted(split.items())]).encode())
     return digest.hexdigest()
@@ -232,8 +243,17 @@ def _manifest(
 ) -> dict[str, Any]:
     """Writes the table and the splits; returns the manifest."""
     kept = [item for item in plan.items if item.id not in excluded]
-    rows = [(item.id, plan.class_names[item.label], item.group) for item in kept]
-    files.write_csv(out / 'records.csv', [('id', 'label', 'group'), *rows])
+    further = _columns(plan.items)
+    rows = [
+        (
+            item.id,
+            plan.class_names[item.label],
+            item.group,
+            *(item.columns.get(c, '') for c in further),
+        )
+        for item in kept
+    ]
+    files.write_csv(out / 'records.csv', [(*records.COLUMNS, *further), *rows])
     counts = Counter(item.label for item in kept)
     splits = {}
     (out / 'splits').mkdir(exist_ok=True)

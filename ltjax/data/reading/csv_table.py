@@ -69,8 +69,8 @@ def rows(path: pathlib.Path, delimiter: str = ',') -> tuple[list[str], list[Row]
 def read(path: pathlib.Path, config: Data) -> Written:
     """Reads a CSV, without its images.
 
-    Of a config's `data` it takes `columns`, and for tables of ids `images`, the folder of the images (relative to the
-    CSV's), and `suffix`, what an id lacks of its file's name.
+    Of a config's `data` it takes `columns` and `further`, and for tables of ids `images`, the folder of the images
+    (relative to the CSV's), and `suffix`, what an id lacks of its file's name.
 
     Raises:
       UserError: it cannot be read, or lacks a column that it needs.
@@ -82,15 +82,17 @@ def read(path: pathlib.Path, config: Data) -> Written:
     columns, found = rows(path)
     names = {what: getattr(config.columns, what) for what in COLUMNS}
     _check_columns(path, columns, names)
-    classes, faults = _one_hot_columns(path, columns, found, names)
+    classes, faults = _one_hot_columns(
+        path, [column for column in columns if column not in config.further], found, names
+    )
+    needed = {*names.values(), *config.further}
     kept = list[Row]()
     broken, running = list[str](), list[str]()
     for row in found:
         if row.cells is None or not row.cells[names['path']].strip():
             broken.append(f'line {row.line}')
         elif any(
-            _runs_on(cell, column in names.values(), len(columns))
-            for column, cell in row.cells.items()
+            _runs_on(cell, column in needed, len(columns)) for column, cell in row.cells.items()
         ):
             running.append(f'line {row.line}')
         else:
@@ -113,7 +115,8 @@ def read(path: pathlib.Path, config: Data) -> Written:
         column['label'], wrong = _one_hot_labels(path, kept, classes)
         faults += wrong
     files = [f'{user_path(config.images)}/{id_}' if config.images else id_ for id_ in ids]
-    unused = [column for column in columns if column not in {*names.values(), *classes}]
+    further = [column for column in columns if column not in {*names.values(), *classes}]
+    unused = [column for column in further if column not in config.further]
     return Written(
         'csv',
         str(path),
@@ -125,6 +128,7 @@ def read(path: pathlib.Path, config: Data) -> Written:
         declared=bool(classes),
         splits={'split': column['split']} if 'split' in column else {},
         groups=column.get('group'),
+        columns={name: [row[name] for row in cells] for name in further},
         faults=faults,
         notes=[f'columns that are not used: {values.listed(unused, 12)}'] if unused else [],
         split_from=f'the column {names["split"]!r}' if 'split' in column else '',

@@ -1,4 +1,4 @@
-"""npz files of images: `images`, and if there are `labels`, `class_names`, `split`, `group` and `ids`."""
+"""npz files of images: `images`, and if there are `labels`, `class_names`, `split`, `group`, `ids`, further columns."""
 
 import pathlib
 import zipfile
@@ -11,6 +11,8 @@ from ltjax.errors import UserError
 
 # Without names, a label from here on is no number of a class but a sign for something else.
 _MAX_CLASSES = 1_000_000
+
+_NAMES = ('images', 'labels', 'class_names', 'split', 'group', 'ids')
 
 
 def read(path: pathlib.Path) -> Written:
@@ -58,6 +60,11 @@ def written(arrays: dict[str, np.ndarray], where: str) -> Written:
     for name in ('ids', 'split', 'group', 'class_names'):
         if name in arrays:
             arrays[name] = _flat(arrays[name], name, where)
+    further = {
+        name: _flat(array, name, where)
+        for name, array in arrays.items()
+        if name not in _NAMES and array.shape in ((len(images),), (len(images), 1))
+    }
     for name in ('labels', 'ids', 'split', 'group'):
         if name in arrays and len(np.atleast_1d(arrays[name])) != len(images):
             raise UserError(
@@ -83,6 +90,7 @@ def written(arrays: dict[str, np.ndarray], where: str) -> Written:
         made_up=made_up,
         splits={'split': arrays['split'].tolist()} if 'split' in arrays else {},
         groups=arrays.get('group'),
+        columns=further,
         split_from='the array `split`' if 'split' in arrays else '',
     )
 

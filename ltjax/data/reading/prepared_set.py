@@ -31,6 +31,7 @@ def read(root: pathlib.Path, conform: Callable[[np.ndarray], np.ndarray]) -> Wri
         ordered=made.manifest.get('ordered', False),
         splits={name: made.split(name).tolist() for name in made.manifest['splits']},
         groups=made.groups,
+        columns=made.columns,
         notes=[f'images left out when it was prepared: {excluded}'] if excluded else [],
         split_from='the protocol',
         side=made.manifest['image_size'],

@@ -3,12 +3,13 @@
 import json
 import os
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from ltjax.data.reading import values
+from ltjax.data.reading.marks import columns_of, groups_of, merged
 from ltjax.data.reading.table import Excluded, Fault, Files, Table, Written
 from ltjax.data.settings import Data
 from ltjax.errors import UserError
@@ -25,10 +26,10 @@ def make(written: Written, config: Data) -> Table:
 
     Args:
       written: by a format's reader.
-      config: the `data` part of a config: `class_order` and `on_unlabelled`.
+      config: the `data` part of a config: `class_order`, `on_unlabelled` and `further`.
 
     Raises:
-      UserError: the settings themselves are wrong.
+      UserError: the settings themselves are wrong, or name a column that is not there.
     """
     faults, notes = list(written.faults), list(written.notes)
     classes, labels, kept, excluded = _NO_CLASSES, None, np.arange(len(written.ids)), []
@@ -39,7 +40,7 @@ def make(written: Written, config: Data) -> Table:
         if len(missing) < len(names):
             classes, wrong = _classes(written, set(names) - {''}, order)
             faults += wrong
-            notes += _merged('class', zip(written.labels, names, strict=True))
+            notes += merged('class', zip(written.labels, names, strict=True))
             place = {name: k for k, name in enumerate(classes.names)}
             labels = np.array([place.get(name, -1) for name in names], np.int32)
             if missing and config.on_unlabelled == 'exclude':
@@ -50,11 +51,13 @@ def make(written: Written, config: Data) -> Table:
                 ]
             elif missing:
                 faults.append(_unlabelled(written, written.labels, missing))
-    groups = _groups(written)
+    groups = groups_of(written)
     if groups is not None and written.groups is not None:
         names = groups.astype(np.str_).tolist()
-        notes += _merged('group', zip(map(str, written.groups), names, strict=True))
+        notes += merged('group', zip(map(str, written.groups), names, strict=True))
     left_out = set(range(len(written.ids))) - set(kept.tolist())
+    columns, said = columns_of(written, config.further)
+    notes += said
     splits = {}
     for protocol, sides in written.splits.items():
         splits[protocol], wrong, said = _split(written, sides, left_out)
@@ -69,6 +72,7 @@ def make(written: Written, config: Data) -> Table:
         classes.ordered,
         splits,
         groups,
+        columns,
         tuple(faults),
         (*written.unfit, *excluded),
         kept,
@@ -180,35 +184,6 @@ def _classes(
     if order is not None:
         return _Classes(natural, GIVEN, True), wrong
     return _Classes(natural, NUMBERS if numbers else NAMES, numbers), wrong
-
-
-def _merged(what: str, pairs: Iterable[tuple[str, str]]) -> list[str]:
-    """Tells of names that are written in several ways and mean one thing: in blanks, Unicode, or as 1 and 1.0."""
-    forms: dict[str, set[str]] = {}
-    for form, name in set(pairs):
-        if name:
-            forms.setdefault(name, set()).add(form)
-    return [
-        f'{values.listed(sorted(map(ascii, ways)))} are one {what}, {name}'
-        for name, ways in sorted(forms.items())
-        if len(ways) > 1
-    ]
-
-
-def _groups(written: Written) -> np.ndarray | None:
-    """Returns the groups, '' where there is none; integers stay integers, on whose order drawn splits depend."""
-    if written.groups is None or len(written.groups) == 0:
-        return None
-    given = np.asarray(written.groups)
-    if np.issubdtype(given.dtype, np.integer) and given.min() >= 0:
-        return given
-    names, one_of = [], dict[str, str]()
-    for name in map(values.name, given.tolist()):
-        number = values.whole_number(name)
-        missing = not name or (number is not None and number < 0)  # as pandas.factorize has it
-        # Names that look alike are one group: that parts nobody.
-        names.append('' if missing else one_of.setdefault(values.spelling(name), name))
-    return np.array(names, dtype=np.str_) if any(names) else None
 
 
 def _split(

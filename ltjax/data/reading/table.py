@@ -51,6 +51,26 @@ class Files(NamedTuple):
     names: Sequence[str]
 
 
+class Column(NamedTuple):
+    """What a further column says of every image.
+
+    Attributes:
+      codes: int32 [N], places in `names`; -1 where it says nothing.
+      names: its values, in their natural order.
+    """
+
+    codes: np.ndarray
+    names: tuple[str, ...]
+
+    def of(self, rows: np.ndarray) -> 'Column':
+        """Returns what it says of some of the images."""
+        return self._replace(codes=self.codes[rows])
+
+    def texts(self) -> np.ndarray:
+        """Returns the value of every image, str [N]; '' where there is none."""
+        return np.array([*self.names, ''])[self.codes]
+
+
 Pixels = Files | np.ndarray | records.StoredImages
 
 
@@ -71,6 +91,7 @@ class Written:
       made_up: whether the names of the classes are, of their numbers.
       splits: by protocol, the side or fold of every image; '' in a prepared set: not used.
       groups: of the images; None without.
+      columns: what else is said of the images, by name.
       faults: of the layout.
       unfit: images that cannot be read, as is known already.
       passed_over: files that are no images, by kind.
@@ -93,6 +114,7 @@ class Written:
     made_up: bool = False
     splits: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
     groups: Sequence[Any] | np.ndarray | None = None
+    columns: Mapping[str, Sequence[Any] | np.ndarray] = dataclasses.field(default_factory=dict)
     faults: Sequence[Fault] = ()
     unfit: Sequence[Excluded] = ()
     passed_over: Counter[str] = dataclasses.field(default_factory=Counter)
@@ -115,6 +137,7 @@ class Table:
       ordered: whether the order means something: numbers, or given by the user.
       splits: by protocol, str [N]: 'train', 'val' and 'test', or whole numbers of folds; '' where it is not used.
       groups: int or str [N], '' where there is none; None if no image has one.
+      columns: by name, those of `written.columns` that `data.further` names.
       faults: what stops a training, in the order in which it is told.
       excluded: images that are left out, as far as is known before they are read.
       kept: the rows that are not, int64.
@@ -128,6 +151,7 @@ class Table:
     ordered: bool
     splits: Mapping[str, np.ndarray]
     groups: np.ndarray | None
+    columns: Mapping[str, Column]
     faults: tuple[Fault, ...]
     excluded: tuple[Excluded, ...]
     kept: np.ndarray

@@ -44,6 +44,40 @@ class RescaledClassifier(nnx.Module):
         return losses.learnable_scaling(logits, self.scale[...])
 
 
+class Calibration(nnx.Module):
+    """What DisAlign learns beside a linear classifier; at first it changes nothing.
+
+    Attributes:
+      magnitude, margin: of each class [K].
+      kernel, bias: [C] and [], of how much they count for an image.
+    """
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        self.magnitude = nnx.Param(jnp.ones(outputs))
+        self.margin = nnx.Param(jnp.zeros(outputs))
+        self.kernel = nnx.Param(jnp.full(inputs, 0.1))
+        self.bias = nnx.Param(jnp.zeros(()))
+
+
+class AlignedClassifier(nnx.Module):
+    """A linear classifier with a calibration, which DisAlign learns (Zhang et al., 2021)."""
+
+    def __init__(self, trained: Any) -> None:
+        self.kernel, self.bias = trained.kernel, trained.bias
+        self.calibration = Calibration(*self.kernel.shape)
+
+    def __call__(self, features: jax.Array) -> jax.Array:
+        """Returns logits [B, K] of features [B, C]."""
+        own = self.calibration
+        weight, bias = own.kernel[...][None, :], own.bias[...][None]
+        return losses.aligned_logits(
+            losses.linear_logits(features, self.kernel[...].T, self.bias[...]),
+            losses.linear_logits(features, weight, bias)[:, 0],
+            magnitude=own.magnitude[...],
+            margin=own.margin[...],
+        )
+
+
 class DeconfoundedClassifier(nnx.Module):
     """Normalised heads that follow the features' mean direction and take it out at inference (TDE).
 
@@ -162,6 +196,10 @@ def _rescaled(model: Any, task: Task, rngs: nnx.Rngs) -> None:
     model.classifier = RescaledClassifier(model.classifier)
 
 
+def _aligned(model: Any, task: Task, rngs: nnx.Rngs) -> None:
+    model.classifier = AlignedClassifier(model.classifier)
+
+
 def _nearest_mean(model: Any, task: Task, rngs: nnx.Rngs) -> None:
     model.classifier = NearestMeanClassifier(model.classifier)
 
@@ -195,6 +233,7 @@ HEADS: dict[str, Callable[..., None]] = {
     'linear': _linear,
     'cosine': _cosine,
     'rescaled': _rescaled,
+    'aligned': _aligned,
     'deconfounded': _deconfounded,
     'nearest_mean': _nearest_mean,
 }

@@ -8,11 +8,12 @@ import jax.numpy as jnp
 
 from ltjax import losses
 from ltjax.methods.task import Task
-from ltjax.settings import at_least, from_to_below, positive
+from ltjax.settings import at_least, from_to, from_to_below, positive
 
 NotNegative = Annotated[float, at_least(0)]
 Positive = Annotated[float, positive()]
 Clip = Annotated[float, from_to_below(0, 1)]
+Share = Annotated[float, from_to(0, 1)]
 
 
 class Moment(NamedTuple):
@@ -106,6 +107,70 @@ def logit_adjustment(task: Task, *, tau: float = 1.0) -> LogitLoss:
     return plain(losses.logit_adjusted, log_prior=log_prior, tau=tau)
 
 
+def vector_scaling(task: Task, *, gamma: NotNegative = 0.3, tau: float = 1.0) -> LogitLoss:
+    """VS: a factor and an offset for each class's logit (Kini et al., 2021)."""
+    return plain(
+        losses.vector_scaling,
+        scales=jnp.asarray(losses.vector_scales(task.train_counts, gamma=gamma), jnp.float32),
+        log_prior=jnp.asarray(losses.log_prior(task.train_counts), jnp.float32),
+        tau=tau,
+    )
+
+
+def lade(
+    task: Task,
+    *,
+    alpha: NotNegative = 0.1,
+    penalty: NotNegative = 0.1,
+    importance: Literal['classes', 'examples'] = 'classes',
+) -> LogitLoss:
+    """LADE: balanced softmax + alpha LADER (Hong et al., 2021), which is one number of the batch for all its images."""
+    log_prior = jnp.asarray(losses.log_prior(task.train_counts), jnp.float32)
+
+    def values(logits: jax.Array, labels: jax.Array, moment: Moment) -> jax.Array:
+        regulariser = losses.lade_regulariser(
+            logits, labels, log_prior=log_prior, penalty=penalty, importance=importance
+        )
+        balanced = losses.balanced_softmax(logits, labels, log_prior=log_prior)
+        return balanced + alpha * regulariser
+
+    return LogitLoss(values)
+
+
+def softmax_equalization(
+    task: Task,
+    *,
+    gamma: Share = 0.9,
+    threshold: NotNegative = 0.5,
+) -> LogitLoss:
+    """SEQL: rare classes are ignored as rivals with probability gamma (Tan et al., 2020).
+
+    Rare is a class with less than `threshold` / K of the images: the paper's 0.005 of 100 classes is 0.5.
+    """
+    rare = losses.rare_classes(task.train_counts, threshold=threshold / task.num_classes)
+
+    def values(logits: jax.Array, labels: jax.Array, moment: Moment) -> jax.Array:
+        drawn = jax.random.bernoulli(moment.key, gamma, logits.shape)
+        return losses.softmax_equalization(logits, labels, ignored=drawn & rare[None, :])
+
+    return LogitLoss(values)
+
+
+def label_aware_smoothing(
+    task: Task,
+    *,
+    head: Share = 0.3,
+    tail: Share = 0.0,
+    shape: Literal['concave', 'linear', 'convex', 'exp'] = 'concave',
+    power: Positive = 1.0,
+) -> LogitLoss:
+    """MiSLAS: labels are smoothed from `tail` for the smallest class to `head` for the largest (Zhong et al., 2021)."""
+    factors = losses.smoothing_factors(
+        task.train_counts, head=head, tail=tail, shape=shape, power=power
+    )
+    return plain(losses.label_aware_smoothing, factors=jnp.asarray(factors, jnp.float32))
+
+
 def ldam(task: Task, *, max_margin: NotNegative = 0.5, scale: Positive = 30.0) -> LogitLoss:
     """Margins that grow with rarity, on cosines."""
     margins = jnp.asarray(losses.ldam_margins(task.train_counts, max_margin=max_margin))
@@ -165,6 +230,10 @@ LOSSES: dict[str, Callable[..., LogitLoss]] = {
         asymmetric,
         asymmetric_single,
         logit_adjustment,
+        vector_scaling,
+        lade,
+        softmax_equalization,
+        label_aware_smoothing,
         ldam,
         gaussian_clouded,
         seesaw,

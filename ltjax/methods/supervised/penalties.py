@@ -39,6 +39,28 @@ def distractor(*, weight: Weight = 0.1) -> Penalty:
     return value
 
 
+def ranges(
+    *,
+    intra: Weight = 1e-3,
+    inter: Weight = 1e-3,
+    widest: Annotated[int, at_least(1)] = 2,
+    margin: Annotated[float, at_least(0)] = 10.0,
+) -> Penalty:
+    """Range loss on the features (Zhang et al., 2017); a class with one image in the batch has no range."""
+
+    def value(model: ImageClassifier, mixed: Mixed) -> jax.Array:
+        parts = losses.range_loss(
+            mixed.features,
+            mixed.labels,
+            num_classes=mixed.logits.shape[1],
+            widest=widest,
+            margin=margin,
+        )
+        return intra * parts.intra + inter * parts.inter
+
+    return value
+
+
 PENALTIES: dict[str, Callable[..., Penalty]] = {
-    function.__name__: function for function in (none, distractor)
+    function.__name__: function for function in (none, distractor, ranges)
 }

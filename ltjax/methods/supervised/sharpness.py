@@ -71,7 +71,8 @@ def _at(
     objective: Objective, model: ImageClassifier, trains: str
 ) -> tuple[Callable[[Any], tuple[jax.Array, Any, Any]], Any]:
     """Returns parameters -> value, what else it says, running statistics, of copies of `model`; and its parameters."""
-    graphdef, parameters, rest = nnx.split(model, parameter_filter(trains), ...)
+    graphdef, state = nnx.split(model)
+    parameters, rest = nnx.split_state(state, parameter_filter(trains), ...)
 
     def at(parameters: Any) -> tuple[jax.Array, Any, Any]:
         copy = nnx.merge(graphdef, parameters, rest, copy=True)

@@ -1,6 +1,8 @@
 """The supervised stage: what its parts are, and how they become one loss."""
 
 import dataclasses
+import functools
+import operator
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
@@ -15,6 +17,7 @@ from ltjax.errors import UserError
 from ltjax.methods.supervised.logit_losses import LOSSES, LogitLoss, Moment
 from ltjax.methods.supervised.mixing import MIXINGS, Mixed
 from ltjax.methods.supervised.penalties import PENALTIES
+from ltjax.methods.supervised.perturbing import PERTURBINGS
 from ltjax.methods.supervised.sharpness import SHARPNESS
 from ltjax.methods.supervised.weighting import WEIGHTS
 from ltjax.methods.task import Supervised, Task, epochs_of
@@ -37,6 +40,7 @@ class Learning(Supervised):
       keep: the share of a batch's images, those with the largest losses, that counts.
       sharpness: the weights of the network that the loss is taken at.
       penalty: added to the loss.
+      perturb: what of the classifier the loss is taken at, see `perturbing`.
     """
 
     loss: Annotated[Choice, choice_of(LOSSES)] = CROSS_ENTROPY
@@ -47,6 +51,7 @@ class Learning(Supervised):
     keep: Annotated[float, from_to(0, 1)] = 1.0
     sharpness: Annotated[Choice, choice_of(SHARPNESS)] = NONE
     penalty: Annotated[Choice, choice_of(PENALTIES)] = NONE
+    perturb: Annotated[Choice, choice_of(PERTURBINGS)] = NONE
 
 
 def plain(config: Supervised) -> Learning:
@@ -97,7 +102,7 @@ def supervised_stage(
 
         def objective(model: ImageClassifier) -> tuple[jax.Array, dict[str, jax.Array]]:
             mixed = mixing.mixed(model, batch, key_for(key, 'mix'))
-            value = reduced(mixed, moment, step)
+            value = reduced(model, mixed, moment, step)
             if penalty is None:
                 return value, {}
             added = penalty(model, mixed)
@@ -127,9 +132,10 @@ def supervised_stage(
 
 def _reducer(
     config: Learning, task: Task, loss: LogitLoss
-) -> Callable[[Mixed, Moment, jax.Array], jax.Array]:
-    """Returns (mixed, moment, step) -> the loss of a batch: []."""
+) -> Callable[[ImageClassifier, Mixed, Moment, jax.Array], jax.Array]:
+    """Returns (network, mixed, moment, step) -> the loss of a batch: []."""
     first_weighted = config.defer_until * task.steps(config.batch_size)
+    perturbed = chosen(PERTURBINGS, config.perturb)(task, config)
     class_weights = None
     if config.weights.name != 'none':
         class_weights = jnp.asarray(chosen(WEIGHTS, config.weights)(task), jnp.float32)
@@ -139,13 +145,17 @@ def _reducer(
             return jnp.ones(len(labels))
         return jnp.where(step >= first_weighted, class_weights[labels], 1.0)
 
-    def reduced(mixed: Mixed, moment: Moment, step: jax.Array) -> jax.Array:
-        weights = mixed.share * weight_of(mixed.labels, step)
-        values = weights * loss.values(mixed.logits, mixed.labels, moment)
+    def reduced(model: ImageClassifier, mixed: Mixed, moment: Moment, step: jax.Array) -> jax.Array:
+        parts = [(mixed.share * weight_of(mixed.labels, step), mixed.labels)]
         if mixed.others is not None:
-            of_others = (1 - mixed.share) * weight_of(mixed.others, step)
-            values = values + of_others * loss.values(mixed.logits, mixed.others, moment)
-            weights = weights + of_others
+            parts.append(((1 - mixed.share) * weight_of(mixed.others, step), mixed.others))
+        weights = functools.reduce(operator.add, (weight for weight, _ in parts))
+
+        def of(logits: jax.Array) -> jax.Array:
+            values = (weight * loss.values(logits, labels, moment) for weight, labels in parts)
+            return functools.reduce(operator.add, values)
+
+        values = perturbed(model.classifier, mixed, of, step)
         kept = None
         if config.keep < 1:
             kept = losses.hardest_examples(values, keep_ratio=config.keep)
@@ -174,5 +184,17 @@ def _check(config: Learning, head: Choice, loss: LogitLoss) -> None:
         raise UserError(
             'defer_until defers nothing: choose weights or a sampler, or leave it at 0.'
         )
+    if config.penalty.name != 'none' and config.mix.name != 'none':
+        raise UserError(
+            f'penalty {config.penalty.name!r} is of images of one class, which mix {config.mix.name!r} does not leave: '
+            "use mix.name='none'."
+        )
+    if config.perturb.name != 'none' and (config.loss, config.weights) != (CROSS_ENTROPY, NONE):
+        raise UserError(
+            f"perturb {config.perturb.name!r} is of plain cross-entropy: use loss.name='cross_entropy' and "
+            "weights.name='none'."
+        )
+    if config.perturb.name == 'features_by_class' and config.mix.name != 'none':
+        raise UserError("perturb 'features_by_class' mixes no images: use mix.name='none'.")
     if not config.keep:
         raise UserError('keep is 0: use a share above 0, such as 0.7.')

@@ -7,7 +7,7 @@ import numpy as np
 
 from ltjax import losses
 from ltjax.methods.task import Task
-from ltjax.settings import from_to_below
+from ltjax.settings import from_to_below, positive
 
 
 def none(task: Task) -> np.ndarray:
@@ -22,9 +22,9 @@ def effective_number(
     return losses.effective_number_weights(task.train_counts, beta=beta)
 
 
-def inverse_frequency(task: Task) -> np.ndarray:
-    """By one over the number of images: [K]."""
-    return losses.inverse_frequency_weights(task.train_counts)
+def inverse_frequency(task: Task, *, power: Annotated[float, positive()] = 1.0) -> np.ndarray:
+    """By one over the number of images, or over a power of it (DisAlign's generalised re-weighting): [K]."""
+    return losses.inverse_frequency_weights(task.train_counts, power=power)
 
 
 def negative_log(task: Task) -> np.ndarray:

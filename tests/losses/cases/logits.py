@@ -7,11 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from losses.conformance import Case
-from ltjax.losses import classification, focal, margin, samplers
+from ltjax.losses import branches, classification, focal, margin, samplers
 
 BATCH, CLASSES = 8, 4  # a batch of 8 is shared out to eight devices as it is
 COUNTS = [70, 20, 9, 2]
 LOG_PRIOR = samplers.log_prior(COUNTS)
+REVERSED = branches.reversed_log_prior(COUNTS)
 MARGINS = margin.ldam_margins(COUNTS)
 CLOUDS = margin.cloud_sizes(COUNTS)
 WEIGHTS = np.array([0.3, 0.6, 1.1, 2.0])
@@ -27,6 +28,7 @@ cross_entropy = classification.softmax_cross_entropy
 adjusted = bind(classification.logit_adjusted, log_prior=LOG_PRIOR)
 gce = classification.generalized_cross_entropy
 soft = classification.soft_target_cross_entropy
+inverse = bind(branches.inverse_softmax, log_prior=LOG_PRIOR, reversed_log_prior=REVERSED)
 softmax_focal = focal.softmax_focal
 
 
@@ -62,6 +64,21 @@ CASES = [
         'balanced_softmax',
         bind(classification.balanced_softmax, log_prior=LOG_PRIOR),
         equals=(('logit adjustment of strength 1', bind(adjusted, tau=1.0)),),
+    ),
+    case(
+        'inverse_softmax',
+        inverse,
+        equals=(
+            (
+                'an adjustment by both',
+                lambda z, y: adjusted(z, y, log_prior=LOG_PRIOR - 2 * REVERSED),
+            ),
+        ),
+    ),
+    case(
+        'inverse_softmax:tau_0',
+        bind(inverse, tau=0.0),
+        equals=(('balanced softmax', adjusted),),
     ),
     case(
         'softmax_cross_entropy',
