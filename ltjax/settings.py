@@ -66,6 +66,15 @@ def from_to_below(low: float, high: float) -> Check:
     return _within(lambda value: low <= value < high, f'a number from {low:g} to below {high:g}')
 
 
+class Choices(dict[str, Callable[..., T]]):
+    """Functions by their names, of which a config chooses one; see `Choice`."""
+
+    def add(self, function: Callable[..., T]) -> Callable[..., T]:
+        """Takes a function in, under its name: a decorator."""
+        self[function.__name__] = function
+        return function
+
+
 @dataclasses.dataclass(frozen=True)
 class Choice:
     """One of several functions by its name, and values for its keyword arguments; the others keep their defaults."""

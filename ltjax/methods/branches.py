@@ -30,7 +30,7 @@ from ltjax.methods.task import Supervised, Task, epochs_of
 from ltjax.models.branches import add_branches, residual_block
 from ltjax.models.layers import linear
 from ltjax.models.resnet_cifar import CosineClassifier
-from ltjax.settings import Choice, at_least, choice_of, chosen, positive
+from ltjax.settings import Choice, Choices, at_least, choice_of, chosen, positive
 
 EXPERTS = ('forward', 'uniform', 'backward')
 
@@ -91,6 +91,10 @@ class Branching(NamedTuple):
     samplers: Mapping[str, str] = {}
 
 
+BRANCHINGS: Choices[Branching] = Choices()
+
+
+@BRANCHINGS.add
 def bilateral(train: Supervised, task: Task, *, sampler: str = 'inverse_frequency') -> Branching:
     """BBN: `sampler` draws what the second branch sees."""
     steps = task.steps(train.batch_size)
@@ -123,6 +127,7 @@ def bilateral(train: Supervised, task: Task, *, sampler: str = 'inverse_frequenc
     )
 
 
+@BRANCHINGS.add
 def experts(
     train: Supervised,
     task: Task,
@@ -157,11 +162,6 @@ def experts(
         )
 
     return Branching(len(EXPERTS), classifier, loss_fn)
-
-
-BRANCHINGS: dict[str, Callable[..., Branching]] = {
-    function.__name__: function for function in (bilateral, experts)
-}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,7 +20,7 @@ from ltjax.methods.decoupled import Retraining
 from ltjax.methods.supervised.stage import supervised_stage
 from ltjax.methods.task import Supervised, Task, epochs_of
 from ltjax.models.layers import linear
-from ltjax.settings import Choice, at_least, choice_of, chosen, positive
+from ltjax.settings import Choice, Choices, at_least, choice_of, chosen, positive
 
 Positive = Annotated[float, positive()]
 NotNegative = Annotated[float, at_least(0)]
@@ -28,7 +28,10 @@ NotNegative = Annotated[float, at_least(0)]
 # (unit embeddings [2B, D], the first views before the second; labels [B]; key) -> the loss, [].
 Contrast = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
 
+CONTRASTS: Choices[Contrast] = Choices()
 
+
+@CONTRASTS.add
 def supervised_contrastive(
     *, temperature: Positive = 0.1, base_temperature: NotNegative = 0.07
 ) -> Contrast:
@@ -49,6 +52,7 @@ def supervised_contrastive(
     return contrast
 
 
+@CONTRASTS.add
 def nt_xent(*, temperature: Positive = 0.5) -> Contrast:
     """The views of one image are drawn together, without labels (SimCLR; Chen et al., 2020, eq. 1)."""
 
@@ -59,6 +63,7 @@ def nt_xent(*, temperature: Positive = 0.5) -> Contrast:
     return contrast
 
 
+@CONTRASTS.add
 def mixed_nt_xent(
     *, temperature: Positive = 0.2, mixtures: Annotated[int, at_least(2)] = 100
 ) -> Contrast:
@@ -81,11 +86,6 @@ def mixed_nt_xent(
         return losses.mean(values, some)
 
     return contrast
-
-
-CONTRASTS: dict[str, Callable[..., Contrast]] = {
-    function.__name__: function for function in (supervised_contrastive, nt_xent, mixed_nt_xent)
-}
 
 
 @dataclasses.dataclass(frozen=True)

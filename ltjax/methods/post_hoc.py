@@ -18,7 +18,7 @@ from ltjax.errors import UserError, unknown
 from ltjax.methods.supervised.heads import HEADS, RULES, add_head
 from ltjax.methods.supervised.stage import Learning, supervised_stage
 from ltjax.methods.task import Task
-from ltjax.settings import Choice, choice_of, chosen
+from ltjax.settings import Choice, Choices, choice_of, chosen
 
 Values = tuple[float, ...]
 
@@ -39,6 +39,10 @@ class Adjustment(NamedTuple):
     head: str = 'linear'
 
 
+ADJUSTMENTS: Choices[Adjustment] = Choices()
+
+
+@ADJUSTMENTS.add
 def tau_norm(task: Task, *, tau: Values) -> Adjustment:
     """Weights divided by their length to the power tau, without bias (Kang et al., 2020)."""
 
@@ -51,6 +55,7 @@ def tau_norm(task: Task, *, tau: Values) -> Adjustment:
     return Adjustment('tau', tau, adjusted)
 
 
+@ADJUSTMENTS.add
 def prior(task: Task, *, tau: Values) -> Adjustment:
     """Logits - tau log prior (Menon et al., 2021), in the bias."""
     log_prior = jnp.asarray(losses.log_prior(task.train_counts), jnp.float32)
@@ -63,6 +68,7 @@ def prior(task: Task, *, tau: Values) -> Adjustment:
     return Adjustment('tau', tau, adjusted)
 
 
+@ADJUSTMENTS.add
 def direct_effect(task: Task, *, alpha: Values) -> Adjustment:
     """How much of the mean direction is taken out (Tang et al., 2020)."""
 
@@ -74,6 +80,7 @@ def direct_effect(task: Task, *, alpha: Values) -> Adjustment:
     return Adjustment('alpha', alpha, adjusted, head='deconfounded')
 
 
+@ADJUSTMENTS.add
 def nearest_mean(task: Task, *, rules: tuple[str, ...]) -> Adjustment:
     """The nearest mean of the training features, by one of the rules of `heads.RULES` (Kang et al., 2020)."""
     for rule in rules:
@@ -93,11 +100,6 @@ def nearest_mean(task: Task, *, rules: tuple[str, ...]) -> Adjustment:
         return means._asdict() | {'rule': np.int32(number)}
 
     return Adjustment('rule', rules, adjusted, head='nearest_mean')
-
-
-ADJUSTMENTS: dict[str, Callable[..., Adjustment]] = {
-    function.__name__: function for function in (tau_norm, prior, direct_effect, nearest_mean)
-}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,7 +14,7 @@ from ltjax.errors import UserError
 from ltjax.methods.task import Task
 from ltjax.models.layers import UNIFORM_FAN_IN
 from ltjax.models.resnet_cifar import CosineClassifier
-from ltjax.settings import Choice, at_least, chosen, positive
+from ltjax.settings import Choice, Choices, at_least, chosen, positive
 
 Positive = Annotated[float, positive()]
 
@@ -167,7 +167,11 @@ class NearestMeanClassifier(nnx.Module):
         return jax.lax.switch(self.rule[...], [trained, *rules], features)
 
 
-def _linear(
+HEADS: Choices[None] = Choices()
+
+
+@HEADS.add
+def linear(
     model: Any,
     task: Task,
     rngs: nnx.Rngs,
@@ -185,26 +189,34 @@ def _linear(
     model.classifier.bias[...] = np.array(bias, np.float32)
 
 
-def _cosine(model: Any, task: Task, rngs: nnx.Rngs, *, scale: Positive = 1.0) -> None:
+@HEADS.add
+def cosine(model: Any, task: Task, rngs: nnx.Rngs, *, scale: Positive = 1.0) -> None:
     """Cosines times `scale`; without it for losses that have one."""
     model.classifier = ScaledCosineClassifier(
         model.feature_dim, task.num_classes, scale=scale, rngs=rngs
     )
 
 
-def _rescaled(model: Any, task: Task, rngs: nnx.Rngs) -> None:
+@HEADS.add
+def rescaled(model: Any, task: Task, rngs: nnx.Rngs) -> None:
+    """A factor a class, which LWS learns."""
     model.classifier = RescaledClassifier(model.classifier)
 
 
-def _aligned(model: Any, task: Task, rngs: nnx.Rngs) -> None:
+@HEADS.add
+def aligned(model: Any, task: Task, rngs: nnx.Rngs) -> None:
+    """A calibration of the logits, which DisAlign learns."""
     model.classifier = AlignedClassifier(model.classifier)
 
 
-def _nearest_mean(model: Any, task: Task, rngs: nnx.Rngs) -> None:
+@HEADS.add
+def nearest_mean(model: Any, task: Task, rngs: nnx.Rngs) -> None:
+    """A linear one that NCM turns into nearest means."""
     model.classifier = NearestMeanClassifier(model.classifier)
 
 
-def _deconfounded(
+@HEADS.add
+def deconfounded(
     model: Any,
     task: Task,
     rngs: nnx.Rngs,
@@ -215,6 +227,7 @@ def _deconfounded(
     momentum: Annotated[float, at_least(0)] = 0.9,
     alpha: Annotated[float, at_least(0)] = 1.5,
 ) -> None:
+    """Normalised, in `heads` parts; the features' mean direction is taken out at inference (TDE)."""
     if model.feature_dim % heads:
         raise UserError(f'{heads} heads do not divide {model.feature_dim} features: use 1 or 2.')
     model.classifier = DeconfoundedClassifier(
@@ -227,16 +240,6 @@ def _deconfounded(
         alpha=alpha,
         rngs=rngs,
     )
-
-
-HEADS: dict[str, Callable[..., None]] = {
-    'linear': _linear,
-    'cosine': _cosine,
-    'rescaled': _rescaled,
-    'aligned': _aligned,
-    'deconfounded': _deconfounded,
-    'nearest_mean': _nearest_mean,
-}
 
 
 def add_head(choice: Choice, task: Task) -> AddHeads:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from ltjax import losses
 from ltjax.methods.task import Task
-from ltjax.settings import at_least, from_to, from_to_below, positive
+from ltjax.settings import Choices, at_least, from_to, from_to_below, positive
 
 NotNegative = Annotated[float, at_least(0)]
 Positive = Annotated[float, positive()]
@@ -49,16 +49,22 @@ def plain(function: Callable[..., jax.Array], **values: Any) -> LogitLoss:
     return LogitLoss(lambda logits, labels, moment: function(logits, labels, **values))
 
 
+LOSSES: Choices[LogitLoss] = Choices()
+
+
+@LOSSES.add
 def cross_entropy(task: Task) -> LogitLoss:
     """Softmax cross-entropy."""
     return plain(losses.softmax_cross_entropy)
 
 
+@LOSSES.add
 def sigmoid_cross_entropy(task: Task) -> LogitLoss:
     """A yes-or-no decision a class."""
     return plain(losses.sigmoid_cross_entropy)
 
 
+@LOSSES.add
 def softmax_binary_cross_entropy(task: Task) -> LogitLoss:
     """Binary cross-entropy of softmax probabilities, averaged over the classes (Alshammari et al., 2022)."""
     return LogitLoss(
@@ -68,16 +74,19 @@ def softmax_binary_cross_entropy(task: Task) -> LogitLoss:
     )
 
 
+@LOSSES.add
 def focal(task: Task, *, gamma: NotNegative = 2.0) -> LogitLoss:
     """Softmax focal loss."""
     return plain(losses.softmax_focal, gamma=gamma)
 
 
+@LOSSES.add
 def sigmoid_focal(task: Task, *, gamma: NotNegative = 2.0) -> LogitLoss:
     """Sigmoid focal loss (Lin et al., 2017)."""
     return plain(losses.sigmoid_focal, gamma=gamma)
 
 
+@LOSSES.add
 def asymmetric(
     task: Task, *, gamma_pos: NotNegative = 0.0, gamma_neg: NotNegative = 4.0, clip: Clip = 0.05
 ) -> LogitLoss:
@@ -85,6 +94,7 @@ def asymmetric(
     return plain(losses.asymmetric_multi_label, gamma_pos=gamma_pos, gamma_neg=gamma_neg, clip=clip)
 
 
+@LOSSES.add
 def asymmetric_single(
     task: Task,
     *,
@@ -101,12 +111,14 @@ def asymmetric_single(
     )
 
 
+@LOSSES.add
 def logit_adjustment(task: Task, *, tau: float = 1.0) -> LogitLoss:
     """Cross-entropy of logits + tau log prior; at tau 1 balanced softmax."""
     log_prior = jnp.asarray(losses.log_prior(task.train_counts), jnp.float32)
     return plain(losses.logit_adjusted, log_prior=log_prior, tau=tau)
 
 
+@LOSSES.add
 def vector_scaling(task: Task, *, gamma: NotNegative = 0.3, tau: float = 1.0) -> LogitLoss:
     """VS: a factor and an offset for each class's logit (Kini et al., 2021)."""
     return plain(
@@ -117,6 +129,7 @@ def vector_scaling(task: Task, *, gamma: NotNegative = 0.3, tau: float = 1.0) ->
     )
 
 
+@LOSSES.add
 def lade(
     task: Task,
     *,
@@ -137,6 +150,7 @@ def lade(
     return LogitLoss(values)
 
 
+@LOSSES.add
 def softmax_equalization(
     task: Task,
     *,
@@ -156,6 +170,7 @@ def softmax_equalization(
     return LogitLoss(values)
 
 
+@LOSSES.add
 def label_aware_smoothing(
     task: Task,
     *,
@@ -171,12 +186,14 @@ def label_aware_smoothing(
     return plain(losses.label_aware_smoothing, factors=jnp.asarray(factors, jnp.float32))
 
 
+@LOSSES.add
 def ldam(task: Task, *, max_margin: NotNegative = 0.5, scale: Positive = 30.0) -> LogitLoss:
     """Margins that grow with rarity, on cosines."""
     margins = jnp.asarray(losses.ldam_margins(task.train_counts, max_margin=max_margin))
     return plain(losses.ldam, margins=margins, scale=scale)._replace(cosines=True)
 
 
+@LOSSES.add
 def gaussian_clouded(
     task: Task,
     *,
@@ -204,6 +221,7 @@ def gaussian_clouded(
     return LogitLoss(values, cosines=True)
 
 
+@LOSSES.add
 def seesaw(
     task: Task, *, p: NotNegative = 0.8, q: NotNegative = 2.0, eps: Positive = 0.01
 ) -> LogitLoss:
@@ -217,25 +235,3 @@ def seesaw(
         start=lambda: jnp.zeros(task.num_classes, jnp.int32),
         follow=losses.accumulated_counts,
     )
-
-
-LOSSES: dict[str, Callable[..., LogitLoss]] = {
-    function.__name__: function
-    for function in (
-        cross_entropy,
-        sigmoid_cross_entropy,
-        softmax_binary_cross_entropy,
-        focal,
-        sigmoid_focal,
-        asymmetric,
-        asymmetric_single,
-        logit_adjustment,
-        vector_scaling,
-        lade,
-        softmax_equalization,
-        label_aware_smoothing,
-        ldam,
-        gaussian_clouded,
-        seesaw,
-    )
-}

@@ -10,7 +10,7 @@ from ltjax import losses
 from ltjax.engine.stage import Batch
 from ltjax.methods.task import Task
 from ltjax.models import ImageClassifier
-from ltjax.settings import from_to, positive
+from ltjax.settings import Choices, from_to, positive
 
 Positive = Annotated[float, positive()]
 Share = Annotated[float, from_to(0, 1)]
@@ -48,6 +48,10 @@ class Mixing(NamedTuple):
     samplers: Mapping[str, str] = {}
 
 
+MIXINGS: Choices[Mixing] = Choices()
+
+
+@MIXINGS.add
 def none(task: Task) -> Mixing:
     """Images as they are."""
 
@@ -57,11 +61,13 @@ def none(task: Task) -> Mixing:
     return Mixing(mixed)
 
 
+@MIXINGS.add
 def mixup(task: Task, *, alpha: Positive = 1.0) -> Mixing:
     """Each image with another of the batch, the weight from Beta(alpha, alpha) (Zhang et al., 2018)."""
     return Mixing(lambda model, batch, key: _mixup(model, batch, key, alpha))
 
 
+@MIXINGS.add
 def remix(task: Task, *, alpha: Positive = 1.0, kappa: Positive = 3.0, tau: Share = 0.5) -> Mixing:
     """Mixup whose label is that of the much rarer class (Chou et al., 2020)."""
 
@@ -80,6 +86,7 @@ def remix(task: Task, *, alpha: Positive = 1.0, kappa: Positive = 3.0, tau: Shar
     return Mixing(mixed)
 
 
+@MIXINGS.add
 def balanced_mixup(task: Task, *, alpha: Positive = 0.2) -> Mixing:
     """Images of the ordinary stream with some of class-balanced ones, Beta(alpha, 1) (Galdran et al., 2021)."""
 
@@ -92,6 +99,7 @@ def balanced_mixup(task: Task, *, alpha: Positive = 0.2) -> Mixing:
     return Mixing(mixed, {'balanced': 'class_balanced'})
 
 
+@MIXINGS.add
 def manifold_mixup(task: Task, *, alpha: Positive = 1.0) -> Mixing:
     """Mixup of the images or of the feature maps after a stage drawn in each step (Verma et al., 2019)."""
 
@@ -112,6 +120,7 @@ def manifold_mixup(task: Task, *, alpha: Positive = 1.0) -> Mixing:
     return Mixing(mixed)
 
 
+@MIXINGS.add
 def manifold_mixup_two_samplers(task: Task, *, alpha: Positive = 1.0) -> Mixing:
     """Manifold mixup of ordinary with class-balanced images, as a baseline of Tiong et al. (ICCL, 2021)."""
 
@@ -137,18 +146,6 @@ def manifold_mixup_two_samplers(task: Task, *, alpha: Positive = 1.0) -> Mixing:
 
 # Where manifold mixup mixes: the images, and the maps after the first two stages, as its released code.
 _PLACES = ('images', 'stage1', 'stage2')
-
-MIXINGS: dict[str, Callable[..., Mixing]] = {
-    function.__name__: function
-    for function in (
-        none,
-        mixup,
-        remix,
-        balanced_mixup,
-        manifold_mixup,
-        manifold_mixup_two_samplers,
-    )
-}
 
 
 def _draws(key: jax.Array, size: int, alpha: float) -> tuple[jax.Array, jax.Array, jax.Array]:

@@ -11,18 +11,22 @@ from ltjax import losses
 from ltjax.engine.step import set_batch_norm
 from ltjax.methods.supervised.mixing import Mixed
 from ltjax.models import ImageClassifier
-from ltjax.settings import at_least
+from ltjax.settings import Choices, at_least
 
 # (network, what it says of the batch) -> [].
 Penalty = Callable[[ImageClassifier, Mixed], jax.Array]
 Weight = Annotated[float, at_least(0)]
 
+PENALTIES: Choices[Penalty] = Choices()
 
+
+@PENALTIES.add
 def none() -> Penalty:
     """Nothing."""
     return lambda model, mixed: jnp.zeros(())
 
 
+@PENALTIES.add
 def distractor(*, weight: Weight = 0.1) -> Penalty:
     """DANIL in our reading: input gradients of the class and of its strongest rival are pushed apart."""
 
@@ -39,6 +43,7 @@ def distractor(*, weight: Weight = 0.1) -> Penalty:
     return value
 
 
+@PENALTIES.add
 def ranges(
     *,
     intra: Weight = 1e-3,
@@ -59,8 +64,3 @@ def ranges(
         return intra * parts.intra + inter * parts.inter
 
     return value
-
-
-PENALTIES: dict[str, Callable[..., Penalty]] = {
-    function.__name__: function for function in (none, distractor, ranges)
-}

@@ -10,7 +10,7 @@ from flax import nnx
 from ltjax import losses
 from ltjax.methods.supervised.mixing import Mixed
 from ltjax.methods.task import Epochs, Task
-from ltjax.settings import at_least, from_to, positive
+from ltjax.settings import Choices, at_least, from_to, positive
 
 Share = Annotated[float, from_to(0, 1)]
 # logits [B, K] -> their losses [B].
@@ -18,12 +18,16 @@ Values = Callable[[jax.Array], jax.Array]
 # (classifier, what the network says of the batch, losses of logits, step) -> losses [B].
 Perturbing = Callable[[Any, Mixed, Values, jax.Array], jax.Array]
 
+PERTURBINGS: Choices[Perturbing] = Choices()
 
+
+@PERTURBINGS.add
 def none(task: Task, epochs: Epochs) -> Perturbing:
     """Both as they are."""
     return lambda classifier, mixed, values, step: values(mixed.logits)
 
 
+@PERTURBINGS.add
 def classifier_by_class(
     task: Task,
     epochs: Epochs,
@@ -58,6 +62,7 @@ def classifier_by_class(
     return perturbed
 
 
+@PERTURBINGS.add
 def features_by_class(
     task: Task,
     epochs: Epochs,
@@ -88,8 +93,3 @@ def features_by_class(
         )
 
     return perturbed
-
-
-PERTURBINGS: dict[str, Callable[..., Perturbing]] = {
-    function.__name__: function for function in (none, classifier_by_class, features_by_class)
-}

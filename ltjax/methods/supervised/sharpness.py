@@ -10,19 +10,23 @@ from flax import nnx
 from ltjax import losses
 from ltjax.engine.state import parameter_filter
 from ltjax.models import ImageClassifier
-from ltjax.settings import at_least, positive
+from ltjax.settings import Choices, at_least, positive
 
 # network -> scalar to minimise, and what else it says.
 Objective = Callable[[ImageClassifier], tuple[jax.Array, Any]]
 # (objective, network, key, what trains) -> the objective's values at the weights that the loss is made of.
 Sharpness = Callable[[Objective, ImageClassifier, jax.Array, str], tuple[jax.Array, Any]]
 
+SHARPNESS: Choices[Sharpness] = Choices()
 
+
+@SHARPNESS.add
 def none() -> Sharpness:
     """The weights as they are."""
     return lambda objective, model, key, trains: objective(model)
 
 
+@SHARPNESS.add
 def sam(*, rho: Annotated[float, positive()] = 0.05) -> Sharpness:
     """The worst weights within distance rho, to first order (Foret et al., 2021); two passes a step.
 
@@ -45,6 +49,7 @@ def sam(*, rho: Annotated[float, positive()] = 0.05) -> Sharpness:
     return value
 
 
+@SHARPNESS.add
 def box_noise(
     *, bound: Annotated[float, positive()] = 0.01, copies: Annotated[int, at_least(1)] = 2
 ) -> Sharpness:
@@ -60,11 +65,6 @@ def box_noise(
         return result, aux
 
     return value
-
-
-SHARPNESS: dict[str, Callable[..., Sharpness]] = {
-    function.__name__: function for function in (none, sam, box_noise)
-}
 
 
 def _at(
