@@ -43,7 +43,7 @@ def test_a_run_leaves_all_its_files(finished):
 
 
 def test_predictions_hold_the_test_split(finished):
-    _, workdir, _ = finished
+    made, workdir, _ = finished
     with np.load(workdir / 'predictions.npz', allow_pickle=False) as archive:
         named = {'class_names', 'data_sha256'}
         assert set(archive.files) == {'ids', 'labels', 'logits', 'features'} | named
@@ -51,7 +51,8 @@ def test_predictions_hold_the_test_split(finished):
         assert archive['ids'].tolist() == [f'{i:06d}' for i in expected]
         assert archive['labels'].tolist() == tiny.arrays()['labels'][expected].tolist()
         assert archive['logits'].shape == (len(expected), 3)
-        assert archive['features'].shape == (len(expected), 16)
+        branches = {'bbn': 2, 'sade': 3}.get(made.method.name, 1)
+        assert archive['features'].shape == (len(expected), 16 * branches)
         assert np.isfinite(archive['logits']).all()
 
 

@@ -29,7 +29,7 @@ Arrays = dict[str, np.ndarray]
 
 
 class Flat(ImageClassifier):
-    """Images of one pixel, one layer of ReLUs."""
+    """One layer of ReLUs at each pixel."""
 
     def __init__(self, rngs: nnx.Rngs) -> None:
         self.dtype = jnp.dtype(jnp.float64)
@@ -41,14 +41,14 @@ class Flat(ImageClassifier):
         return {'stem': tap('stem', nnx.relu(self.layer(images.astype(self.dtype))))}
 
 
-def drawn_batches(seed: int) -> Iterator[dict[str, Any]]:
-    """Yields the batches of ten steps."""
+def drawn_batches(seed: int, pixels: int = 1) -> Iterator[dict[str, Any]]:
+    """Yields the batches of ten steps, of images [pixels, 1, CHANNELS]."""
     rng = np.random.default_rng(seed)
     for _ in range(STEPS):
         yield {
             'index': np.arange(BATCH, dtype=np.int32),
             'label': rng.integers(0, CLASSES, BATCH).astype(np.int32),
-            'image': rng.integers(0, 256, (BATCH, 1, 1, CHANNELS)).astype(np.uint8),
+            'image': rng.integers(0, 256, (BATCH, pixels, 1, CHANNELS)).astype(np.uint8),
         }
 
 
@@ -58,10 +58,13 @@ def flat_model(recipe: Any) -> tuple[nnx.GraphDef[Any], nnx.State[Any, Any]]:
     recipe.add_heads(model, nnx.Rngs(1))
     graphdef, state = nnx.split(model)
     rng = np.random.default_rng(2)
-    moved = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), state)
-    parameters, rest = nnx.split_state(moved, nnx.Param, ...)
+    parameters, rest = nnx.split_state(state, nnx.Param, ...)
     parameters = jax.tree.map(lambda leaf: leaf + rng.normal(0, 0.1, leaf.shape), parameters)
-    return graphdef, nnx.merge_state(parameters, rest)
+    wide = jax.tree.map(
+        lambda leaf: leaf.astype(float) if np.issubdtype(leaf.dtype, np.floating) else leaf,
+        rest,
+    )
+    return graphdef, nnx.merge_state(parameters, wide)
 
 
 def arrays_of(model: nnx.State[Any, Any]) -> Arrays:
@@ -108,6 +111,11 @@ class Sgd:
             ahead = gradient + OPTIMIZER['momentum'] * self._momentum[name]
             moved[name] = value - rate * self._rates.get(name, 1.0) * ahead
         return moved
+
+
+def seen(images: np.ndarray) -> np.ndarray:
+    """Returns images [B, pixels, 1, CHANNELS] as a network of `tiny.task` sees them: [B, pixels, CHANNELS]."""
+    return (images[:, :, 0] / 255 - 0.5) / 0.25
 
 
 def softmax_gradient(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -14,6 +14,7 @@ from methods.dynamics.flat_steps import (
     arrays_of,
     drawn_batches,
     flat_model,
+    seen,
     softmax_gradient,
     ten_steps,
 )
@@ -123,11 +124,13 @@ def test_ten_steps_equal_those_by_hand():
         found, told = ten_steps(recipe.stages[0], graphdef, model, batches)
     reference = Reference(start)
     for step, batch in enumerate(batches):
-        seen = [
-            (stream['image'][:, 0, 0] / 255 - 0.5) / 0.25 for stream in (batch, batch['reversed'])
-        ]
+        other = batch['reversed']
         alpha, loss = reference.step(
-            1 + step * EPOCHS // STEPS, seen[0], batch['label'], seen[1], batch['reversed']['label']
+            1 + step * EPOCHS // STEPS,
+            seen(batch['image'])[:, 0],
+            batch['label'],
+            seen(other['image'])[:, 0],
+            other['label'],
         )
         np.testing.assert_allclose([told[step]['alpha'], told[step]['loss']], [alpha, loss], 1e-5)
     expected = reference.parameters | reference.statistics
