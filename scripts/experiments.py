@@ -53,7 +53,7 @@ def read(path: pathlib.Path = FILE) -> tuple[dict[str, Experiment], dict[str, Ta
         content = tomllib.loads(path.read_text('utf-8'))
         experiments = {m.title: Experiment(name) for name, m in METHODS.items()}
         experiments |= {k: Experiment(**v) for k, v in content['experiments'].items()}
-        tables = {'all': Table([m.title for m in METHODS.values()], ['CE'])}
+        tables = {'all': Table([m.title for m in METHODS.values() if not m.further], ['CE'])}
         tables |= {k: Table(**v) for k, v in content['tables'].items()}
     except (OSError, tomllib.TOMLDecodeError, TypeError, KeyError) as error:
         raise UserError(f'{path}: {error}: see scripts/experiments.toml for the form.') from None

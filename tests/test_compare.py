@@ -41,7 +41,8 @@ def num_images():
 def encoder_steps(method, num_images):
     """Gradient steps that move the encoder, from the config's own numbers."""
     if method.name != 'lmd':
-        return method.train.epochs * (num_images // method.train.batch_size)
+        stages = [method[name] for name in ('pretrain', 'train') if name in method]
+        return sum(stage.epochs * (num_images // stage.batch_size) for stage in stages)
     steps = method.rrl.epochs * (num_images // method.rrl.batch_size)
     if not method.icc.enabled:
         return steps

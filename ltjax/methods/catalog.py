@@ -25,6 +25,7 @@ class Method:
       status: how its parts compare with the original, see `STATUS`.
       needs: what it takes beside images and labels, or more of than cross-entropy.
       page: of docs/, if it has one of its own.
+      further: whether it learns a further column (`data.further`), which not every set has.
     """
 
     title: str
@@ -34,6 +35,7 @@ class Method:
     status: Status
     needs: str = ''
     page: str = ''
+    further: bool = False
 
 
 _KANG = 'Kang et al., Decoupling, ICLR'
@@ -98,7 +100,7 @@ METHODS: Mapping[str, Method] = {
     # Of what else is known of the images, and of what is drawn by the state.
     'mtl': Method(
         'MTL', 'multi_task', 'Liao and Luo, AAAI Workshops', 2017, 'reading',
-        needs='a further column, such as the body site',
+        needs='a further column, such as the body site', further=True,
     ),
     'fs': Method(
         'FS', 'flexible', 'Ju et al., MICCAI', 2022, 'reading',

@@ -173,9 +173,9 @@ def _numbers_in_use(config: Config, task: Task) -> list[int]:
 
 def _in_use(state: TrainState, in_use: np.ndarray, weights: np.ndarray) -> TrainState:
     """Returns a state whose next rounds draw the images in use [N], by weights [N]."""
-    drawn = np.where(in_use, weights, 0.0)
-    drawn = {'in_use': jnp.asarray(in_use), 'draw': jnp.asarray(drawn / drawn.sum(), jnp.float32)}
-    return state._replace(extra=state.extra | drawn)
+    shares = np.where(in_use, weights, 0.0)
+    draw = jnp.asarray(shares / shares.sum(), jnp.float32)
+    return state._replace(extra=state.extra | {'in_use': jnp.asarray(in_use), 'draw': draw})
 
 
 def anchor_counts(task: Task, exponent: float) -> np.ndarray:

@@ -12,7 +12,7 @@ from flax import nnx
 
 from ltjax import methods, sharding
 from ltjax.engine.rounds import STEPS_PER_CALL
-from ltjax.engine.stage import Stage, Update
+from ltjax.engine.stage import Stage, Update, View
 from ltjax.engine.state import TrainState, parameter_filter
 from ltjax.engine.step import key_for, make_step
 from ltjax.methods.task import Task
@@ -83,6 +83,12 @@ class RandomRun:
             features = jax.random.normal(self.key('features'), (len(self.train_labels), width))
             self._features = sharding.replicate(features, self.mesh)
         return self._features
+
+    def train_logits(
+        self, state: TrainState, view: View | None = None, key: jax.Array | None = None
+    ) -> np.ndarray:
+        shape = (len(self.train_labels), self.num_classes)
+        return np.asarray(jax.random.normal(self.key('logits') if key is None else key, shape))
 
     def enter(self, stage: Stage) -> TrainState:
         """Returns the state before the first step of a stage."""

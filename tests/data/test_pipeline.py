@@ -227,3 +227,34 @@ def test_a_process_reads_what_lies_on_its_own_devices_and_nothing_else(monkeypat
     assert [batch['index'].tolist() for batch in batches] == expected
     for batch in batches:
         assert batch['label'].tolist() == LABELS[np.asarray(batch['index'])].tolist()
+
+
+# Images drawn each by its own probability.
+
+
+def drawn(weights, steps=200, seed=0):
+    made = pipeline.drawn_stream(np.asarray(weights), batch_size=8, seed=seed)
+    return np.concatenate([made[step] for step in range(steps)])
+
+
+def test_images_are_drawn_in_proportion_to_their_weights():
+    weights = np.array([0.0, 3.0, 0.0, 1.0, 0.0], np.float32)
+    found = np.bincount(drawn(weights), minlength=5) / 1600
+    assert found[[0, 2, 4]].tolist() == [0, 0, 0]
+    assert found[1] == pytest.approx(0.75, abs=0.04)  # nearly four standard deviations
+    assert drawn(weights).tolist() == drawn(weights * 8).tolist()
+
+
+def test_a_drawn_batch_depends_on_weights_seed_and_step_alone():
+    made = pipeline.drawn_stream(np.ones(60), batch_size=8, seed=0)
+    forwards = np.stack([made[step] for step in range(20)])
+    backwards = np.stack([made[step] for step in reversed(range(20))])
+    assert np.array_equal(forwards, backwards[::-1])
+    assert made[1_000_000].dtype == np.int32
+    assert not np.array_equal(drawn(np.ones(60), 20, seed=1), forwards.ravel())
+
+
+@pytest.mark.parametrize('weights', [[1.0, -1.0], [0.0, 0.0], [1.0, np.nan], [1.0, np.inf]])
+def test_weights_that_are_no_probabilities_are_refused(weights):
+    with pytest.raises(ValueError, match='finite, 0 or more, and not all 0'):
+        drawn(weights)
