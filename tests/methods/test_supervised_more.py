@@ -16,7 +16,7 @@ COUNTS = np.array(tiny.COUNTS)
 LABELS = jnp.array([0, 0, 1, 1, 0, 2])
 LOG_PRIOR = jnp.asarray(losses.log_prior(COUNTS), jnp.float32)
 KEY = jax.random.key(3)
-CLASSIFIER = {'classifier.kernel', 'classifier.bias'}
+CLASSIFIER = {'classifier.kernel.value', 'classifier.bias.value'}
 
 
 @pytest.fixture(scope='module')
@@ -194,10 +194,11 @@ def test_stages_move_what_they_train_and_nothing_else(finished):
     start, end = steps[0][1], steps[half - 1][2]
     added = {
         'disalign': {
-            f'classifier.calibration.{part}' for part in ('magnitude', 'margin', 'kernel', 'bias')
+            f'classifier.calibration.{part}.value'
+            for part in ('magnitude', 'margin', 'kernel', 'bias')
         },
-        'mislas': {'classifier.scale'},
-        'lws': {'classifier.scale'},
+        'mislas': {'classifier.scale.value'},
+        'lws': {'classifier.scale.value'},
     }.get(name, set())
     assert tiny.moved(start, end) == set(tiny.parameters(end)) - added | statistics(end)
     assert tiny.same(end.model, steps[half][1].model)  # goes on where the first stage ended
