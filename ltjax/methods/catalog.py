@@ -102,4 +102,6 @@ METHODS: Mapping[str, Method] = {
     'alpa': Method('ALPA', 'alpa', 'Kashyap et al.', 2024, 'code', page='alpa.md'),
     'iccl': Method('ICCL', 'iccl', 'Tiong et al.', 2021, 'code', needs=_TWO_PASSES, page='iccl.md'),
     'proco': Method('ProCo', 'proco', 'Yang et al., MICCAI', 2022, 'formula', needs='two views', page='proco.md'),
+    # Learned sampling, translated images, flat regions.
+    'fcd': Method('FCD', 'decoupled', 'Li et al., MICCAI', 2022, 'reading', needs=_TWO_PASSES),
 }  # fmt: skip
