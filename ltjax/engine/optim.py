@@ -23,6 +23,10 @@ def make(config: Optimizer, rounds: int, steps: int) -> optax.GradientTransforma
     """
     if rounds * steps < 1:
         raise UserError('no step to train: epochs, rounds and virtual_per_class start at 1.')
+    if config.box and (config.max_norm or config.max_norm_threshold):
+        raise UserError(
+            'box and max_norm leave no weights that fit both for sure: use one of them.'
+        )
     rate = optax.scale_by_learning_rate(_schedule(config, rounds, steps))
     if config.name == 'sgd':
         base = [optax.trace(config.momentum, config.nesterov)] if config.momentum else []
@@ -36,6 +40,8 @@ def make(config: Optimizer, rounds: int, steps: int) -> optax.GradientTransforma
         chain.append(_by_path(config, lambda update, _, group: group.rate * update))
     if config.max_norm or config.max_norm_threshold:
         chain.append(_projection(config))
+    if config.box:
+        chain.append(_box(config))
     return optax.chain(*chain)
 
 
@@ -129,6 +135,20 @@ def _projection(config: Optimizer) -> optax.GradientTransformation:
             return losses.project_max_norm(weight + update, state['cap']) - weight
 
         return jax.tree.map_with_path(one, updates, params), state
+
+    return optax.GradientTransformation(begin, update)
+
+
+def _box(config: Optimizer) -> optax.GradientTransformation:
+    """Returns the last link of a chain: after the step every parameter is near its value before the first."""
+
+    def begin(parameters: Any) -> dict[str, Any]:
+        return {'centre': jax.tree.map(jnp.copy, parameters)}  # the step donates the parameters
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        moved = optax.tree.add(params, updates)
+        within = losses.project_to_box(moved, state['centre'], config.box)
+        return optax.tree.sub(within, params), state
 
     return optax.GradientTransformation(begin, update)
 

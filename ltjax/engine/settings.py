@@ -34,6 +34,7 @@ class Optimizer:
         projects them; 0: none.
       max_norm_threshold: as `max_norm`, at this share of the way from the smallest norm of a class to the largest,
         as they are when the stage begins; 0: none.
+      box: how far a step may bring any parameter from where it was when the stage began; 0: anywhere.
       groups: by a part of their path ('bias', 'classifier/kernel'; or 'encoder': all but the
         classifier), what parameters have of the rate and of the weight decay. Shares multiply.
     """
@@ -51,4 +52,5 @@ class Optimizer:
     clip_norm: Annotated[float, at_least(0)] = 0.0
     max_norm: Annotated[float, at_least(0)] = 0.0
     max_norm_threshold: Annotated[float, from_to(0, 1)] = 0.0
+    box: Annotated[float, at_least(0)] = 0.0
     groups: Mapping[str, Group] = dataclasses.field(default_factory=dict)

@@ -138,4 +138,6 @@ METHODS: Mapping[str, Method] = {
     'range_loss': Method('Range loss', 'supervised', 'Zhang et al., ICCV', 2017, 'formula'),
     'mislas': Method('MiSLAS', 'decoupled', 'Zhong et al., CVPR', 2021, 'formula'),
     'disalign': Method('DisAlign', 'decoupled', 'Zhang et al., CVPR', 2021, 'formula'),
+    # Learned sampling, translated images, flat regions.
+    'fcd': Method('FCD', 'decoupled', 'Li et al., MICCAI', 2022, 'reading', needs=_TWO_PASSES),
 }  # fmt: skip

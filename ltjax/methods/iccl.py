@@ -27,9 +27,10 @@ from ltjax.engine.stage import (
     Stream,
     reset_classifier,
 )
-from ltjax.engine.state import TrainState, parameter_filter
+from ltjax.engine.state import TrainState
 from ltjax.errors import UserError
 from ltjax.losses import centroids, class_probabilities, distillation, mixing
+from ltjax.methods.supervised.distillation import teacher_logits, teacher_of
 from ltjax.methods.task import Epochs, Supervised, Task, epochs_of
 from ltjax.models.layers import linear
 from ltjax.settings import at_least, from_to, positive
@@ -245,28 +246,24 @@ def _rebalance(config: Retrain, task: Task, embedding_dim: int) -> Stage:
 
     def loss_fn(model: Network, extra: Any, batch: Batch, key: jax.Array, step: jax.Array) -> Loss:
         outputs = model(batch['view'])
-        graphdef, own = nnx.split(model)
-        teacher = nnx.merge(graphdef, nnx.merge_state(own, extra['teacher']), copy=True)
-        # While the encoder stands still, teacher and student share their features.
-        shared = config.trains == 'classifier'
-        features = outputs.features if shared else teacher.encode(batch['view'])
         values = distillation.distilled_cross_entropy(
             outputs.logits,
             batch['label'],
-            teacher_logits=teacher.classify(features),
+            teacher_logits=teacher_logits(
+                model, extra['teacher'], batch['view'], outputs.features, config.trains
+            ),
             weight=config.distillation_weight,
             temperature=config.temperature,
         )
         return Loss(losses.mean(values))
 
     def add_teacher(state: TrainState, run: Run) -> TrainState:
-        taught, _ = nnx.split_state(state.model, parameter_filter(config.trains), ...)
+        teacher = teacher_of(state, config.trains, batch_norm='running')
         # No loss reads the centroids any more: they are kept for the report. A run that resumes within
         # this stage comes without them, and restores them into these.
         kept = state.extra.get('centroids', _no_centroids(task, embedding_dim))
         if config.reset_classifier:
             state = reset_classifier(state, run)
-        teacher = jax.tree.map(jnp.copy, taught)
         return state._replace(extra={'centroids': kept, 'teacher': teacher})
 
     if config.trains == 'all':

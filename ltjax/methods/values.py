@@ -47,6 +47,7 @@ def retraining(experiment: Benchmark, **changes: Any) -> dict[str, Any]:
         'trains': 'classifier',
         'batch_norm': 'running',
         'reset_classifier': True,
+        'distil': {'weight': 0.0, 'temperature': 2.0},
     }
     return learning(experiment, **values | changes)
 

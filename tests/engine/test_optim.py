@@ -128,6 +128,21 @@ def test_max_norm_bounds_the_classes_of_the_classifier_alone():
     np.testing.assert_allclose(step({'max_norm': 9.0})['classifier']['kernel'], 0.5)
 
 
+def test_a_box_bounds_how_far_each_parameter_goes_from_its_beginning():
+    optimizer = optim.make(typed(optim.Optimizer, SGD | {'box': 0.7}), 1, 4)
+    parameters = {'near': jnp.array([2.0, 2.0]), 'far': jnp.array([-1.0])}
+    state = optimizer.init(parameters)
+    seen = []
+    for sign in (1, 1, -1, -1):
+        gradients = {'near': jnp.array([0.1, 1.0]) * sign, 'far': jnp.array([-9.0]) * sign}
+        updates, state = optimizer.update(gradients, state, parameters)
+        parameters = optax.apply_updates(parameters, updates)
+        seen.append([*parameters['near'].tolist(), *parameters['far'].tolist()])
+    # Steps of 0.05, 0.5 and 4.5: the first never meets the wall, the second does in the second step.
+    expected = [[1.95, 1.5, -0.3], [1.9, 1.3, -0.3], [1.95, 1.8, -1.7], [2.0, 2.3, -1.7]]
+    np.testing.assert_allclose(seen, expected, rtol=1e-6)
+
+
 @pytest.mark.parametrize(
     ('changes', 'message'),
     [
@@ -139,6 +154,7 @@ def test_max_norm_bounds_the_classes_of_the_classifier_alone():
         ),
         ({'schedule': 'cosine', 'floor': 0.6}, 'floor 0.6 is above learning_rate 0.5'),
         ({'warmup_epochs': 4.0}, 'warmup_epochs 4 leaves no step of 4 epochs'),
+        ({'box': 0.1, 'max_norm': 1.0}, 'box and max_norm .*: use one of them'),
     ],
 )
 def test_values_that_do_not_fit_are_refused(changes, message):

@@ -22,10 +22,12 @@ class Moment(NamedTuple):
     Attributes:
       key: of its random draws in this step.
       state: its own, see `LogitLoss`.
+      teacher_logits: [B, K], of what the network is held near, a constant; None: of nothing.
     """
 
     key: jax.Array
     state: Any = None
+    teacher_logits: jax.Array | None = None
 
 
 class LogitLoss(NamedTuple):

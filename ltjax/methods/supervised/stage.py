@@ -24,6 +24,9 @@ from ltjax.methods.task import Supervised, Task, epochs_of
 from ltjax.models import ImageClassifier
 from ltjax.settings import Choice, at_least, choice_of, chosen, from_to
 
+# (network, extra state, what the network says of the batch) -> the teacher's logits [B, K].
+Teacher = Callable[[ImageClassifier, Any, Mixed], jax.Array]
+
 LINEAR, CROSS_ENTROPY, NONE = Choice('linear'), Choice('cross_entropy'), Choice('none')
 
 
@@ -70,6 +73,7 @@ def supervised_stage(
     trains: str = 'all',
     batch_norm: str = 'batch',
     prepare: Callable[[TrainState, Run], TrainState] | None = None,
+    teacher: Teacher | None = None,
 ) -> Stage:
     """Returns epochs of the loss that `config` describes; a round is an epoch.
 
@@ -82,6 +86,7 @@ def supervised_stage(
       trains: see `Update`.
       batch_norm: see `Update`.
       prepare: see `Stage`.
+      teacher: of a loss that is held near another network's logits, which the loss then finds in its `Moment`.
 
     Raises:
       UserError: parts that do not fit together.
@@ -102,7 +107,8 @@ def supervised_stage(
 
         def objective(model: ImageClassifier) -> tuple[jax.Array, dict[str, jax.Array]]:
             mixed = mixing.mixed(model, batch, key_for(key, 'mix'))
-            value = reduced(model, mixed, moment, step)
+            taught = None if teacher is None else teacher(model, extra, mixed)
+            value = reduced(model, mixed, moment._replace(teacher_logits=taught), step)
             if penalty is None:
                 return value, {}
             added = penalty(model, mixed)
