@@ -129,6 +129,19 @@ def unequal(configs: Mapping[str, Any], reference: str) -> dict[str, str]:
     }
 
 
+def marks(configs: Mapping[str, Any], unequal: Mapping[str, str]) -> dict[str, list[str]]:
+    """Returns what a table says behind the names of rows: what the method takes, and in what a row is not equal."""
+    said = {}
+    for name, config in configs.items():
+        method = METHODS[config.method.name]
+        said[name] = [method.needs] if method.needs else []
+        if method.status == 'reading':
+            said[name].append('our reading')
+        if name in unequal:
+            said[name].append(f'not equal: {unequal[name]}')
+    return said
+
+
 def _terms(config: Any) -> dict[str, Any]:
     classes = benchmarks.get(config.benchmark).classes or 10
     further = {name: Column(np.zeros(0, np.int32), ('a', 'b')) for name in config.data.further}
