@@ -109,5 +109,5 @@ METHODS: Mapping[str, Method] = {
     'seql': Method('SEQL', 'supervised', 'Tan et al., CVPR', 2020, 'formula'),
     'range_loss': Method('Range loss', 'supervised', 'Zhang et al., ICCV', 2017, 'formula'),
     'mislas': Method('MiSLAS', 'decoupled', 'Zhong et al., CVPR', 2021, 'code'),
-    'disalign': Method('DisAlign', 'decoupled', 'Zhang et al., CVPR', 2021, 'code'),
+    'disalign': Method('DisAlign', 'decoupled', 'Zhang et al., CVPR', 2021, 'formula'),
 }  # fmt: skip
