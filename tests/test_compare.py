@@ -138,13 +138,13 @@ def test_the_table_holds_means_and_paired_differences(tmp_path):
         'LMD': [fabricate(tmp_path / 'l0', 7), fabricate(tmp_path / 'l1', 9)],
     }
     made = comparison.compare(runs, ['CE', 'LMD'])
-    assert comparison['split_sha256'] == 'f00d'
-    row = comparison['experiments']['LMD']
+    assert made['split_sha256'] == 'f00d'
+    row = made['experiments']['LMD']
     assert row['values']['macro_auc'] == [0.75, 0.75]
     difference = row['vs CE']['balanced_accuracy']
     assert difference['difference'] == pytest.approx(0.3)
     assert difference['low'] <= 0.3 <= difference['high']
-    json.dumps(comparison)
+    json.dumps(made)
     lines = comparison.markdown('npz', [0, 1], made).splitlines()
     assert lines[0] == 'npz, seeds 0, 1; percent, mean over the seeds.'
     header, rule, ce, lmd = lines[2:]

@@ -4,7 +4,7 @@ import sys
 
 from ltjax.command import exits
 from ltjax.errors import UserError
-from ltjax.methods.catalog import METHODS, STATUS
+from ltjax.methods.catalog import LEFT_OUT, METHODS, STATUS
 
 COLUMNS = ('name', 'title', 'paper', 'family', 'needs', 'status')
 
@@ -25,7 +25,8 @@ def text() -> str:
         '  '.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in table
     ]
-    return '\n'.join([*lines, '', *(f'{name}: {said}.' for name, said in STATUS.items())])
+    notes = STATUS | {f'left out: {name}': why for name, why in LEFT_OUT.items()}
+    return '\n'.join([*lines, '', *(f'{name}: {said}.' for name, said in notes.items())])
 
 
 def markdown() -> str:
@@ -45,6 +46,7 @@ def markdown() -> str:
         page = METHODS[name].page
         shown = f'[{title}]({page})' if page else title
         lines.append(f'| `{name}` | {shown} | {" | ".join(rest)} |')
+    lines += ['', 'Left out:', '', *(f'- {name} ({why}).' for name, why in LEFT_OUT.items())]
     return '\n'.join(lines)
 
 
