@@ -42,7 +42,8 @@ def num_images():
 def encoder_steps(method, num_images):
     """Gradient steps that move the encoder, from the config's own numbers."""
     if method.name != 'lmd':
-        stages = [method[name] for name in ('pretrain', 'train') if name in method]
+        stages = [method[name] for name in ('pretrain', 'train', 'retrain') if name in method]
+        stages = [s for s in stages if not s.get('trains', 'all').startswith('classifier')]
         return sum(stage.epochs * (num_images // stage.batch_size) for stage in stages)
     steps = method.rrl.epochs * (num_images // method.rrl.batch_size)
     if not method.icc.enabled:
