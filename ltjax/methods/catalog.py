@@ -103,5 +103,8 @@ METHODS: Mapping[str, Method] = {
     'iccl': Method('ICCL', 'iccl', 'Tiong et al.', 2021, 'code', needs=_TWO_PASSES, page='iccl.md'),
     'proco': Method('ProCo', 'proco', 'Yang et al., MICCAI', 2022, 'formula', needs='two views', page='proco.md'),
     # Learned sampling, translated images, flat regions.
+    'balms': Method(
+        'BALMS', 'meta', 'Ren et al., NeurIPS', 2020, 'code', needs='a second stream of images'
+    ),
     'fcd': Method('FCD', 'decoupled', 'Li et al., MICCAI', 2022, 'reading', needs=_TWO_PASSES),
 }  # fmt: skip
