@@ -106,5 +106,8 @@ METHODS: Mapping[str, Method] = {
     'balms': Method(
         'BALMS', 'meta', 'Ren et al., NeurIPS', 2020, 'code', needs='a second stream of images'
     ),
+    'm2m': Method(
+        'M2m', 'translation', 'Kim et al., CVPR', 2020, 'code', needs='two trainings, passes to the pixels'
+    ),
     'fcd': Method('FCD', 'decoupled', 'Li et al., MICCAI', 2022, 'reading', needs=_TWO_PASSES),
 }  # fmt: skip
