@@ -126,6 +126,10 @@ METHODS: Mapping[str, Method] = {
         'MTL', 'multi_task', 'Liao and Luo, AAAI Workshops', 2017, 'reading',
         needs='a further column, such as the body site', further=True,
     ),
+    'balms': Method('BALMS', 'meta', 'Ren et al., NeurIPS', 2020, 'code', needs='a second stream of images'),
+    'm2m': Method(
+        'M2m', 'translation', 'Kim et al., CVPR', 2020, 'code', needs='two trainings, passes to the pixels'
+    ),
     # The five papers'.
     'lmd': Method('LMD', 'lmd', 'Pan et al.', 2025, 'code', needs=_TWO_PASSES, page='lmd.md'),
     'aduni': Method(
