@@ -26,7 +26,12 @@ def get_config(benchmark: str = benchmarks.DEFAULT) -> ConfigDict:
     epochs = experiment.epochs - without_labels
     config.method = {
         'name': 'fs',
-        'pretrain': experiment.training(epochs=without_labels, temperature=0.5, width=128),
+        'pretrain': experiment.training(
+            epochs=without_labels,
+            second_view=experiment.view,
+            loss={'name': 'nt_xent', 'temperature': 0.5},
+            embedding_dim=128,
+        ),
         'train': values.learning(experiment, epochs=epochs),
         'anchors': 0.5,  # s: n_min^(1-s) n_k^s images of class k
         'query': {

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from ltjax import losses
-from ltjax.engine.stage import Batch, Loss, Recipe, Stage, reset_classifier
+from ltjax.engine.stage import AddHeads, Batch, Loss, Recipe, Stage, reset_classifier
 from ltjax.errors import UserError
 from ltjax.methods.decoupled import Retraining
 from ltjax.methods.supervised.stage import supervised_stage
@@ -129,20 +129,43 @@ def recipe(config: Config, task: Task) -> Recipe:
     Raises:
       UserError: a batch of one image, or parts that do not fit together.
     """
-    train, retrain = config.train, config.retrain
-    if train.batch_size == 1:
-        raise UserError(
-            'train.batch_size is 1, and an image alone has none to be told from: use 2 or more.'
-        )
-    contrast = chosen(CONTRASTS, train.loss)()
+    retrain = config.retrain
+    probe = supervised_stage(
+        retrain,
+        task,
+        name='probe',
+        trains=retrain.trains,
+        batch_norm=retrain.batch_norm,
+        prepare=reset_classifier if retrain.reset_classifier else None,
+    )
+    return Recipe((first_stage(config.train, task), probe), add_projection(config.train))
 
-    def add_projection(model: Network, rngs: nnx.Rngs) -> None:
+
+def add_projection(train: Train) -> AddHeads:
+    """Returns the `add_heads` that gives a network the projection head of `first_stage`."""
+
+    def add(model: Network, rngs: nnx.Rngs) -> None:
         width = model.feature_dim
         model.projection = nnx.Sequential(
             linear(width, width, rngs=rngs),
             nnx.relu,
             linear(width, train.embedding_dim, rngs=rngs),
         )
+
+    return add
+
+
+def first_stage(train: Train, task: Task) -> Stage:
+    """Returns epochs of contrastive learning of the encoder, through the projection.
+
+    Raises:
+      UserError: a batch of one image.
+    """
+    if train.batch_size == 1:
+        raise UserError(
+            'train.batch_size is 1, and an image alone has none to be told from: use 2 or more.'
+        )
+    contrast = chosen(CONTRASTS, train.loss)()
 
     def loss_fn(model: Network, extra: Any, batch: Batch, key: jax.Array, step: jax.Array) -> Loss:
         features = model.encode(jnp.concatenate([batch['first'], batch['second']]))
@@ -157,13 +180,4 @@ def recipe(config: Config, task: Task) -> Recipe:
         views={'first': task.view(train.view), 'second': task.view(train.second_view)},
         trains='encoder',
     )
-    first = Stage(train.loss.name, (update,), rounds=train.epochs)
-    probe = supervised_stage(
-        retrain,
-        task,
-        name='probe',
-        trains=retrain.trains,
-        batch_norm=retrain.batch_norm,
-        prepare=reset_classifier if retrain.reset_classifier else None,
-    )
-    return Recipe((first, probe), add_projection)
+    return Stage(train.loss.name, (update,), rounds=train.epochs)

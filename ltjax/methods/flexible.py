@@ -15,38 +15,24 @@ epoch has as many steps as for other methods, however few images are in use.
 """
 
 import dataclasses
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
 from ltjax import losses
-from ltjax.engine.stage import Batch, Loss, Recipe, Run, Stage
+from ltjax.engine.stage import Recipe, Run
 from ltjax.engine.state import TrainState
 from ltjax.engine.streams import STATE
 from ltjax.errors import UserError
 from ltjax.losses.heads import unit_vectors
+from ltjax.methods import contrastive
 from ltjax.methods.supervised.stage import Learning, supervised_stage
-from ltjax.methods.task import Supervised, Task, epochs_of
-from ltjax.models.layers import linear
-from ltjax.settings import at_least, from_to, positive
+from ltjax.methods.task import Task
+from ltjax.settings import at_least, from_to
 
 Share = Annotated[float, from_to(0, 1)]
-
-
-@dataclasses.dataclass(frozen=True)
-class Pretrain(Supervised):
-    """Epochs without labels.
-
-    Attributes:
-      temperature: of NT-Xent.
-      width: of the projection, and of its hidden layer.
-    """
-
-    temperature: Annotated[float, positive()]
-    width: Annotated[int, at_least(1)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,13 +59,13 @@ class Config:
     """The values of flexible sampling.
 
     Attributes:
-      pretrain: the stage without labels.
+      pretrain: the stage without labels, see `contrastive`.
       train: the curriculum; its sampler has to be 'instance_balanced', in whose place the state draws.
       anchors: s; 0: as many of each class as the smallest has, 1: all images.
       query: the queries.
     """
 
-    pretrain: Pretrain
+    pretrain: contrastive.Train
     train: Learning
     anchors: Share
     query: Query
@@ -125,35 +111,8 @@ def recipe(config: Config, task: Task) -> Recipe:
     told = [{'images_in_use': number} for number in _numbers_in_use(config, task)]
     curriculum = dataclasses.replace(stage, updates=(update,), before_round=ask, told=told)
 
-    def add_heads(model: Any, rngs: nnx.Rngs) -> None:
-        width = config.pretrain.width
-        model.projector = nnx.Sequential(
-            linear(model.feature_dim, width, rngs=rngs), nnx.relu, linear(width, width, rngs=rngs)
-        )
-
-    return Recipe((_pretraining(config.pretrain, task), curriculum), add_heads)
-
-
-def _pretraining(config: Pretrain, task: Task) -> Stage:
-    """Returns epochs of NT-Xent, through the projection."""
-    view = task.view(config.view)
-
-    def loss_fn(model: Any, extra: Any, batch: Batch, key: jax.Array, step: jax.Array) -> Loss:
-        images = jnp.concatenate([batch['one'], batch['two']])
-        embeddings = unit_vectors(model.projector(model.encode(images)))
-        pairs = jnp.tile(jnp.arange(len(batch['label'])), 2)
-        values = losses.nt_xent(embeddings, pairs, temperature=config.temperature)
-        return Loss(losses.mean(values))
-
-    update = epochs_of(
-        config,
-        task,
-        loss_fn,
-        sampler=config.sampler,
-        views={'one': view, 'two': view},
-        trains='encoder',
-    )
-    return Stage('features', (update,), rounds=config.epochs)
+    features = contrastive.first_stage(config.pretrain, task)
+    return Recipe((features, curriculum), contrastive.add_projection(config.pretrain))
 
 
 def _asks(query: Query, round_: int) -> bool:

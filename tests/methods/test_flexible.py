@@ -139,4 +139,4 @@ def test_the_first_stage_trains_no_classifier(data, tmp_path):
             assert 'classifier' in moved
         else:
             assert 'classifier' not in moved
-            assert 'projector' in moved
+            assert 'projection' in moved
