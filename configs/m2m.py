@@ -7,8 +7,8 @@ smaller one. A second network, from the same first weights, learns late from cla
     python -m ltjax.main --config=m2m:folder --config.data.path=FOLDER  # FOLDER/<class>/*.png
 
 beta 0.999, lambda 0.5, gamma 0.9, ten steps of length 0.1 after noise of radius 0.5, from four fifths of the epochs on,
-all as in the released code. On small sets each network has half of the epochs. Cost: in that last fifth twenty passes forth and back beside a step's
-own.
+all as in the released code. On small sets each network has half of the epochs. Cost: in that last fifth twenty passes
+forth and back beside a step's own.
 """
 
 from ml_collections import ConfigDict
