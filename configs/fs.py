@@ -7,8 +7,8 @@ get more of the images that the network is least sure of. Our reading: `ltjax/me
     python -m ltjax.main --config=fs:isic2019_lt_r100@lmd --config.data.path=PREPARED
 
 A query takes a tenth of the images after ten passes, as the authors describe their code. A quarter of the epochs has no
-labels, a third of the rest the anchors alone, and ten queries follow: ours, as are the anchors' exponent and the
-temperature.
+labels, a third of the rest the anchors alone, and ten queries follow: ours, as are the anchors' exponent, the
+floor and the temperature.
 """
 
 from ml_collections import ConfigDict
@@ -39,6 +39,7 @@ def get_config(benchmark: str = benchmarks.DEFAULT) -> ConfigDict:
             'every': max(1, (epochs - epochs // 3) // 10),
             'share': 0.1,
             'passes': 10,
+            'floor': 0.1,  # no class counts as more than ten times as hard as another
             'draw': 'difficulty',  # or 'uniform': all images in use alike
         },
     }

@@ -44,6 +44,7 @@ class Query:
       every: epochs from one query to the next.
       share: of all training images that a query adds, while there are any.
       passes: over the training images, each through a random view.
+      floor: accuracy that a class of less counts with; 0.1: no class is more than ten times as hard as another.
       draw: of the images in use: each by the difficulty of its class, or all alike ('uniform').
     """
 
@@ -51,6 +52,7 @@ class Query:
     every: Annotated[int, at_least(1)]
     share: Share
     passes: Annotated[int, at_least(2)]
+    floor: Annotated[float, positive(), from_to(0, 1)]
     draw: Literal['difficulty', 'uniform']
 
 
@@ -100,11 +102,10 @@ def recipe(config: Config, task: Task) -> Recipe:
         probabilities = np.asarray(jax.nn.softmax(np.stack(passes)))
         accuracy = accuracies(probabilities.mean(axis=0), run.train_labels, in_use)
         number = round(config.query.share * len(in_use))
-        new = queried(losses.bald(probabilities), run.train_labels, in_use, accuracy, number)
-        weights = np.ones(task.num_classes)
-        if config.query.draw == 'difficulty':
-            weights = losses.difficulty_weights(accuracy)
-        return _in_use(state, in_use | new, weights[run.train_labels])
+        hard = losses.difficulty_weights(accuracy, floor=config.query.floor)
+        new = queried(losses.bald(probabilities), run.train_labels, in_use, hard, number)
+        by_class = hard if config.query.draw == 'difficulty' else np.ones(task.num_classes)
+        return _in_use(state, in_use | new, by_class[run.train_labels])
 
     stage = supervised_stage(config.train, task, name='curriculum', prepare=begin)
     update = dataclasses.replace(stage.updates[0], sampler=STATE)
@@ -185,7 +186,7 @@ def queried(
     uncertainty: np.ndarray,
     labels: np.ndarray,
     in_use: np.ndarray,
-    accuracy: np.ndarray,
+    weights: np.ndarray,
     number: int,
 ) -> np.ndarray:
     """Returns the images that come into use, of each class the most uncertain.
@@ -194,14 +195,14 @@ def queried(
       uncertainty: [N].
       labels: int [N].
       in_use: bool [N].
-      accuracy: [K]; the new images are shared out in proportion to one over it.
+      weights: [K], in proportion to which the new images are shared out.
       number: of new images, if as many are left.
 
     Returns:
       bool [N].
     """
-    left = np.bincount(labels[~in_use], minlength=len(accuracy))
-    numbers = shared_out(min(number, int(left.sum())), losses.difficulty_weights(accuracy), left)
+    left = np.bincount(labels[~in_use], minlength=len(weights))
+    numbers = shared_out(min(number, int(left.sum())), weights, left)
     return _first_of_each_class(uncertainty, labels, ~in_use, numbers)
 
 

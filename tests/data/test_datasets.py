@@ -91,7 +91,7 @@ def test_groups_of_an_npz_stay_together(tmp_path):
 
 
 CASES = {
-    'images missing': (dict(images=None), 'has no array `images` (it has labels, split)'),
+    'images missing': (dict(images=None), 'has no array `images` (it has labels, site, split)'),
     'images float': (dict(images=np.zeros((80, 4, 4), np.float32)), '`images` of'),
     'images of four channels': (dict(images=np.zeros((80, 4, 4, 4), np.uint8)), '(80, 4, 4, 4)'),
     'images flat': (dict(images=np.zeros((80, 16), np.uint8)), '(80, 16)'),

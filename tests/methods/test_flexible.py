@@ -67,14 +67,14 @@ def test_a_query_takes_the_least_certain_of_hard_classes():
     labels, in_use = np.repeat([0, 1], 6), np.zeros(12, bool)
     in_use[[0, 6]] = True
     uncertainty = np.arange(12) % 6 / 10
-    new = flexible.queried(uncertainty, labels, in_use, np.array([0.9, 0.3]), 4)
+    new = flexible.queried(uncertainty, labels, in_use, np.array([0.25, 0.75]), 4)
     assert np.flatnonzero(new).tolist() == [
         5,
         9,
         10,
         11,
     ]  # three of the class that is three times as hard
-    everything = flexible.queried(uncertainty, labels, in_use, np.array([0.9, 0.3]), 99)
+    everything = flexible.queried(uncertainty, labels, in_use, np.array([0.25, 0.75]), 99)
     assert np.array_equal(everything, ~in_use)
 
 
@@ -89,6 +89,8 @@ def test_another_sampler_is_refused():
     assert '\n' not in str(error.value)
     with pytest.raises(UserError, match='method.query.passes is 1: use 2 or more'):
         recipe(**{'query.passes': 1})
+    with pytest.raises(UserError, match='method.query.floor is 0.0: use a positive number'):
+        recipe(**{'query.floor': 0.0})
 
 
 @pytest.fixture(scope='module')
