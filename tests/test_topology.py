@@ -60,7 +60,11 @@ def two_processes(data, tmp_path_factory):
         free.bind(('localhost', 0))
         address = f'localhost:{free.getsockname()[1]}'
     script = pathlib.Path(topology.__file__)
-    environment = os.environ | {'PYTHONPATH': f'{tiny.ROOT}{os.pathsep}{script.parent}'}
+    environment = os.environ | {
+        'PYTHONPATH': f'{tiny.ROOT}{os.pathsep}{script.parent}',
+        'JAX_COMPILATION_CACHE_DIR': jax.config.jax_compilation_cache_dir,
+        'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
+    }
     workers = []
     for process in range(2):
         arguments = [address, str(process), '2', str(data), str(folder), *topology.METHODS]
