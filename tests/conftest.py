@@ -6,11 +6,19 @@ LTJAX_TEST_PLATFORM=cuda,cpu runs them on another device, as JAX_PLATFORMS names
 LTJAX_TEST_MEMORY=1 says at the end how much memory each process of pytest took at most.
 """
 
+import ctypes
+import gc
 import os
+import pathlib
 import resource
 
+# What the environment says holds for the processes that tests start, too.
 # Threads of OpenMP that wait for a core wait busily: the map of a report's 24 images took 18 seconds of a processor.
 os.environ.setdefault('OMP_NUM_THREADS', '1')
+# These networks and losses compile ten times as long as they run: so compile without optimisation, and write loops in
+# the older of XLA's two ways, which takes half the time.
+os.environ.setdefault('JAX_DISABLE_MOST_OPTIMIZATIONS', '1')
+os.environ.setdefault('XLA_FLAGS', '--xla_cpu_use_fusion_emitters=false')
 
 import jax
 import pytest
@@ -18,6 +26,11 @@ import pytest
 PEAKS: dict[str, float] = {}
 PLATFORM = os.environ.get('LTJAX_TEST_PLATFORM', 'cpu')
 
+# Compile the same once, also for the other worker and later sessions. What JAX and XLA are is part of the key; the
+# folder can be deleted. Processes that tests start have it only where they are told: who is killed leaves half a file.
+_CACHE = pathlib.Path(__file__).resolve().parent.parent / '.pytest_cache' / 'xla'
+jax.config.update('jax_compilation_cache_dir', str(_CACHE))
+jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)
 jax.config.update('jax_platforms', PLATFORM)
 if PLATFORM == 'cpu':
     jax.config.update('jax_num_cpu_devices', 8)
@@ -38,11 +51,38 @@ def strict_shapes():
         yield
 
 
+def pytest_collection_modifyitems(items):
+    """The files with slow tests come first: what is left at the end then is short, and both workers end together."""
+    slow = {item.path for item in items if item.get_closest_marker('slow')}
+    items.sort(key=lambda item: item.path not in slow)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """A file is one worker's, so that what its tests share is made and compiled once."""
+    from xdist.scheduler import LoadFileScheduling
+
+    config.option.loadscopereorder = False  # which would put the files of the most tests first
+    return LoadFileScheduling(config, log)
+
+
+def pytest_collection_finish():
+    """What is there before the first test stays, so that looking for what can go need not look at it each time."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 10, 10)
+
+
 @pytest.fixture(autouse=True, scope='module')
 def forgotten_afterwards():
-    """A module's compiled functions go when it ends: those of all modules take several GB."""
+    """A module's compiled functions go when it ends, and their memory too: those of all modules take several GB."""
     yield
     jax.clear_caches()
+    gc.collect()
+    if trim := getattr(
+        ctypes.CDLL(None), 'malloc_trim', None
+    ):  # of glibc, which keeps what is freed
+        trim(0)
 
 
 def pytest_sessionfinish(session):

@@ -28,13 +28,6 @@ COUNTS = (32, 16, 8)
 STAGES = ('pretrain', 'train', 'retrain', 'rrl')
 LAST = {'select': 'last'}
 
-# These networks and losses compile ten times as long as they run: so compile without optimisation, and the same once,
-# also for other processes and later sessions. What JAX and XLA are is part of the key; the folder can be deleted.
-_CACHE = str(ROOT / '.pytest_cache' / 'xla')
-jax.config.update('jax_disable_most_optimizations', True)
-jax.config.update('jax_compilation_cache_dir', _CACHE)
-jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)
-
 
 def arrays(
     counts: tuple[int, ...] = COUNTS, *, size: int = 12, channels: int = 1, held: int = 4

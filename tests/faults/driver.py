@@ -1,14 +1,18 @@
 """Starts tiny runs in processes of their own, ends and damages them at random, and compares with undisturbed ones."""
 
 import dataclasses
+import itertools
 import json
 import os
 import pathlib
 import random
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -42,18 +46,24 @@ class Driver:
 
     Args:
       method: LMD or ICCL.
-      folder: gets data, compilation cache and runs.
+      folder: gets data and runs.
       seed: of the faults.
       layout: of the data: 'npz', 'folder' or 'csv'.
+      cache: of compiled functions; default: in `folder`.
     """
 
     method: str
     folder: pathlib.Path
     seed: int
     layout: str = 'npz'
+    cache: pathlib.Path | None = None
 
     def __post_init__(self) -> None:
         self.random = random.Random(self.seed)
+        self._points = self._dealt(sorted(POINTS))
+        self._actions = self._dealt(sorted(ACTIONS), _OFTEN)
+        self._hows = self._dealt(DAMAGES)
+        self._server: subprocess.Popen[str] | None = None
         self.kills: dict[str, int] = {}
         self.damages: dict[str, int] = {}
         self.changed: dict[str, int] = {}
@@ -61,6 +71,20 @@ class Driver:
         self.data = changes.write(self.folder / 'data', self.layout)
         self.workdir = self.folder / 'disturbed'
         self.run(self.folder / 'undisturbed')
+        self.close()  # the others have another seed of Python's hashes
+
+    def _dealt(self, *packs: Sequence[str]) -> Iterator[str]:
+        """Gives the cards of one shuffled pack after another, so that soon each was there."""
+        while True:
+            for pack in packs:
+                yield from self.random.sample(pack, len(pack))
+
+    def close(self) -> None:
+        """Ends the process that makes the runs' processes."""
+        if self._server is not None:
+            self._server.kill()
+            self._server.communicate()
+            self._server = None
 
     def run(self, workdir: pathlib.Path, *fault: str) -> int:
         """Runs until its end or that of its fault; returns the exit status.
@@ -91,37 +115,57 @@ class Driver:
         return how
 
     def _start(self, workdir: pathlib.Path, *fault: str) -> tuple[int, str]:
-        command = [sys.executable, '-m', 'faults.child', self.method, str(self.data), str(workdir)]
-        environment = os.environ | {
-            'PYTHONPATH': os.pathsep.join((str(tiny.ROOT), str(tiny.ROOT / 'tests'))),
-            'JAX_PLATFORMS': 'cpu',
-        }
         starved = 'memory' in fault  # what breaks first then, and how it says so, nobody knows
-        try:
-            done = subprocess.run(
-                [*command, str(self.folder / 'xla'), *fault],
-                capture_output=True,
+        words = [self.method, str(self.data), str(workdir), str(self.cache or self.folder / 'xla')]
+        server = self._served()
+        print(json.dumps([*words, *fault]), file=server.stdin, flush=True)
+        child, late = int(server.stdout.readline()), threading.Event()
+
+        def end() -> None:
+            late.set()
+            os.kill(child, signal.SIGKILL)
+
+        clock = threading.Timer(STARVED_PATIENCE if starved else PATIENCE, end)
+        clock.start()
+        status, said = json.loads(server.stdout.readline())
+        clock.cancel()
+        if late.is_set() and not starved:
+            raise Lost(f'{self.method} {fault}: it hangs')
+        if status not in (0, 2, TRY_AGAIN, -9) and not starved:
+            raise Lost(f'{self.method} {fault}: status {status}\n{said}')
+        return status, said
+
+    def _served(self) -> subprocess.Popen[str]:
+        """Returns the process that makes those of the runs."""
+        if self._server is None:
+            ours = {
+                'PYTHONPATH': os.pathsep.join((str(tiny.ROOT), str(tiny.ROOT / 'tests'))),
+                'JAX_PLATFORMS': 'cpu',
+                'JAX_DISABLE_MOST_OPTIMIZATIONS': '1',
+                'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
+            }
+            self._server = subprocess.Popen(
+                [sys.executable, '-m', 'faults.child'],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
                 text=True,
-                env=environment,
-                timeout=STARVED_PATIENCE if starved else PATIENCE,
-                check=False,
+                env=os.environ | ours,
             )
-        except subprocess.TimeoutExpired:
-            if starved:
-                return -9, ''
-            raise Lost(f'{self.method} {fault}: it hangs') from None
-        if done.returncode not in (0, 2, TRY_AGAIN, -9) and not starved:
-            raise Lost(f'{self.method} {fault}: status {done.returncode}\n{done.stderr}')
-        return done.returncode, done.stderr
+        return self._server
 
     def kill(self) -> str:
-        """Goes on with the run until a random fault; returns it. A run that ends before is compared, and begun anew."""
-        point = self.random.choice(sorted(POINTS))
-        action = self.random.choice([*sorted(ACTIONS), *_OFTEN])
+        """Goes on with the run until a random fault; returns it. A run that ends before is compared, and begun anew.
+
+        Among as many faults as there are actions, each has struck, and at each point.
+        """
+        point, action = next(self._points), next(self._actions)
         number = self.random.randint(1, _UP_TO[point])
         fault = f'{action} at {point} {number}'
         if self.run(self.workdir, point, str(number), action):
             self.kills[fault] = self.kills.get(fault, 0) + 1
+        else:  # it ended before
+            self._points = itertools.chain([point], self._points)
+            self._actions = itertools.chain([action], self._actions)
         if (self.workdir / 'results.json').exists():
             self.compare()
         return fault
@@ -144,7 +188,7 @@ class Driver:
         files = sorted(path for path in files if path.exists())
         if not files or (self.workdir / 'results.json').exists():
             return ''
-        path, how = self.random.choice(files), self.random.choice(DAMAGES)
+        path, how = self.random.choice(files), next(self._hows)
         content = bytearray(path.read_bytes())
         if how == 'remove':
             path.unlink()
@@ -217,4 +261,5 @@ def soak(folder: pathlib.Path, *, minutes: float, seed: int) -> dict[str, dict[s
             )
     for driver in drivers:
         driver.compare()
+        driver.close()
     return {d.folder.name: d.kills | d.damages | d.changed for d in drivers}
