@@ -21,7 +21,8 @@ def write(folder: pathlib.Path, layout: str) -> pathlib.Path:
     if layout == 'npz':
         return tiny.npz(folder / 'data.npz', class_names=np.array(NAMES))
     rows = ['path,label,split']
-    for number, (image, label, side) in enumerate(zip(*arrays.values(), strict=True)):
+    images, labels, sides = (arrays[name] for name in ('images', 'labels', 'split'))
+    for number, (image, label, side) in enumerate(zip(images, labels, sides, strict=True)):
         where = f'{side}/{NAMES[label]}' if layout == 'folder' else 'images'
         path = folder / where / f'{number:03d}.png'
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -29,11 +29,14 @@ from ltjax.engine.safeguards import Safeguards
 from ltjax.errors import Preempted, UserError
 from ltjax.run import train
 
-# Long enough that some faults meet it in every stage and update; saves inside its rounds.
+# Long enough that some faults meet it in every stage and update; saves inside its rounds. Of each kind of state one: a
+# teacher, Gaussians and scratch of a round; centroids; a sampler that is read from the state; rounds without steps.
 CHANGES: dict[str, Any] = {'checkpoint.every_steps': 2, 'num_bootstrap': 2}
 LONGER = {
     'lmd': {'method.rrl.epochs': 6, 'method.icc.rounds': 7},
     'iccl': {'method.train.epochs': 9, 'method.retrain.epochs': 7},
+    'fs': {'method.pretrain.epochs': 4, 'method.train.epochs': 10, 'method.query.after': 2},
+    'tau_norm': {'method.train.epochs': 5, 'method.adjust.tau': tuple(i / 20 for i in range(25))},
 }
 
 # Where a fault can strike: before that function is called.
