@@ -30,7 +30,7 @@ from ltjax.losses.heads import unit_vectors
 from ltjax.methods import contrastive
 from ltjax.methods.supervised.stage import Learning, supervised_stage
 from ltjax.methods.task import Task
-from ltjax.settings import at_least, from_to
+from ltjax.settings import at_least, from_to, positive
 
 Share = Annotated[float, from_to(0, 1)]
 
