@@ -2,11 +2,12 @@
 
 import pathlib
 import textwrap
+from collections.abc import Sequence
 
 from ltjax import benchmarks
 from ltjax.benchmarks import Benchmark
 from ltjax.data.settings import Data
-from ltjax.evaluation.table import METRIC_TITLES, listed_figures
+from ltjax.evaluation.table import METRIC_TITLES
 
 PAGE = pathlib.Path(__file__).resolve().parent.parent / 'docs' / 'benchmarks.md'
 
@@ -22,8 +23,8 @@ python -m ltjax.main --config=configs/METHOD.py:BENCHMARK --help-config    # pri
 
 So any method runs in any paper's experiment, with that paper's data, network, budget and views. It keeps its own
 numbers (weights, temperatures, queues), and what it must have besides: a second view, a head, a second stage. A method
-of two stages divides the epochs between them. Two do not, as published: LMD's 200 rounds come after its 100 epochs, and
-ICCL fine-tunes the encoder for 10 more epochs on CIFAR-LT; `scripts/compare.py` says so.
+of two stages divides the epochs between them. Three do not, as published: M2m trains two networks, LMD's 200 rounds
+come after its 100 epochs, and ICCL fine-tunes the encoder for 10 more epochs on CIFAR-LT; `scripts/compare.py` says so.
 
 `SET@PAPER` is the set in that paper's experiment; `SET` alone is a small set, or your own data (`folder`, `csv`, `npz`;
 see [data.md](data.md)). Public sets are prepared from their official files, once for each size of images:
@@ -49,7 +50,6 @@ COLUMNS = (
     'network',
     'training',
     'metrics',
-    'the paper reports',
 )
 
 
@@ -61,11 +61,31 @@ def page() -> str:
         rows = [each for each in known if each.paper.split('_')[0] == paper]
         parts.append(f'\n## {title}\n\n| {" | ".join(COLUMNS)} |\n{"|---" * len(COLUMNS)}|\n')
         parts += [f'| {" | ".join(_row(each))} |\n' for each in rows]
+        parts += _figures(rows)
         readings = dict.fromkeys(reading for each in rows for reading in each.readings)
         if readings:
             parts.append('\nWhat the text leaves open, and how it is read:\n\n')
             parts += [_item(reading) for reading in readings]
     return ''.join(parts)
+
+
+def _figures(rows: Sequence[Benchmark]) -> list[str]:
+    """Returns what the paper prints, by method: a table."""
+    columns = [
+        (each, metric)
+        for each in rows
+        for metric in each.metrics
+        if any(metric in values for values in each.reported.values())
+    ]
+    if not columns:
+        return []
+    names = dict.fromkeys(method for each in rows for method in each.reported)
+    head = [f'{each.name}: {METRIC_TITLES[metric]}' for each, metric in columns]
+    lines = [f'| method | {" | ".join(head)} |', '|---' * (len(columns) + 1) + '|']
+    for method in names:
+        cells = [each.reported.get(method, {}).get(metric, '') for each, metric in columns]
+        lines.append(f'| `{method}` | {" | ".join(map(str, cells))} |')
+    return ['\nWhat the paper prints, in percent:\n\n', *(f'{line}\n' for line in lines)]
 
 
 def _item(text: str) -> str:
@@ -97,7 +117,6 @@ def _row(each: Benchmark) -> list[str]:
         f'view `{each.view}`',
     ]
     metrics = [METRIC_TITLES[name] for name in each.metrics]
-    reported = [f'{method}: {listed_figures(values)}' for method, values in each.reported.items()]
     return [
         f'`{each.name}`',
         f'`{each.prepare}`' if each.prepare else '',
@@ -106,7 +125,6 @@ def _row(each: Benchmark) -> list[str]:
         ', '.join(filter(None, (each.model['name'], weights, pixels))),
         ', '.join(filter(None, training)),
         ', '.join(metrics) or 'all',
-        '; '.join(reported),
     ]
 
 

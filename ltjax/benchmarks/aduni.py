@@ -1,6 +1,6 @@
 """The experiments of AdUni: Cong et al., MLMI 2022, section 3.1, table 1."""
 
-from ltjax.benchmarks.benchmark import Benchmark
+from ltjax.benchmarks.benchmark import Benchmark, figures
 from ltjax.engine.settings import Optimizer
 
 
@@ -25,10 +25,7 @@ def _aduni(name: str, classes: int, images: int, **reported: tuple[float, float]
         metrics=('accuracy', 'macro_f1'),
         classes=classes,
         images={'all': images},
-        reported={
-            method: {'accuracy': accuracy, 'macro_f1': f1}
-            for method, (accuracy, f1) in reported.items()
-        },
+        reported=figures(('accuracy', 'macro_f1'), reported),
         readings=(
             'The text decays the rate to 0.001, its code to 0.0001 after ten epochs of warm-up: the text counts.',
             "Weight decay, momentum and the ranges of the augmentations are the code's.",
@@ -46,8 +43,12 @@ BENCHMARKS = (
         7,
         10015,
         cross_entropy=(84.1, 70.1),
-        logit_adjustment=(86.2, 75.6),  # BALMS, whose meta sampler is not there
+        balms=(86.2, 75.6),
+        ldam=(85.1, 72.8),
         crt=(86.1, 73.8),
+        cicl=(86.6, 76.0),
+        paco=(86.4, 76.8),
+        paco_aduc=(86.9, 77.3),
         aduni=(87.8, 80.5),
     ),
     _aduni(
@@ -55,8 +56,12 @@ BENCHMARKS = (
         5,
         3662,
         cross_entropy=(81.3, 60.3),
-        logit_adjustment=(82.6, 64.9),
+        balms=(82.6, 64.9),
+        ldam=(81.5, 63.6),
         crt=(82.2, 66.1),
+        cicl=(82.8, 67.6),
+        paco=(82.5, 68.0),
+        paco_aduc=(82.8, 68.7),
         aduni=(83.9, 69.5),
     ),
 )

@@ -10,6 +10,17 @@ from ltjax.data import catalog
 from ltjax.engine.settings import Optimizer
 
 
+def figures(
+    metrics: Sequence[str], rows: Mapping[str, Sequence[float | None]]
+) -> dict[str, dict[str, float]]:
+    """Returns `Benchmark.reported` of a printed table: by method a number a metric, None where none is printed."""
+    return {
+        method: {m: v for m, v in zip(metrics, values, strict=True) if v is not None}
+        for method, values in rows.items()
+        if any(value is not None for value in values)
+    }
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Benchmark:
     """All of an experiment that does not depend on the method.
