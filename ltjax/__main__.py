@@ -19,6 +19,7 @@ class Command(NamedTuple):
 
 COMMANDS = {
     'train': Command('ltjax.main', 'train a classifier, test it and write a report'),
+    'methods': Command('ltjax.methods.__main__', 'list the methods'),
     'predict': Command('ltjax.predict', 'apply a trained model to images'),
     'audit': Command('ltjax.data.audit.__main__', 'look for mistakes in a data set'),
     'show': Command('ltjax.data.show', 'draw what augmentation does to images'),

@@ -1,6 +1,7 @@
 """What all commands share: how they end, and what they were called."""
 
 import contextlib
+import os
 import sys
 from collections.abc import Iterator
 
@@ -21,6 +22,11 @@ def exits() -> Iterator[None]:
     except UserError as error:
         print(f'error: {error}', file=sys.stderr)
         sys.exit(2)
+    except (
+        BrokenPipeError
+    ):  # the reader has seen enough, as `| head` has: nothing more is written, at exit neither
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
 
 
 def called(module: str) -> str:

@@ -101,3 +101,12 @@ def test_a_console_script_starts_anew_with_huge_pages_asked_for(tmp_path):
     asked = done.stdout.splitlines()
     assert asked[0] == "None ['train', '--config=no such']"
     assert asked[1:] in ([], ["glibc.malloc.hugetlb=1 ['train', '--config=no such']"])
+
+
+def test_a_reader_that_has_seen_enough_is_no_error():
+    command = f'{sys.executable} -m ltjax methods | head -n 1'
+    done = subprocess.run(
+        command, shell=True, cwd=tiny.ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith('name ')
+    assert done.stderr == ''

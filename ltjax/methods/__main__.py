@@ -1,9 +1,8 @@
 """Prints the list of methods: `python -m ltjax.methods`; with --markdown as docs/methods.md has it."""
 
-import sys
+import argparse
 
-from ltjax.command import exits
-from ltjax.errors import UserError
+from ltjax.command import called, exits
 from ltjax.methods.catalog import LEFT_OUT, METHODS, STATUS
 
 COLUMNS = ('name', 'title', 'paper', 'family', 'needs', 'status')
@@ -12,7 +11,7 @@ COLUMNS = ('name', 'title', 'paper', 'family', 'needs', 'status')
 def rows() -> list[tuple[str, ...]]:
     """Returns a row a method, of `COLUMNS`."""
     return [
-        (name, m.title, f'{m.paper} {m.year}'.strip(), m.family, m.needs, m.status)
+        (name, m.title, f'{m.paper} {m.year}' if m.year else '', m.family, m.needs, m.status)
         for name, m in METHODS.items()
     ]
 
@@ -53,13 +52,11 @@ def markdown() -> str:
 @exits()
 def cli() -> None:
     """The entry point."""
-    arguments = sys.argv[1:]
-    if arguments not in ([], ['--markdown'], ['--help'], ['-h']):
-        raise UserError(f'unknown argument {arguments[0]!r}: give none, or --markdown.')
-    if arguments and arguments[0] in ('--help', '-h'):
-        print(__doc__)
-    else:
-        print(markdown() if arguments else text())
+    parser = argparse.ArgumentParser(
+        prog=called('ltjax.methods'), description='Lists the methods, each a file of configs/.'
+    )
+    parser.add_argument('--markdown', action='store_true', help='as docs/methods.md has it')
+    print(markdown() if parser.parse_args().markdown else text())
 
 
 if __name__ == '__main__':

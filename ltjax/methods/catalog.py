@@ -21,7 +21,7 @@ class Method:
       title: as tables call it.
       family: the module of `ltjax.methods` that trains it.
       paper: authors and place.
-      year: of the paper.
+      year: of the paper; 0: of none.
       status: how its parts compare with the original, see `STATUS`.
       needs: what it takes beside images and labels, or more of than cross-entropy.
       page: of docs/, if it has one of its own.
@@ -47,7 +47,7 @@ _TWO_VIEWS = 'two views'
 
 METHODS: Mapping[str, Method] = {
     # One supervised stage.
-    'cross_entropy': Method('CE', 'supervised', '', 1958, 'code'),
+    'cross_entropy': Method('CE', 'supervised', '', 0, 'code'),
     'resampling': Method('RS', 'supervised', _KANG, 2020, 'code'),
     'square_root': Method('CE, square-root sampling', 'supervised', _KANG, 2020, 'code'),
     'progressive': Method('CE, progressively balanced', 'supervised', _KANG, 2020, 'code'),
@@ -115,7 +115,7 @@ METHODS: Mapping[str, Method] = {
     ),
     'sade': Method(
         'SADE', 'branches', 'Zhang et al., NeurIPS', 2022, 'reading',
-        needs='three further blocks; weights experts alike, not by unlabelled test images',
+        needs='three further blocks',
     ),
     'oltr': Method('OLTR', 'memory', 'Liu et al., CVPR', 2019, 'reading', needs='a pass over the training images'),
     'fs': Method(
