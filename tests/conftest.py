@@ -8,6 +8,7 @@ LTJAX_TEST_MEMORY=1 says at the end how much memory each process of pytest took 
 
 import ctypes
 import gc
+import importlib.metadata
 import os
 import pathlib
 import resource
@@ -15,10 +16,11 @@ import resource
 # What the environment says holds for the processes that tests start, too.
 # Threads of OpenMP that wait for a core wait busily: the map of a report's 24 images took 18 seconds of a processor.
 os.environ.setdefault('OMP_NUM_THREADS', '1')
-# These networks and losses compile ten times as long as they run: so compile without optimisation, and write loops in
-# the older of XLA's two ways, which takes half the time.
+# These networks and losses compile ten times as long as they run: so compile without optimisation, and, where XLA still
+# has it, write loops in the older of its two ways, which takes half the time. It ends at flags that it does not know.
 os.environ.setdefault('JAX_DISABLE_MOST_OPTIMIZATIONS', '1')
-os.environ.setdefault('XLA_FLAGS', '--xla_cpu_use_fusion_emitters=false')
+if importlib.metadata.version('jaxlib').startswith('0.10.'):
+    os.environ.setdefault('XLA_FLAGS', '--xla_cpu_use_fusion_emitters=false')
 
 import jax
 import pytest
