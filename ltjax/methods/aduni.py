@@ -22,7 +22,7 @@ from ltjax.engine.state import TrainState, with_parameters
 from ltjax.errors import UserError
 from ltjax.losses import contrastive, parametric, queues, schedules
 from ltjax.methods.task import Supervised, Task, epochs_of
-from ltjax.models.layers import linear
+from ltjax.models.projection import projection_head
 from ltjax.settings import at_least, from_to, one_of, positive
 
 SAMPLERS = (*pipeline.SAMPLERS, 'progressively_balanced')
@@ -106,11 +106,7 @@ def recipe(config: Config, task: Task) -> Recipe:
 
     def add_heads(model: Network, rngs: nnx.Rngs) -> None:
         width = model.feature_dim
-        model.projection = nnx.Sequential(
-            linear(width, width, rngs=rngs),
-            nnx.relu,
-            linear(width, config.embedding_dim, rngs=rngs),
-        )
+        model.projection = projection_head(width, width, config.embedding_dim, rngs=rngs)
         model.dropout = nnx.Dropout(config.dropout)
 
     def add_memory(state: TrainState, run: Run) -> TrainState:

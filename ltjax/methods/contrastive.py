@@ -19,7 +19,7 @@ from ltjax.errors import UserError
 from ltjax.methods.decoupled import Retraining
 from ltjax.methods.supervised.stage import supervised_stage
 from ltjax.methods.task import Supervised, Task, epochs_of
-from ltjax.models.layers import linear
+from ltjax.models.projection import projection_head
 from ltjax.settings import Choice, Choices, at_least, choice_of, chosen, positive
 
 Positive = Annotated[float, positive()]
@@ -146,11 +146,7 @@ def add_projection(train: Train) -> AddHeads:
 
     def add(model: Network, rngs: nnx.Rngs) -> None:
         width = model.feature_dim
-        model.projection = nnx.Sequential(
-            linear(width, width, rngs=rngs),
-            nnx.relu,
-            linear(width, train.embedding_dim, rngs=rngs),
-        )
+        model.projection = projection_head(width, width, train.embedding_dim, rngs=rngs)
 
     return add
 

@@ -1,26 +1,27 @@
 """Two stages: learn on all images, then train the classifier, or what is put upon it, anew (Kang et al., 2020)."""
 
 import dataclasses
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import jax
 
 from ltjax.engine.stage import Recipe, Run, Stage, reset_classifier
 from ltjax.engine.state import TrainState
 from ltjax.errors import UserError
+from ltjax.methods import supervised
 from ltjax.methods.supervised.distillation import (
     Distillation,
     distilled,
     teacher_logits,
     teacher_of,
 )
-from ltjax.methods.supervised.heads import HEADS, add_head
+from ltjax.methods.supervised.heads import add_head
 from ltjax.methods.supervised.logit_losses import LOSSES
 from ltjax.methods.supervised.mixing import Mixed
 from ltjax.methods.supervised.stage import Learning, supervised_stage
 from ltjax.methods.task import Task
 from ltjax.models import ImageClassifier
-from ltjax.settings import Choice, choice_of, chosen
+from ltjax.settings import chosen
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,17 +42,9 @@ class Retraining(Learning):
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
-    """The values of a decoupled method.
+class Config(supervised.Config):
+    """The values of a decoupled method: a first stage, and a second."""
 
-    Attributes:
-      head: the classifier.
-      train: the first stage.
-      retrain: the second.
-    """
-
-    head: Annotated[Choice, choice_of(HEADS)]
-    train: Learning
     retrain: Retraining
 
 

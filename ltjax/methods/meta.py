@@ -21,11 +21,12 @@ from ltjax.engine import optim
 from ltjax.engine.stage import Batch, Loss, Recipe, Run, Stage, Stream, reset_classifier
 from ltjax.engine.state import TrainState
 from ltjax.engine.step import key_for
-from ltjax.methods.supervised.heads import HEADS, add_head
-from ltjax.methods.supervised.stage import Learning, supervised_stage
+from ltjax.methods import supervised
+from ltjax.methods.supervised.heads import add_head
+from ltjax.methods.supervised.stage import supervised_stage
 from ltjax.methods.task import Epochs, Task, epochs_of
 from ltjax.models import ImageClassifier
-from ltjax.settings import Choice, at_least, choice_of, positive
+from ltjax.settings import at_least, positive
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,17 +52,9 @@ class MetaTraining(Epochs):
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
-    """BALMS's values.
+class Config(supervised.Config):
+    """BALMS's values: a first stage, and a second."""
 
-    Attributes:
-      head: the classifier.
-      train: the first stage.
-      retrain: the second.
-    """
-
-    head: Annotated[Choice, choice_of(HEADS)]
-    train: Learning
     retrain: MetaTraining
 
 

@@ -15,8 +15,9 @@ from ltjax import losses
 from ltjax.engine.stage import Recipe, Run, Stage
 from ltjax.engine.state import TrainState, with_leaves
 from ltjax.errors import UserError, unknown
-from ltjax.methods.supervised.heads import HEADS, RULES, add_head
-from ltjax.methods.supervised.stage import Learning, supervised_stage
+from ltjax.methods import supervised
+from ltjax.methods.supervised.heads import RULES, add_head
+from ltjax.methods.supervised.stage import supervised_stage
 from ltjax.methods.task import Task
 from ltjax.settings import Choice, Choices, choice_of, chosen
 
@@ -103,17 +104,9 @@ def nearest_mean(task: Task, *, rules: tuple[str, ...]) -> Adjustment:
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
-    """The values of a method that adjusts.
+class Config(supervised.Config):
+    """The values of a method that adjusts: a first stage, then what is adjusted and the values that are tried."""
 
-    Attributes:
-      head: the classifier.
-      train: the first stage.
-      adjust: what is adjusted, and the values that are tried.
-    """
-
-    head: Annotated[Choice, choice_of(HEADS)]
-    train: Learning
     adjust: Annotated[Choice, choice_of(ADJUSTMENTS)]
 
 

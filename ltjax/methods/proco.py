@@ -22,6 +22,7 @@ from ltjax.losses import proto_instances, prototypes, queues
 from ltjax.losses.heads import unit_vectors
 from ltjax.methods.task import Supervised, Task, epochs_of
 from ltjax.models.layers import UNIFORM_FAN_IN, linear
+from ltjax.models.projection import projection_head
 from ltjax.settings import from_to, positive
 
 Positive = Annotated[float, positive()]
@@ -135,9 +136,7 @@ def recipe(config: Config, task: Task) -> Recipe:
     def add_heads(model: Any, rngs: nnx.Rngs) -> None:
         width, hidden = model.feature_dim, config.hidden
         model.classifier = PrototypeClassifier(width, task.num_classes, config, rngs)
-        model.projector = nnx.Sequential(
-            linear(width, hidden, rngs=rngs), nnx.relu, linear(hidden, config.width, rngs=rngs)
-        )
+        model.projector = projection_head(width, hidden, config.width, rngs=rngs)
 
     def prepare(state: TrainState, run: Run) -> TrainState:
         extra = {
