@@ -164,3 +164,27 @@ def test_refusals():
             abstract(name, stem='tiny')
     with pytest.raises(UserError, match=r'drop_path_rate is 1.0: choose 0 or more, below 1'):
         abstract('convnext_tiny', drop_path_rate=1.0)
+
+
+@pytest.mark.parametrize(
+    'name', ['small_cnn', 'resnet18', 'resnet32_cifar', 'convnext_tiny', 'efficientnet_lite0']
+)
+def test_a_tap_takes_the_place_of_every_map(name):
+    model = abstract(name)
+    seen = []
+
+    def tap(name, feature_map):
+        seen.append(name)
+        return feature_map[:1]  # of one image
+
+    graphdef, state = nnx.split(model)
+
+    def run(state, images):
+        model = nnx.merge(graphdef, state, copy=True)
+        maps = model.feature_maps(images, tap)
+        assert seen == list(maps)
+        return maps, model(images, tap)
+
+    maps, outputs = jax.eval_shape(run, state, jax.ShapeDtypeStruct((4, 64, 64, 3), jnp.float32))
+    assert all(each.shape[0] == 1 for each in maps.values())
+    assert outputs.logits.shape == (1, 10)
