@@ -4,15 +4,12 @@ import jax
 import numpy as np
 import pytest
 
-from ltjax.engine.step import key_for
-from methods.dynamics import two_layer_steps as flat
+from methods.dynamics import steps
 
-AHEAD, RATES, DECAY, POWER = 0.5, 0.3, 5e-4, 0.3
-LOG_PRIOR = np.log(np.array(flat.COUNTS) / sum(flat.COUNTS))
-OPTIMIZER = flat.SGD | {'weight_decay': DECAY}
+AHEAD, RATES, POWER = 0.5, 0.3, 0.3
+LOG_PRIOR = np.log(steps.COUNTS / steps.COUNTS.sum())
 CHANGES = {
     'retrain.reset_classifier': False,
-    'retrain.optimizer': OPTIMIZER,
     'retrain.inner_learning_rate': AHEAD,
     'retrain.power': POWER,
     'retrain.sampler_optimizer': {'name': 'adam', 'learning_rate': RATES},
@@ -21,20 +18,20 @@ CHANGES = {
 
 def uniform(step, purpose):
     """Returns the random numbers [draws, images] that a step draws from its key for one purpose."""
-    key = key_for(jax.random.fold_in(jax.random.key(flat.KEY), step), 'loss')
+    key = steps.loss_key(step, purpose)
     with jax.enable_x64(True):
-        return np.array(jax.random.uniform(key_for(key, purpose), (flat.BATCH, flat.BATCH)))
+        return np.array(jax.random.uniform(key, (steps.BATCH, steps.BATCH)))
 
 
 def draw(psi, labels, numbers):
     """Returns what each draw takes, argmax of log sigmoid(psi) + Gumbel noise, and the softmax of these scores."""
     scores = -np.log1p(np.exp(-psi))[labels] - np.log(-np.log(numbers))
-    return scores.argmax(1), flat.softmax(scores)
+    return scores.argmax(1), steps.softmax(scores)
 
 
 def by_example(kernel, bias, seen, labels, offset):
     """Returns each image's gradients of its cross-entropy at logits + offset: [B, C, K] and [B, K]."""
-    off = flat.softmax(seen @ kernel + bias + offset) - np.eye(flat.CLASSES)[labels]
+    off = steps.softmax(seen @ kernel + bias + offset) - np.eye(steps.CLASSES)[labels]
     return seen[:, :, None] * off[:, None, :], off
 
 
@@ -50,25 +47,28 @@ def to_rates(psi, kernel, bias, drawn, probability, training, balanced):
     chosen = np.eye(len(labels))[drawn]
     to_scores = (chosen * probability).sum(1, keepdims=True) * (chosen - probability)
     to_image = (to_weight[:, None] * to_scores).sum(0)
-    return np.bincount(labels, to_image, flat.CLASSES) / (1 + np.exp(psi))
+    return np.bincount(labels, to_image, steps.CLASSES) / (1 + np.exp(psi))
 
 
 @pytest.mark.parametrize('redraw', [False, True])
 def test_ten_steps_agree(redraw):
-    others = flat.batches(3)
-    with jax.enable_x64(True):
-        changes = CHANGES | {'retrain.redraw': redraw}
-        found = list(flat.ten_steps('balms', changes, streams={'balanced': others}))
-    model = found[0]['model']
-    weights = [model['classifier.kernel'], model['classifier.bias']]
-    rarity = (sum(flat.COUNTS) / np.array(flat.COUNTS)) ** POWER
+    drawn_images, others = steps.drawn_batches(2), steps.drawn_batches(3)
+    batches = [
+        batch | {'balanced': other} for batch, other in zip(drawn_images, others, strict=True)
+    ]
+    changes = CHANGES | {'retrain.redraw': redraw}
+    before, *after = steps.ten_steps('balms', changes, batches, stage='retrain')
+    network = steps.Network(before.arrays)
+    rarity = (steps.COUNTS.sum() / steps.COUNTS) ** POWER
     rates = rarity / (rarity.min() + rarity.max())
     psi = np.log(rates / (1 - rates))
-    flat.same(found[0]['extra']['sampler']['psi'], psi, 'psi at the beginning')
-    velocity, first, second = [np.zeros_like(weight) for weight in weights], 0.0, 0.0
-    for step, (batch, other) in enumerate(zip(flat.batches(2), others, strict=True)):
-        seen, labels = flat.features(model, batch['image']), batch['label']
-        balanced = flat.features(model, other['image']), other['label']
+    steps.same(before.extra['sampler']['psi'], psi, 'psi at the beginning')
+    first, second = 0.0, 0.0
+    for step, (batch, found) in enumerate(zip(batches, after, strict=True)):
+        seen, labels = network.features(batch['view']), batch['label']
+        other = batch['balanced']
+        balanced = network.features(other['view']), other['label']
+        weights = [network.arrays[f'classifier.{name}'] for name in ('kernel', 'bias')]
         drawn, probability = draw(psi, labels, uniform(step, 'ahead'))
         gradient = to_rates(psi, *weights, drawn, probability, (seen, labels), balanced)
         first, second = 0.9 * first + 0.1 * gradient, 0.999 * second + 0.001 * gradient**2
@@ -76,17 +76,14 @@ def test_ten_steps_agree(redraw):
         psi = psi - RATES * corrected[0] / (np.sqrt(corrected[1]) + 1e-8)
         if redraw:
             drawn, _ = draw(psi, labels, uniform(step, 'anew'))
-        each = by_example(*weights, seen[drawn], labels[drawn], LOG_PRIOR)
-        for i, to_weight in enumerate(each):
-            step_gradient = to_weight.mean(0) + DECAY * weights[i]
-            velocity[i] = flat.MOMENTUM * velocity[i] + step_gradient
-            weights[i] = weights[i] - flat.rate(step) * velocity[i]
-        after = found[step + 1]
-        flat.same(after['extra']['sampler']['psi'], psi, f'psi after step {step}')
-        moments = after['extra']['sampler']['optimizer'][0]
-        flat.same(moments.mu, first, f'first moment after step {step}')
-        flat.same(moments.nu, second, f'second moment after step {step}')
-        flat.same(after['model']['classifier.kernel'], weights[0], f'kernel after step {step}')
-        flat.same(after['model']['classifier.bias'], weights[1], f'bias after step {step}')
-        assert after['model']['body.kernel'].tobytes() == model['body.kernel'].tobytes()
+        to_kernel, to_bias = by_example(*weights, seen[drawn], labels[drawn], LOG_PRIOR)
+        network.descend(
+            {'classifier.kernel': to_kernel.mean(0), 'classifier.bias': to_bias.mean(0)}
+        )
+        sampler = found.extra['sampler']
+        steps.same(sampler['psi'], psi, f'psi after step {step}')
+        steps.same(sampler['optimizer'][0].mu, first, f'first moment after step {step}')
+        steps.same(sampler['optimizer'][0].nu, second, f'second moment after step {step}')
+        steps.same(found.arrays, network.arrays, f'after step {step}')
+        assert found.arrays['layer.kernel'].tobytes() == before.arrays['layer.kernel'].tobytes()
     assert np.abs(psi - np.log(rates / (1 - rates))).max() > 0.1

@@ -1,36 +1,8 @@
 """Ten steps of BBN equal those of an implementation in NumPy with gradients by hand, in float64."""
 
-import jax
 import numpy as np
 
-import tiny
-from ltjax import methods
-from methods.dynamics.flat_steps import (
-    BATCH,
-    COUNTS,
-    OPTIMIZER,
-    STEPS,
-    Sgd,
-    arrays_of,
-    drawn_batches,
-    flat_model,
-    seen,
-    softmax_gradient,
-    ten_steps,
-)
-
-EPOCHS = 5
-METHOD = {
-    'name': 'bbn',
-    'train': {
-        'epochs': EPOCHS,
-        'batch_size': BATCH,
-        'sampler': 'instance_balanced',
-        'view': 'none',
-        'optimizer': OPTIMIZER,
-    },
-    'branches': {'name': 'bilateral', 'sampler': 'inverse_frequency'},
-}
+from methods.dynamics import steps
 
 
 def batch_norm(x, scale, bias):
@@ -46,26 +18,20 @@ def batch_norm(x, scale, bias):
     return unit * scale + bias, backward
 
 
-class Reference:
+class Reference(steps.Network):
     """A layer, a residual block a branch and a classifier, trained by the equations of BBN."""
-
-    def __init__(self, arrays):
-        self.statistics = {n: a.copy() for n, a in arrays.items() if n.endswith(('.mean', '.var'))}
-        self.parameters = {n: a.copy() for n, a in arrays.items() if n not in self.statistics}
-        self.sgd = Sgd(self.parameters)
 
     def observe(self, name, x):
         for kind, value in (('mean', x.mean(axis=0)), ('var', x.var(axis=0, ddof=1))):
-            old = self.statistics[f'{name}.{kind}']
-            self.statistics[f'{name}.{kind}'] = 0.9 * old + 0.1 * value
+            old = self.arrays[f'{name}.{kind}']
+            self.arrays[f'{name}.{kind}'] = 0.9 * old + 0.1 * value
 
-    def features(self, branch, x, gradients):
+    def branch(self, branch, x, gradients):
         """Returns features [B, C] of a branch, and their gradient -> None, which adds to `gradients`."""
-        p, block = self.parameters, f'branches.{branch}'
+        p, block = self.arrays, f'branches.{branch}'
         # Of a map of one pixel a 3x3 convolution sees its middle only.
         first, second = (p[f'{block}.conv{i}.kernel'][1, 1] for i in (1, 2))
-        hidden = x @ p['layer.kernel'] + p['layer.bias']
-        shortcut = np.maximum(hidden, 0)
+        shortcut = self.features(x)
         before = shortcut @ first
         self.observe(f'{block}.bn1', before)
         between, back_first = batch_norm(before, p[f'{block}.bn1.scale'], p[f'{block}.bn1.bias'])
@@ -85,56 +51,44 @@ class Reference:
             gradients[f'{block}.bn1.scale'] += scale
             gradients[f'{block}.bn1.bias'] += bias
             gradients[f'{block}.conv1.kernel'][1, 1] += shortcut.T @ to_before
-            to_hidden = (outer + to_before @ first.T) * (hidden > 0)
-            gradients['layer.kernel'] += x.T @ to_hidden
-            gradients['layer.bias'] += to_hidden.sum(axis=0)
+            for name, value in self.below(x, outer + to_before @ first.T).items():
+                gradients[name] += value
 
         return output, backward
 
     def step(self, epoch, images, labels, reversed_images, reversed_labels):
         """Makes a step in an epoch that counts from 1; returns alpha and the loss."""
-        p = self.parameters
-        gradients = {name: np.zeros_like(value) for name, value in p.items()}
-        alpha = 1 - ((epoch - 1) / EPOCHS) ** 2
-        ordinary, back_ordinary = self.features(0, images, gradients)
-        reversed_, back_reversed = self.features(1, reversed_images, gradients)
+        p = self.arrays
+        statistics = ('.mean', '.var')
+        gradients = {n: np.zeros_like(a) for n, a in p.items() if not n.endswith(statistics)}
+        alpha = 1 - ((epoch - 1) / steps.EPOCHS) ** 2
+        ordinary, back_ordinary = self.branch(0, images, gradients)
+        reversed_, back_reversed = self.branch(1, reversed_images, gradients)
         mixed = np.concatenate([2 * alpha * ordinary, 2 * (1 - alpha) * reversed_], axis=1)
         logits = mixed @ p['classifier.kernel'] + p['classifier.bias']
-        of_first, to_first = softmax_gradient(logits, labels)
-        of_second, to_second = softmax_gradient(logits, reversed_labels)
+        of_first, to_first = steps.cross_entropy(logits, labels)
+        of_second, to_second = steps.cross_entropy(logits, reversed_labels)
         to_logits = (alpha * to_first + (1 - alpha) * to_second) / len(labels)
         gradients['classifier.kernel'] += mixed.T @ to_logits
         gradients['classifier.bias'] += to_logits.sum(axis=0)
         to_ordinary, to_reversed = np.split(to_logits @ p['classifier.kernel'].T, 2, axis=1)
         back_ordinary(2 * alpha * to_ordinary)
         back_reversed(2 * (1 - alpha) * to_reversed)
-        self.parameters = self.sgd.step(p, gradients)
+        self.descend(gradients)
         return alpha, float((alpha * of_first + (1 - alpha) * of_second).mean())
 
 
 def test_ten_steps_equal_those_by_hand():
     batches = [
         ordinary | {'reversed': other}
-        for ordinary, other in zip(drawn_batches(3), drawn_batches(4), strict=True)
+        for ordinary, other in zip(steps.drawn_batches(3), steps.drawn_batches(4), strict=True)
     ]
-    with jax.enable_x64(True):
-        recipe = methods.recipe(METHOD, tiny.task(COUNTS))
-        graphdef, model = flat_model(recipe)
-        start = arrays_of(model)
-        found, told = ten_steps(recipe.stages[0], graphdef, model, batches)
-    reference = Reference(start)
-    for step, batch in enumerate(batches):
-        other = batch['reversed']
-        alpha, loss = reference.step(
-            1 + step * EPOCHS // STEPS,
-            seen(batch['image'])[:, 0],
-            batch['label'],
-            seen(other['image'])[:, 0],
-            other['label'],
-        )
-        np.testing.assert_allclose([told[step]['alpha'], told[step]['loss']], [alpha, loss], 1e-5)
-    expected = reference.parameters | reference.statistics
-    assert found.keys() == expected.keys()
-    for name, value in expected.items():
-        np.testing.assert_allclose(found[name], value, rtol=1e-5, atol=1e-8, err_msg=name)
-        assert np.abs(value - start[name]).max() > 1e-4, name
+    before, *after = steps.ten_steps('bbn', {}, batches)
+    reference = Reference(before.arrays)
+    for step, (batch, found) in enumerate(zip(batches, after, strict=True)):
+        two = (batch['view'], batch['label'], *(batch['reversed'][n] for n in ('view', 'label')))
+        alpha, loss = reference.step(1 + step // steps.STEPS_PER_EPOCH, *two)
+        steps.same([found.metrics['alpha'], found.metrics['loss']], [alpha, loss])
+    steps.same(after[-1].arrays, reference.arrays)
+    for name, value in reference.arrays.items():
+        assert np.abs(value - before.arrays[name]).max() > 1e-4, name

@@ -4,49 +4,43 @@ import jax
 import numpy as np
 import pytest
 
-from methods.dynamics.supervised_steps import (
-    BATCH,
-    COUNTS,
-    Network,
-    assert_same,
-    cosines,
-    drawn_batches,
-    loss_key,
-    softmax,
-    ten_steps,
-)
+from methods.dynamics import steps
 
 KERNEL = 'classifier.kernel'
 STAGES = {
-    'train': {'scale': 30.0, 'margin': 0.0, 'gamma': 0.0, 'trained': ()},
-    'retrain': {'scale': 20.0, 'margin': 0.1, 'gamma': 1.0, 'trained': (KERNEL,)},
+    'train': {'scale': 30.0, 'margin': 0.0, 'gamma': 0.0},
+    'retrain': {'scale': 20.0, 'margin': 0.1, 'gamma': 1.0},
 }
 
 
 def noise_of(step):
     with jax.enable_x64(True):
-        return np.asarray(jax.random.normal(loss_key(step), (BATCH, len(COUNTS)))) / 3
+        key = steps.loss_key(step, 'loss')
+        return np.asarray(jax.random.normal(key, (steps.BATCH, steps.CLASSES))) / 3
 
 
 @pytest.mark.parametrize('stage', STAGES)
 def test_ten_steps(stage):
-    trained, form = ten_steps('gcl', {}, stage=stage), STAGES[stage]
-    network, losses = Network(trained.before, form['trained']), []
-    rarity = np.log(max(COUNTS) / np.array(COUNTS))
+    form, batches = STAGES[stage], steps.drawn_batches(0)
+    changes = {'retrain.reset_classifier': False}
+    before, *after = steps.ten_steps('gcl', changes, batches, stage=stage)
+    network, losses = steps.Network(before.arrays), []
+    rarity = np.log(max(steps.COUNTS) / steps.COUNTS)
     clouds = rarity / rarity.max()
-    for number, (images, labels) in enumerate(drawn_batches()):
-        features, own = network.features(images), np.eye(len(COUNTS))[labels]
-        values, backward = cosines(features, network.arrays[KERNEL])
+    for number, batch in enumerate(batches):
+        images, own = batch['view'], np.eye(steps.CLASSES)[batch['label']]
+        values, backward = steps.cosines(network.features(images), network.arrays[KERNEL])
         cloud = 0.5 * np.abs(np.clip(noise_of(number), -1, 1)) * clouds
-        shares = softmax(form['scale'] * (values - cloud - form['margin'] * own))
+        shares = steps.softmax(form['scale'] * (values - cloud - form['margin'] * own))
         true = (shares * own).sum(axis=1)
         factors = (1 - true) ** form['gamma']  # a constant for the gradient
         losses.append(-(factors * np.log(true)).mean())
-        by_cosines = form['scale'] * factors[:, None] * (shares - own) / BATCH
+        by_cosines = form['scale'] * factors[:, None] * (shares - own) / steps.BATCH
         by_features, by_kernel = backward(by_cosines)
-        network.descend({KERNEL: by_kernel} | network.below(images, by_features))
-    np.testing.assert_allclose(trained.losses, losses, rtol=1e-5)
-    assert_same(trained.after, network.arrays)
+        below = network.below(images, by_features) if stage == 'train' else {}
+        network.descend({KERNEL: by_kernel} | below)
+    steps.same([each.metrics['loss'] for each in after], losses)
+    steps.same(after[-1].arrays, network.arrays)
     if stage == 'retrain':
         for name in ('layer.kernel', 'layer.bias'):
-            assert trained.before[name].tobytes() == trained.after[name].tobytes()
+            assert before.arrays[name].tobytes() == after[-1].arrays[name].tobytes()

@@ -1,51 +1,22 @@
 """Ten steps of OLTR's second stage equal those of an implementation in NumPy with gradients by hand, in float64."""
 
-import jax
 import numpy as np
-import pytest
 
-import tiny
-from ltjax import methods
-from ltjax.engine.state import with_leaves
-from methods.dynamics.flat_steps import (
-    BATCH,
-    CLASSES,
-    COUNTS,
-    OPTIMIZER,
-    WIDTH,
-    Sgd,
-    arrays_of,
-    drawn_batches,
-    flat_model,
-    seen,
-    softmax_gradient,
-    ten_steps,
-)
+from methods.dynamics import steps
 
 REACH, SCALE, WEIGHT, MARGIN, REPEL = 2.0, 4.0, 0.5, 10.0, 0.2
 SLOW = {'rate': 0.1}
-STAGE = {'epochs': 5, 'batch_size': BATCH, 'sampler': 'class_balanced', 'view': 'none'}
-METHOD = {
-    'name': 'oltr',
+CHANGES = {
     'attention': True,
     'reach': REACH,
     'scale': SCALE,
-    'train': STAGE | {'optimizer': OPTIMIZER},
-    'retrain': STAGE
-    | {
-        'optimizer': OPTIMIZER | {'groups': {'encoder': SLOW, 'classifier/centroids': SLOW}},
-        'centroid_weight': WEIGHT,
-        'margin': MARGIN,
-        'repel_weight': REPEL,
-    },
+    'retrain.centroid_weight': WEIGHT,
+    'retrain.margin': MARGIN,
+    'retrain.repel_weight': REPEL,
+    'retrain.optimizer.groups': {'encoder': SLOW, 'classifier/centroids': SLOW},
 }
 # Places of an image's map.
 PLACES = 3
-
-
-def softmax(x, axis=-1):
-    powers = np.exp(x - x.max(axis=axis, keepdims=True))
-    return powers / powers.sum(axis=axis, keepdims=True)
 
 
 def through_softmax(probabilities, gradient, axis=-1):
@@ -54,19 +25,16 @@ def through_softmax(probabilities, gradient, axis=-1):
     return probabilities * (gradient - mean)
 
 
-class Reference:
+class Reference(steps.Network):
     """A layer, modulated attention and the memory's classifier, by the equations of OLTR."""
 
     def __init__(self, arrays):
-        self.flags = {name: value for name, value in arrays.items() if name.endswith('.active')}
-        self.parameters = {n: a.copy() for n, a in arrays.items() if n not in self.flags}
-        slow = [name for name in self.parameters if not name.startswith('classifier.')]
-        slow.append('classifier.centroids')
-        self.sgd = Sgd(self.parameters, dict.fromkeys(slow, 0.1))
+        slow = [name for name in arrays if not name.startswith('classifier.')]
+        super().__init__(arrays, rates=dict.fromkeys([*slow, 'classifier.centroids'], 0.1))
 
     def affine(self, name, x, gradients):
         """Returns a linear layer of x [..., C], and its gradient -> that of x, which adds to `gradients`."""
-        kernel = self.parameters[f'{name}.kernel']
+        kernel = self.arrays[f'{name}.kernel']
         matrix, bias = kernel.reshape(kernel.shape[-2:]), f'{name}.bias'
 
         def backward(gradient):
@@ -76,20 +44,20 @@ class Reference:
                 gradients[bias] += columns.sum(axis=0)
             return gradient @ matrix.T
 
-        return x @ matrix + self.parameters.get(bias, 0), backward
+        return x @ matrix + self.arrays.get(bias, 0), backward
 
-    def features(self, images, gradients):
+    def attended(self, images, gradients):
         """Returns features [B, C] of images [B, PLACES, channels], and their gradient -> None."""
         hidden, back_layer = self.affine('layer', images, gradients)
-        x = np.maximum(hidden, 0)
+        x = np.tanh(hidden)
         block = 'branches.0'
         query, back_query = self.affine(f'{block}.query', x, gradients)
         key, back_key = self.affine(f'{block}.key', x, gradients)
         value, back_value = self.affine(f'{block}.value', x, gradients)
-        shares = softmax(query @ key.transpose(0, 2, 1))
+        shares = steps.softmax(query @ key.transpose(0, 2, 1))
         attended, back_output = self.affine(f'{block}.output', shares @ value, gradients)
         place, back_place = self.affine(f'{block}.place', x, gradients)
-        weights = softmax(place, axis=1)
+        weights = steps.softmax(place, axis=1)
 
         def backward(gradient):
             to_map = np.repeat(gradient[:, None], PLACES, axis=1) / PLACES
@@ -100,16 +68,16 @@ class Reference:
             to_x = to_x + back_value(shares.transpose(0, 2, 1) @ to_mixed)
             to_x = to_x + back_query(to_scores @ key)
             to_x = to_x + back_key(to_scores.transpose(0, 2, 1) @ query)
-            back_layer(to_x * (hidden > 0))
+            back_layer(to_x * (1 - x**2))
 
         return (x + weights * attended).mean(axis=1), backward
 
     def cross_entropy(self, x, labels, gradients):
         """Returns the mean, and the gradient of features x [B, C]."""
-        centroids, kernel = (self.parameters[f'classifier.{n}'] for n in ('centroids', 'kernel'))
+        centroids, kernel = (self.arrays[f'classifier.{n}'] for n in ('centroids', 'kernel'))
         mixture, back_mixture = self.affine('classifier.hallucinator', x, gradients)
         chosen, back_chosen = self.affine('classifier.selector', x, gradients)
-        shares, selector = softmax(mixture), np.tanh(chosen)
+        shares, selector = steps.softmax(mixture), np.tanh(chosen)
         memory = shares @ centroids
         distances = np.linalg.norm(x[:, None] - centroids[None], axis=2)
         nearest = distances.argmin(axis=1)
@@ -120,7 +88,7 @@ class Reference:
         squashed = embedding / (1 + length)
         norms = np.linalg.norm(kernel, axis=0)
         directions = kernel / norms
-        values, to_logits = softmax_gradient(SCALE * squashed @ directions, labels)
+        values, to_logits = steps.cross_entropy(SCALE * squashed @ directions, labels)
         to_logits = SCALE * to_logits / len(labels)
 
         to_directions = squashed.T @ to_logits
@@ -139,10 +107,10 @@ class Reference:
 
     def centroid_loss(self, x, labels, gradients):
         """Returns the mean, and the gradient of features x [B, C]; centroids move as in the released code."""
-        centroids = self.parameters['classifier.centroids']
-        own = np.eye(CLASSES)[labels]
+        centroids = self.arrays['classifier.centroids']
+        own = np.eye(steps.CLASSES)[labels]
         away = x[:, None] - centroids[None]
-        others = (1 - own)[:, :, None] * away / (len(x) * CLASSES)
+        others = (1 - own)[:, :, None] * away / (len(x) * steps.CLASSES)
         ratio = (others * away).sum()
         to_centroids = -(own[:, :, None] * away).sum(axis=0) / (1 + own.sum(axis=0))[:, None]
         to_centroids = to_centroids / len(x)
@@ -156,36 +124,31 @@ class Reference:
 
     def step(self, images, labels):
         """Makes a step and returns both losses."""
-        gradients = {name: np.zeros_like(value) for name, value in self.parameters.items()}
-        features, backward = self.features(images, gradients)
+        moving = {n: a for n, a in self.arrays.items() if not n.endswith('.active')}
+        gradients = {name: np.zeros_like(value) for name, value in moving.items()}
+        features, backward = self.attended(images, gradients)
         cross_entropy, to_features = self.cross_entropy(features, labels, gradients)
         centroid_loss, drawn = self.centroid_loss(features, labels, gradients)
         backward(to_features + WEIGHT * drawn)
-        self.parameters = self.sgd.step(self.parameters, gradients)
+        self.descend(gradients)
         return cross_entropy, centroid_loss
 
 
-@pytest.mark.slow
 def test_ten_steps_equal_those_by_hand():
-    batches = list(drawn_batches(5, pixels=PLACES))
-    rng = np.random.default_rng(6)
-    with jax.enable_x64(True):
-        recipe = methods.recipe(METHOD, tiny.task(COUNTS))
-        graphdef, model = flat_model(recipe)
-        leaves = {
-            'classifier.centroids': rng.normal(size=(CLASSES, WIDTH)),
-            'classifier.active': np.int32(1),
-            'branches.0.active': np.float64(1),
-        }
-        model = with_leaves(model, leaves)
-        start = arrays_of(model)
-        found, told = ten_steps(recipe.stages[1], graphdef, model, batches)
-    reference = Reference(start)
-    for batch, metrics in zip(batches, told, strict=True):
-        expected = reference.step(seen(batch['image']), batch['label'])
-        got = [metrics['cross_entropy'], metrics['centroid_loss']]
-        np.testing.assert_allclose(got, expected, rtol=1e-5)
-    assert found.keys() == start.keys()
-    for name, value in reference.parameters.items():
-        np.testing.assert_allclose(found[name], value, rtol=1e-5, atol=1e-8, err_msg=name)
-        assert np.abs(value - start[name]).max() > 1e-6, name
+    batches = steps.drawn_batches(5, PLACES)
+    leaves = {
+        'classifier.centroids': np.random.default_rng(6).normal(size=(steps.CLASSES, steps.WIDTH)),
+        'classifier.active': np.int32(1),
+        'branches.0.active': np.float64(1),
+    }
+    before, *after = steps.ten_steps('oltr', CHANGES, batches, stage='retrain', leaves=leaves)
+    reference = Reference(before.arrays)
+    for batch, found in zip(batches, after, strict=True):
+        expected = reference.step(batch['view'], batch['label'])
+        steps.same([found.metrics[n] for n in ('cross_entropy', 'centroid_loss')], expected)
+    found = after[-1].arrays
+    assert found.keys() == before.arrays.keys()
+    for name, value in reference.arrays.items():
+        if not name.endswith('.active'):
+            steps.same(found[name], value, name)
+            assert np.abs(value - before.arrays[name]).max() > 1e-6, name

@@ -3,44 +3,37 @@
 import numpy as np
 import pytest
 
-from methods.dynamics.two_view_steps import (
-    EMBEDDING,
-    Network,
-    arrays_of,
-    contrast,
-    ten_steps,
-    two_views,
-)
+from methods.dynamics import steps
 
 TEMPERATURE, BASE = 0.4, 0.07
 
 
-def by_hand(before, own_image_only):
+def by_hand(before, batches, own_image_only):
     """Returns the parameters after ten steps, and the loss of each."""
-    network, losses = Network(before), []
+    network, losses = steps.Network(before), []
     factor = 1.0 if own_image_only else TEMPERATURE / BASE
-    for step, (pairs, labels) in enumerate(zip(*two_views(), strict=True)):
-        who = np.tile(np.arange(len(labels)) if own_image_only else labels, 2)
-        logits, unit = network.forward(np.concatenate([pairs[:, 0], pairs[:, 1]]))
+    for batch in batches:
+        who = np.tile(np.arange(steps.BATCH) if own_image_only else batch['label'], 2)
+        images = np.concatenate([batch['first'], batch['second']])
+        unit, backward = network.embeddings(network.features(images))
         others = ~np.eye(len(who), dtype=bool)
         positives = (others & (who[:, None] == who[None, :])).astype(float)
-        value, gradient = contrast(unit @ unit.T / TEMPERATURE, positives, others)
-        by_unit = factor * (gradient + gradient.T) @ unit / TEMPERATURE
-        gradients = network.backward(np.zeros_like(logits), by_unit)
-        network.descend(gradients, step, without='classifier')
+        value, gradient = steps.contrast(unit @ unit.T / TEMPERATURE, positives, others)
+        by_projection, by_features = backward(factor * (gradient + gradient.T) @ unit / TEMPERATURE)
+        network.descend(by_projection | network.below(images, by_features))
         losses.append(factor * value)
-    return network.parameters, losses
+    return network.arrays, losses
 
 
 @pytest.mark.parametrize('name', ['supcon', 'infonce'])
 def test_ten_steps_are_those_of_the_formulas(name):
-    changes = {'train.embedding_dim': EMBEDDING, 'train.loss.temperature': TEMPERATURE}
-    before, state, losses = ten_steps(name, changes)
-    expected, expected_losses = by_hand(before, own_image_only=name == 'infonce')
-    np.testing.assert_allclose(losses, expected_losses, rtol=1e-6)
-    found = arrays_of(state.model)
-    assert set(found) == set(expected)
-    for key, value in expected.items():
-        np.testing.assert_allclose(found[key], value, rtol=1e-5, atol=1e-7, err_msg=key)
+    changes = {'train.embedding_dim': steps.EMBEDDING, 'train.loss.temperature': TEMPERATURE}
+    batches = steps.drawn_batches(0, views=('first', 'second'))
+    before, *after = steps.ten_steps(name, changes, batches)
+    expected, losses = by_hand(before.arrays, batches, own_image_only=name == 'infonce')
+    steps.same([each.metrics['loss'] for each in after], losses)
+    found = after[-1].arrays
+    steps.same(found, expected)
+    for key in expected:
         moves = not key.startswith('classifier')
-        assert np.array_equal(found[key], before[key]) != moves, key
+        assert np.array_equal(found[key], before.arrays[key]) != moves, key

@@ -2,16 +2,7 @@
 
 import numpy as np
 
-from methods.dynamics.supervised_steps import (
-    BATCH,
-    COUNTS,
-    WIDTH,
-    Network,
-    assert_same,
-    drawn_batches,
-    softmax,
-    ten_steps,
-)
+from methods.dynamics import steps
 
 HEADS, SCALE, GAMMA, MOMENTUM = 2, 16.0, 1 / 32, 0.9
 KERNEL = 'classifier.kernel'
@@ -35,21 +26,23 @@ def head(features, kernel):
 
 
 def test_ten_steps():
-    trained = ten_steps('tde', {})
-    names = (KERNEL, 'layer.kernel', 'layer.bias')
-    network, losses = Network(trained.before, names), []
-    parts = np.split(np.arange(WIDTH), HEADS)
-    for images, labels in drawn_batches():
-        features, own = network.features(images), np.eye(len(COUNTS))[labels]
+    batches = steps.drawn_batches(0)
+    before, *after = steps.ten_steps('tde', {}, batches)
+    network, losses = steps.Network(before.arrays), []
+    parts = np.split(np.arange(steps.WIDTH), HEADS)
+    for batch in batches:
+        images = batch['view']
+        features = network.features(images)
         direction = network.arrays['classifier.direction']
         network.arrays['classifier.direction'] = MOMENTUM * direction + features.mean(axis=0)
         heads = [head(features[:, part], network.arrays[KERNEL][part]) for part in parts]
-        shares = softmax(sum(logits for logits, _ in heads))
-        losses.append(-np.log((shares * own).sum(axis=1)).mean())
-        gradients = [backward((shares - own) / BATCH) for _, backward in heads]
+        logits = sum(logits for logits, _ in heads)
+        values, by_logits = steps.cross_entropy(logits, batch['label'])
+        losses.append(values.mean())
+        gradients = [backward(by_logits / steps.BATCH) for _, backward in heads]
         by_features = np.concatenate([gradient for gradient, _ in gradients], axis=1)
         by_kernel = np.concatenate([gradient for _, gradient in gradients])
         network.descend({KERNEL: by_kernel} | network.below(images, by_features))
-    np.testing.assert_allclose(trained.losses, losses, rtol=1e-5)
-    assert_same(trained.after, network.arrays)
-    assert np.abs(trained.after['classifier.direction']).max() > 0.1
+    steps.same([each.metrics['loss'] for each in after], losses)
+    steps.same(after[-1].arrays, network.arrays)
+    assert np.abs(after[-1].arrays['classifier.direction']).max() > 0.1
