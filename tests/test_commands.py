@@ -57,8 +57,11 @@ def test_train_takes_a_name_for_a_file(tmp_path):
         assert done.returncode == 2
         assert done.stderr.startswith("error: unknown config key 'methd.x': did you mean")
     for words, said in (
-        (['--config=lmdd'], "unknown config 'lmdd': did you mean lmd?"),
-        (['--config=configs/lmdd.py:npz'], "unknown config 'lmdd': did you mean lmd?"),
+        (['--config=lmdd'], "unknown config 'lmdd': did you mean lmd or ldam_drw or ldam?"),
+        (
+            ['--config=configs/lmdd.py:npz'],
+            "unknown config 'lmdd': did you mean lmd or ldam_drw or ldam?",
+        ),
         (['--config=mine.py'], "config file 'mine.py' does not exist: correct the path."),
         (['--config=lmd:npz'], "data set 'npz' needs its files: set --config.data.path=..."),
     ):

@@ -46,8 +46,8 @@ def test_the_example_works(tmp_path):
         path = copy / name
         before = path.read_text('utf-8') if path.exists() else ''
         if name.endswith('catalog.py'):
-            head, end = before.rsplit('}', 1)
-            path.write_text(f'{head}{code}}}{end}', 'utf-8')
+            opening = 'METHODS: Mapping[str, Method] = {\n'
+            path.write_text(before.replace(opening, opening + code), 'utf-8')
         else:
             path.write_text(f'{before}\n\n{code}' if before else code, 'utf-8')
     paths = map(str, (copy, copy / 'tests', copy / 'scripts'))

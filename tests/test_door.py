@@ -94,7 +94,7 @@ def test_import_is_instant_and_names_are_there(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [
-        "unknown config 'lmdd': did you mean lmd?",
+        "unknown config 'lmdd': did you mean lmd or ldam_drw or ldam?",
         "['UserError', 'get_config', 'load', 'losses', 'train']",
         'ltjax.losses train load',
     ]

@@ -23,6 +23,7 @@ def aligned_logits(
     Source: Zhang et al., "Distribution alignment: a unified framework for long-tail visual recognition" (DisAlign),
     CVPR 2021, equations 5 to 7.
 
+    >>> import jax.numpy as jnp
     >>> logits, options = jnp.array([[2.0, 4.0]]), dict(magnitude=jnp.array([1.0, 2.0]), margin=jnp.array([1.0, 0.0]))
     >>> aligned_logits(logits, jnp.zeros(1), **options).tolist()
     [[2.5, 6.0]]

@@ -1,5 +1,6 @@
 """The loop: the same bits again, whatever interrupts it; the best round; what a diverging run leaves."""
 
+import dataclasses
 import re
 
 import jax
@@ -287,7 +288,9 @@ def test_a_stage_that_makes_no_step_is_refused(tmp_path, monkeypatch):
     shipped = module.recipe
 
     def with_an_empty_stage(config, task):
-        return Recipe((*shipped(config, task).stages, Stage('nothing', ())))
+        (stage,) = shipped(config, task).stages
+        update = dataclasses.replace(stage.updates[0], steps=0)
+        return Recipe((stage, Stage('nothing', (update,))))
 
     monkeypatch.setattr(module, 'recipe', with_an_empty_stage)
     with pytest.raises(ValueError, match="stage 'nothing' makes no step"):

@@ -16,7 +16,7 @@ from ltjax.engine.safeguards import NonFiniteLossError, Safeguards, require_fini
 from ltjax.engine.watchdog import Watchdog
 from ltjax.errors import UserError
 from ltjax.losses import classification
-from ltjax.methods import cross_entropy
+from ltjax.methods.supervised import logit_losses
 from ltjax.run import train
 
 
@@ -34,7 +34,7 @@ def poisoned(monkeypatch):
         firsts = (labels == 0).sum()
         return jnp.where((firsts == 7) | (firsts == 12), jnp.nan, values)
 
-    monkeypatch.setattr(cross_entropy.losses, 'softmax_cross_entropy', loss)
+    monkeypatch.setattr(logit_losses.losses, 'softmax_cross_entropy', loss)
 
 
 def config(data, **changes):

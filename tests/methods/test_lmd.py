@@ -205,8 +205,10 @@ def test_the_cap_on_the_repulsion_binds(data, first_stage, tmp_path):
     ]  # fmt: skip
     capped, loose, none = [rows[0]['e_step_fdc'] for _, _, rows in ends]
     assert capped > loose
-    assert loose == none
-    assert tiny.same(ends[1][0].model, ends[2][0].model)
+    assert loose == pytest.approx(none, rel=1e-5)
+    without = flatten(ends[2][0].model)
+    for name, value in flatten(ends[1][0].model).items():  # compiled otherwise: equal but for rounding
+        np.testing.assert_allclose(value, without[name], rtol=1e-4, atol=1e-6)
 
 
 def test_without_e_steps_the_encoder_stays_bit_for_bit(watched, data, first_stage, tmp_path):
