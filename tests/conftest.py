@@ -3,7 +3,7 @@
 LTJAX_TEST_PLATFORM=cuda,cpu runs them on another device, as JAX_PLATFORMS names it, and leaves out those marked
 `eight_devices` if there are fewer. They have tolerances of float32: on a GPU set JAX_DEFAULT_MATMUL_PRECISION=highest.
 
-LTJAX_TEST_MEMORY=1 says at the end how much memory each process of pytest took at most.
+LTJAX_TEST_MEMORY=1 says at the end how much memory each process of pytest took at most, and in which modules it grew.
 """
 
 import ctypes
@@ -25,7 +25,8 @@ if importlib.metadata.version('jaxlib').startswith('0.10.'):
 import jax
 import pytest
 
-PEAKS: dict[str, float] = {}
+MEMORY: dict[str, str] = {}
+RISES: list[tuple[float, str]] = []
 PLATFORM = os.environ.get('LTJAX_TEST_PLATFORM', 'cpu')
 
 # Compile the same once, also for the other worker and later sessions. What JAX and XLA are is part of the key; the
@@ -75,33 +76,40 @@ def pytest_collection_finish():
     gc.set_threshold(20_000, 10, 10)
 
 
+def peak_memory():
+    """Returns how much memory this process took at most so far: GB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+
+
 @pytest.fixture(autouse=True, scope='module')
-def forgotten_afterwards():
+def forgotten_afterwards(request):
     """A module's compiled functions go when it ends, and their memory too: those of all modules take several GB."""
+    before = peak_memory()
     yield
+    RISES.append((peak_memory() - before, request.module.__name__))
     jax.clear_caches()
     gc.collect()
-    if trim := getattr(
-        ctypes.CDLL(None), 'malloc_trim', None
-    ):  # of glibc, which keeps what is freed
+    # glibc keeps what is freed.
+    if trim := getattr(ctypes.CDLL(None), 'malloc_trim', None):
         trim(0)
 
 
 def pytest_sessionfinish(session):
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    steepest = ', '.join(f'{rise:.1f} in {module}' for rise, module in sorted(RISES)[:-4:-1])
+    said = f'{peak_memory():.1f} GB ({steepest})'
     if hasattr(session.config, 'workeroutput'):
-        session.config.workeroutput['peak'] = peak
+        session.config.workeroutput['memory'] = said
     else:
-        PEAKS['pytest'] = peak
+        MEMORY['pytest'] = said
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node):
     """Called for each worker of pytest-xdist."""
-    PEAKS[node.gateway.id] = getattr(node, 'workeroutput', {}).get('peak', float('nan'))
+    MEMORY[node.gateway.id] = getattr(node, 'workeroutput', {}).get('memory', 'unknown')
 
 
 def pytest_terminal_summary(terminalreporter):
     if os.environ.get('LTJAX_TEST_MEMORY'):
-        each = ', '.join(f'{name} {peak:.1f} GB' for name, peak in sorted(PEAKS.items()))
-        terminalreporter.write_line(f'peak memory: {each}')
+        for name, said in sorted(MEMORY.items()):
+            terminalreporter.write_line(f'peak memory: {name} {said}')
