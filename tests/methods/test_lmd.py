@@ -207,7 +207,9 @@ def test_the_cap_on_the_repulsion_binds(data, first_stage, tmp_path):
     assert capped > loose
     assert loose == pytest.approx(none, rel=1e-5)
     without = flatten(ends[2][0].model)
-    for name, value in flatten(ends[1][0].model).items():  # compiled otherwise: equal but for rounding
+    for name, value in flatten(
+        ends[1][0].model
+    ).items():  # compiled otherwise: equal but for rounding
         np.testing.assert_allclose(value, without[name], rtol=1e-4, atol=1e-6)
 
 
