@@ -1,6 +1,7 @@
 """Prints the list of methods: `python -m ltjax.methods`; with --markdown as docs/methods.md has it."""
 
 import argparse
+import textwrap
 
 from ltjax.command import called, exits
 from ltjax.methods.catalog import LEFT_OUT, METHODS, STATUS
@@ -45,7 +46,9 @@ def markdown() -> str:
         page = METHODS[name].page
         shown = f'[{title}]({page})' if page else title
         lines.append(f'| `{name}` | {shown} | {" | ".join(rest)} |')
-    lines += ['', 'Left out:', '', *(f'- {name} ({why}).' for name, why in LEFT_OUT.items())]
+    left_out = [f'- {name} ({why}).' for name, why in LEFT_OUT.items()]
+    lines += ['', 'Left out:', '']
+    lines += [textwrap.fill(item, 120, subsequent_indent='  ') for item in left_out]
     return '\n'.join(lines)
 
 
