@@ -12,7 +12,7 @@ FLOORS = (
     'methods benchmarks',
     'engine',
     'data',
-    'models evaluation sharding',
+    'models evaluation report sharding',
     'losses files provenance settings errors processes huge_pages command',
 )
 HEIGHT = {room: -depth for depth, floor in enumerate(FLOORS) for room in floor.split()}

@@ -1,1 +1,1 @@
-"""Metrics with intervals, and the report of a run: host-side NumPy, nothing heavy at import."""
+"""What predictions are worth, with intervals: host-side NumPy, nothing heavy at import."""

@@ -17,8 +17,8 @@ from ltjax.engine.preemption import Interruption
 from ltjax.engine.safeguards import Safeguards
 from ltjax.engine.watchdog import Watchdog
 from ltjax.errors import UserError
-from ltjax.evaluation import report
 from ltjax.files import user_path
+from ltjax.report import writing
 from ltjax.run import ownership
 from ltjax.run.settings import FREE, Settings
 
@@ -34,7 +34,7 @@ def finished_results(workdir: pathlib.Path) -> dict[str, Any] | None:
         logging.warning('%s is damaged: it is made anew from the checkpoints', path)
         return None
     if not (workdir / 'report.html').exists() and processes.is_first():
-        report.write_report(workdir)
+        writing.write_report(workdir)
     return results
 
 

@@ -26,9 +26,10 @@ from ltjax.engine.logbook import Logbook
 from ltjax.engine.preemption import Interruption
 from ltjax.engine.state import TrainState
 from ltjax.engine.training import Training
-from ltjax.evaluation import metrics, report
+from ltjax.evaluation import metrics
 from ltjax.evaluation.groups import divide
 from ltjax.files import user_path
+from ltjax.report import writing
 from ltjax.run import build, ownership, resuming
 from ltjax.run.settings import Settings
 
@@ -133,7 +134,7 @@ def finish(workdir: pathlib.Path, results: Mapping[str, Any]) -> None:
     """Writes results.json and the report."""
     if processes.is_first():
         files.write_json(workdir / 'results.json', results)
-        report.write_report(workdir)
+        writing.write_report(workdir)
     processes.wait_for_first(workdir, 'report.html')
 
 

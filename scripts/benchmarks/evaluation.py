@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from ltjax.evaluation import metrics, report
+from ltjax.evaluation import metrics
 from ltjax.evaluation.groups import head_medium_tail
+from ltjax.report import writing
 
 from .measure import memory_mb
 
@@ -35,7 +36,7 @@ def many_classes(num_classes: int, per_class: int, *, small: bool) -> dict[str, 
     with tempfile.TemporaryDirectory() as folder:
         results = pathlib.Path(folder) / 'results.json'
         results.write_text(json.dumps({'test': test}), 'utf-8')
-        page, report_seconds = timed(lambda: report.write_report(results.parent))
+        page, report_seconds = timed(lambda: writing.write_report(results.parent))
         written = {'results_mb': results.stat().st_size, 'report_mb': page.stat().st_size}
     return {
         'classes': num_classes,

@@ -3,7 +3,8 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pytest
 
-from ltjax.evaluation import confusion, many_classes
+from ltjax.evaluation import confusion
+from ltjax.report import many_classes
 
 SIZE = 300
 NAMES = [f'_class {k}' for k in range(SIZE)]

@@ -1,6 +1,6 @@
 """The figures of a report with more classes than rows can be read: dots, means and the worst cases.
 
-Classes are in order of training size, as in `ltjax.evaluation.figures`.
+Classes are in order of training size, as in `ltjax.report.figures`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ltjax.evaluation.confusion import Pairs
-from ltjax.evaluation.style import (
+from ltjax.report.style import (
     GROUP_COLOURS,
     INK,
     MUTED,

@@ -4,8 +4,8 @@ import matplotlib
 import numpy as np
 import pytest
 
-from ltjax.evaluation import figures
-from ltjax.evaluation.embedding import mapped_classes, stratified_subset, tsne
+from ltjax.report import figures
+from ltjax.report.embedding import mapped_classes, stratified_subset, tsne
 
 NAMES = ['a <b> & c', 'costs $5 to $9', '_background']
 GROUPS = ['head', 'medium', 'tail']

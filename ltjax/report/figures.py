@@ -1,6 +1,6 @@
 """The figures of a report, as SVG text: with a row, a mark or a curve for each class.
 
-Classes are always in order of training size. `ltjax.evaluation.many_classes` has what is drawn of more
+Classes are always in order of training size. `ltjax.report.many_classes` has what is drawn of more
 classes than fit.
 """
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ltjax.evaluation.style import (
+from ltjax.report.style import (
     CLASS_COLOURS,
     GROUP_COLOURS,
     INK,

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from ltjax.errors import UserError
-from ltjax.evaluation import class_sections, figures, page
 from ltjax.evaluation.groups import by_training_size
-from ltjax.evaluation.page import Markup
 from ltjax.evaluation.table import METRIC_TITLES, listed, percent, percent_range
+from ltjax.report import class_sections, figures, page
+from ltjax.report.page import Markup
 
 _CURVES = ('loss', 'val_balanced_accuracy')
 # Names of classes in one cell.

@@ -8,7 +8,7 @@ from ltjax.errors import UserError
 from ltjax.evaluation import confusion
 from ltjax.evaluation.groups import head_medium_tail
 from ltjax.evaluation.metrics import evaluate
-from ltjax.evaluation.report import curves_by_stage, read_metrics, write_report
+from ltjax.report.writing import curves_by_stage, read_metrics, write_report
 
 NAMES = ['<script>alert(1)</script>', 'B & B', 'naïve']
 

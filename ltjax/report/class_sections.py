@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from ltjax.evaluation import confusion, figures, many_classes, page
-from ltjax.evaluation.embedding import mapped_classes, stratified_subset, tsne
-from ltjax.evaluation.many_classes import MAX_ROWS
-from ltjax.evaluation.page import Markup
-from ltjax.evaluation.style import CLASS_COLOURS, GROUP_COLOURS, MARKERS
+from ltjax.evaluation import confusion
 from ltjax.evaluation.table import percent, percent_range
+from ltjax.report import figures, many_classes, page
+from ltjax.report.embedding import mapped_classes, stratified_subset, tsne
+from ltjax.report.many_classes import MAX_ROWS
+from ltjax.report.page import Markup
+from ltjax.report.style import CLASS_COLOURS, GROUP_COLOURS, MARKERS
 
 MAX_MAPPED_IMAGES = 1000
 # Rows of each part of a shortened table.

@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Sequence
 
-from ltjax.evaluation.style import GROUP_COLOURS
+from ltjax.report.style import GROUP_COLOURS
 
 _CSS = """
 :root { --ink: #222; --muted: #666; --rule: #ddd; --accent: #2f5d8c; }

@@ -1,0 +1,1 @@
+"""The report of a run: one page that holds its figures and tables."""
