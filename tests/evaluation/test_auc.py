@@ -3,7 +3,7 @@ import pytest
 from sklearn import metrics as sk
 
 from ltjax.evaluation.auc import class_aucs, rank
-from ltjax.evaluation.bootstrap import stratified_weights
+from ltjax.evaluation.bootstrap import Units
 
 
 def literal(weights, labels, scores):
@@ -27,7 +27,7 @@ def problem(num_classes, num_images, decimals, seed=0):
     labels = rng.integers(num_classes, size=num_images)
     labels[labels == 1] = 0
     scores = np.round(rng.random((num_classes, num_images)), decimals)
-    return labels, scores, stratified_weights(labels, 7, rng)
+    return labels, scores, Units(labels).draw(7, rng)
 
 
 def areas(weights, labels, scores):
@@ -66,7 +66,7 @@ def test_agrees_with_scikit_learn(decimals):
     rng = np.random.default_rng(2)
     positive = rng.random(80) < 0.3
     scores = np.round(rng.random(80) * 0.7 + 0.3 * positive, decimals)
-    weights = stratified_weights(positive, 20, rng)
+    weights = Units(positive).draw(20, rng)
     expected = [sk.roc_auc_score(positive, scores, sample_weight=row) for row in weights]
     got = class_aucs(weights, [rank(positive, scores)])
     np.testing.assert_allclose(got[:, 0], expected, atol=1e-12)

@@ -1,20 +1,14 @@
 import numpy as np
 import pytest
 
-from ltjax.errors import UserError
 from ltjax.evaluation import bootstrap as module
 from ltjax.evaluation import confusion
-from ltjax.evaluation.bootstrap import (
-    bootstrap,
-    interval,
-    paired_bootstrap,
-    stratified_weights,
-)
+from ltjax.evaluation.bootstrap import Units, bootstrap, clusters_of, interval
 
 
 def test_weights_keep_the_size_of_every_class():
     labels = np.array([2, 0, 2, 2, 0, 1])
-    weights = stratified_weights(labels, 200, np.random.default_rng(0))
+    weights = Units(labels).draw(200, np.random.default_rng(0))
     for k, size in ((0, 2), (1, 1), (2, 3)):
         assert (weights[:, labels == k].sum(1) == size).all()
     # Drawn with replacement: n images of a class are each drawn once on average.
@@ -105,83 +99,65 @@ def test_interval_of_an_undefined_value():
     }
 
 
-METRICS = {'balanced': 'balanced_accuracy', 'f1': 'macro_f1', 'tail': [1, 2]}
+def test_clusters_are_drawn_whole_and_no_class_vanishes():
+    """Class 2 is in one cluster, class 1 in two, of which one has class 2 too: class 1 has a stratum of one unit."""
+    labels = np.array([0, 0, 1, 2, 0, 1, 0, 0, 0])
+    clusters = np.array([7, 7, 7, 7, 3, 3, 5, 5, 9])
+    units = Units(labels, clusters)
+    assert [members.tolist() for members in units.strata] == [[1, 3], [0], [2]]
+    weights = units.draw(300, np.random.default_rng(0))
+    for number in np.unique(clusters):
+        assert (
+            weights[:, clusters == number].max(1) == weights[:, clusters == number].min(1)
+        ).all()
+    assert (weights[:, [3, 4]] == 1).all()  # alone in their strata
+    assert set(weights[:, 6]) == {0, 1, 2}
 
 
-def fake_runs(labels, rates, seed):
-    """One run of predictions for each rate of correct answers."""
-    rng = np.random.default_rng(seed)
-    wrong = (labels + rng.integers(1, 3, size=len(labels))) % 3
-    return [np.where(rng.random(len(labels)) < rate, labels, wrong) for rate in rates]
+def test_a_class_that_has_only_units_of_rarer_classes_is_never_missed():
+    # Class 3 is in four clusters, each of which has a rarer class too, and its strata can all miss it.
+    labels = np.array([3, 0, 3, 0, 3, 1, 3, 1, 0, 1, 2])
+    clusters = np.array([0, 0, 1, 1, 2, 2, 3, 3, 4, 5, 6])
+    units = Units(labels, clusters)
+    assert [len(members) for members in units.strata] == [3, 3, 1]
+    weights = units.draw(2000, np.random.default_rng(0))
+    assert (weights[:, labels == 3].sum(1) > 0).all()
+    assert (weights[:, :1] == 0).any()
 
 
-def test_a_method_does_not_differ_from_itself():
-    labels = np.repeat(np.arange(3), [50, 20, 10])
-    runs = fake_runs(labels, [0.7, 0.6], 0)
-    for result in paired_bootstrap(labels, runs, runs, METRICS, num_bootstrap=50).values():
-        assert result['a'] == result['b']
-        assert result['difference'] == result['low'] == result['high'] == result['seed_std'] == 0.0
+def test_clusters_of_one_image_draw_as_images_do():
+    labels = np.array([2, 0, 2, 2, 0, 1])
+    draws = [
+        Units(labels, clusters).draw(20, np.random.default_rng(3))
+        for clusters in (None, np.arange(6))
+    ]
+    np.testing.assert_array_equal(*draws)
 
 
-def test_difference_by_hand():
-    labels = np.array([0, 0, 0, 0, 1, 1])
-    a = [np.array([0, 0, 0, 1, 1, 1]), np.array([0, 0, 0, 0, 1, 0])]  # recalls 3/4 1 and 1 1/2
-    b = [np.array([0, 0, 1, 1, 1, 1]), np.array([0, 0, 0, 0, 0, 0])]  # recalls 1/2 1 and 1 0
-    metrics = {
-        'balanced': 'balanced_accuracy',
-        'class 1': [1],
-        'own': lambda counts: counts.correct[..., 0] / 4,
-    }
-    results = paired_bootstrap(labels, a, b, metrics, num_bootstrap=20)
-    # The seeds differ by 1/8 and 1/4.
-    assert results['balanced']['difference'] == pytest.approx(3 / 16)
-    assert results['balanced']['seed_std'] == pytest.approx(np.std([1 / 8, 1 / 4], ddof=1))
-    assert results['class 1']['difference'] == pytest.approx(1 / 4)
-    assert (results['class 1']['a'], results['class 1']['b']) == (0.75, 0.5)
-    assert results['own']['difference'] == pytest.approx(1 / 8)
+def test_groups_as_clusters():
+    assert clusters_of(None) is None
+    assert clusters_of(['a', 'b', '', '']) is None  # nobody shares one
+    clusters = clusters_of(['a', '', 'b', 'a', ''])
+    assert clusters[0] == clusters[3]
+    assert len(np.unique(clusters)) == 4
+    assert clusters_of(np.array([4, 4, 5])).tolist() == [0, 0, 1]
 
 
-def test_logits_compare_like_their_predictions_and_one_seed_has_no_spread():
-    labels = np.repeat(np.arange(3), 10)
-    a, b = fake_runs(labels, [0.9], 1), fake_runs(labels, [0.5], 2)
-    logits = [np.eye(3)[run] for run in a]
-    results = paired_bootstrap(labels, logits, b, METRICS, num_bootstrap=50)
-    assert results == paired_bootstrap(labels, a, b, METRICS, num_bootstrap=50)
-    assert results['balanced']['seed_std'] is None
-    assert results['balanced']['low'] > 0
+def test_copies_of_an_image_widen_no_certainty():
+    """Ten copies of each image in a cluster give the interval of the images, not one that is narrower."""
+    labels = np.repeat([0, 1], [40, 15])
+    correct = np.random.default_rng(0).random(55) < 0.6
 
+    def spread(times, clusters):
+        def statistic(weights):
+            right = np.repeat(correct, times)
+            return {'accuracy': (weights * right).sum(1) / weights.sum(1)}
 
-def test_pairing_is_tighter_than_two_single_intervals():
-    labels = np.repeat(np.arange(3), 40)
-    (a,) = fake_runs(labels, [0.7], 3)
-    b = a.copy()
-    b[:4] = (labels[:4] + 1) % 3  # the methods disagree on at most four images
-    paired = paired_bootstrap(labels, [a], [b], {'x': 'accuracy'}, num_bootstrap=300)['x']
-    truth = paired_bootstrap(labels, [a], [labels], {'x': 'accuracy'}, num_bootstrap=300)['x']
-    assert paired['high'] - paired['low'] < 0.5 * (truth['high'] - truth['low'])
+        samples = bootstrap(
+            np.repeat(labels, times), statistic, num_classes=2, clusters=clusters, num_bootstrap=800
+        )
+        return samples['accuracy'].std()
 
-
-def test_undefined_difference_is_none():
-    labels = np.array([0, 0, 1])
-    results = paired_bootstrap(labels, [labels], [labels], {'class 7': [7]}, num_bootstrap=5)
-    assert set(results['class 7'].values()) == {None}
-
-
-def test_runs_that_do_not_pair_up():
-    labels = np.array([0, 1])
-    with pytest.raises(ValueError, match='pair up'):
-        paired_bootstrap(labels, [labels], [labels, labels], METRICS)
-    with pytest.raises(ValueError, match='labelled images'):
-        paired_bootstrap(labels, [labels], [labels[:1]], METRICS)
-    with pytest.raises(UserError, match='did you mean macro_f1'):
-        paired_bootstrap(labels, [labels], [labels], {'x': 'macro_f2'})
-
-
-def test_runs_of_thousands_of_classes():
-    labels = np.arange(3000).repeat(2)
-    half = np.where(np.arange(6000) % 2, labels, (labels + 1) % 3000)
-    results = paired_bootstrap(
-        labels, [labels], [half], METRICS | {'kappa': 'quadratic_kappa'}, num_bootstrap=3
-    )
-    assert results['balanced']['difference'] == results['tail']['difference'] == 0.5
-    assert 0 < results['kappa']['difference'] < 0.01
+    alone = spread(1, None)
+    assert spread(10, np.arange(55).repeat(10)) == pytest.approx(alone, rel=0.1)
+    assert spread(10, None) < 0.5 * alone

@@ -5,7 +5,7 @@ import pytest
 from sklearn import metrics as sk
 
 from ltjax.evaluation import confusion
-from ltjax.evaluation.bootstrap import stratified_weights
+from ltjax.evaluation.bootstrap import Units
 
 LABELS = np.array([0, 0, 0, 0, 1, 1, 1, 3, 3, 3])
 PREDICTIONS = np.array([0, 0, 1, 2, 1, 1, 3, 3, 0, 3])  # class 2 is predicted, never true
@@ -89,7 +89,7 @@ def test_tallies_are_those_of_the_repeated_images(num_classes):
     rng = np.random.default_rng(1)
     labels, predictions = rng.integers(num_classes, size=(2, 90))
     labels[labels == 1] = 0
-    weights = stratified_weights(labels, 5, rng)
+    weights = Units(labels).draw(5, rng)
     got = confusion.tally(weights, labels, predictions, num_classes)
     want = tally_of(
         np.stack(

@@ -5,7 +5,7 @@ import pytest
 from sklearn import metrics as sk
 
 from ltjax.errors import UserError
-from ltjax.evaluation.bootstrap import stratified_weights
+from ltjax.evaluation.bootstrap import Units
 from ltjax.evaluation.groups import head_medium_tail
 from ltjax.evaluation.metrics import (
     Probabilities,
@@ -179,7 +179,7 @@ def test_intervals_are_those_of_resamples_made_one_by_one(counts, decimals):
         num_bootstrap=3,
         ordered=False,
     )
-    weights = stratified_weights(labels, 3, np.random.default_rng(0))
+    weights = Units(labels).draw(3, np.random.default_rng(0))
     probabilities, present = softmax(logits), np.unique(labels)
     predictions = probabilities.argmax(1)
     recalls, precisions, aucs = [], [], []
