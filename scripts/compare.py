@@ -7,7 +7,8 @@
 
 Trains the experiments of a table of scripts/experiments.toml on one benchmark for every seed (finished runs are kept,
 unfinished ones are continued), and writes OUT/BENCHMARK-TABLE.md and .json: means over the seeds on the test split, and
-differences to the table's references with 95 % intervals from a paired stratified bootstrap. An experiment
+differences to the table's references with 95 % intervals that cover the choice of test images, drawn by patient where
+that is known, and the training. An experiment
 that shares its first stage with another one takes it from there: with the same seed it would come out bit for bit the
 same. Behind a row's name stands what it takes more than others, such as two passes a step. Rows whose network, pixels
 or epochs differ from the first reference's are refused, or with --allow-unequal marked. Folds are pooled (a

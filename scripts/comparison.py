@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from ltjax.errors import UserError, unknown
-from ltjax.evaluation.bootstrap import paired_bootstrap
+from ltjax.evaluation import paired, predictions
+from ltjax.evaluation.bootstrap import clusters_of
 from ltjax.evaluation.confusion import METRICS as PAIRED
 from ltjax.evaluation.groups import GROUP_NAMES
 from ltjax.evaluation.table import METRIC_TITLES
@@ -21,6 +22,7 @@ COLUMNS = (
     'tail_recall',
     'macro_auc',
 )
+LEVEL = 0.05
 
 
 def compare(
@@ -29,6 +31,9 @@ def compare(
     columns: Sequence[str] = COLUMNS,
 ) -> dict[str, Any]:
     """Returns values of every seed and paired differences to the references, by experiment.
+
+    Resamples draw whole groups of images where the runs know them. Beside each p-value of `paired.compare` stands
+    'p_holm', which holds for all rows of the table together.
 
     Args:
       runs: workdirs of each experiment, in the order of the seeds.
@@ -46,23 +51,22 @@ def compare(
         for name, workdirs in runs.items()
     }
     first = next(iter(runs))
-    with np.load(runs[first][0] / 'predictions.npz') as archive:
-        like = {name: archive[name] for name in ('ids', 'labels', 'class_names')}
-    labels = like['labels']
     for name, made in results.items():
         for run, result in zip(runs[name], made, strict=True):
             check_data(run, result, results[first][0])
-    predictions = {
-        name: [read_predictions(run / 'predictions.npz', like) for run in runs[name]]
+    like = predictions.read(runs[first][0] / 'predictions.npz')
+    predicted = {
+        name: [predictions.read(run / 'predictions.npz').like(like) for run in runs[name]]
         for name in runs
     }
+    clusters = clusters_of(like.groups)
     sample = results[first][0]
-    paired = {
+    compared = {
         name: spec
         for name in dict.fromkeys((columns[0], 'macro_f1', 'tail_recall'))
         if name in columns and (spec := _paired(name, sample)) is not None
     }
-    table = {
+    table: dict[str, dict[str, Any]] = {
         name: {
             'values': {
                 column: [value(result, column) for result in results[name]] for column in columns
@@ -70,16 +74,26 @@ def compare(
             'seconds': [result['seconds'] for result in results[name]],
         }
         | {
-            f'vs {reference}': paired_bootstrap(
-                labels, predictions[name], predictions[reference], paired
+            f'vs {reference}': paired.compare(
+                like.labels, predicted[name], predicted[reference], compared, clusters=clusters
             )
             for reference in references
         }
         for name in runs
     }
+    for reference in references:
+        others: list[dict[str, Any]] = [
+            row[f'vs {reference}'] for name, row in table.items() if name != reference
+        ]
+        for column in compared:
+            tested = [row[column] for row in others if row[column]['p'] is not None]
+            for one, p in zip(tested, paired.holm([one['p'] for one in tested]), strict=True):
+                one['p_holm'] = p
     return {
         'references': references,
         'columns': list(columns),
+        'num_images': len(like.ids),
+        'num_groups': None if clusters is None else int(clusters.max()) + 1,
         'train_counts': sample['train_counts'],
         'split_sha256': sample['split_sha256'],
         'versions': sample['versions'],
@@ -102,7 +116,7 @@ def value(result: Mapping[str, Any], column: str) -> float | None:
 
 
 def _paired(column: str, result: Mapping[str, Any]) -> Any:
-    """Returns what `paired_bootstrap` takes for a column, None where it has none."""
+    """Returns what `paired.compare` takes for a column, None where it has none."""
     group = column.removesuffix('_recall')
     if group in GROUP_NAMES:
         index = {name: k for k, name in enumerate(result['class_names'])}
@@ -125,34 +139,6 @@ def check_data(run: pathlib.Path, ours: Mapping[str, Any], theirs: Mapping[str, 
             )
 
 
-def read_predictions(path: pathlib.Path, like: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Returns the predicted classes of the images and in the numbering of another run, matched by ids and names.
-
-    Args:
-      path: of a predictions.npz.
-      like: 'ids', 'labels' and 'class_names' of the other run.
-
-    Raises:
-      UserError: it is of other images, labels or classes.
-    """
-    with np.load(path) as archive:
-        theirs = {name: archive[name] for name in (*like, 'logits')}
-    names = theirs['class_names'].tolist()
-    if sorted(names) != sorted(like['class_names'].tolist()):
-        raise UserError(f'{path} has the classes {", ".join(names)}, unlike the runs beside it.')
-    place = {id_: row for row, id_ in enumerate(theirs['ids'].tolist())}
-    if sorted(place) != sorted(like['ids'].tolist()):
-        raise UserError(
-            f'{path} was tested on other images than the runs beside it: remove its run.'
-        )
-    rows = [place[id_] for id_ in like['ids'].tolist()]
-    number = {name: k for k, name in enumerate(like['class_names'].tolist())}
-    renumbered = np.array([number[name] for name in names])
-    if not np.array_equal(renumbered[theirs['labels'][rows]], like['labels']):
-        raise UserError(f'{path} has other labels than the runs beside it: remove its run.')
-    return renumbered[theirs['logits'].argmax(axis=1)[rows]]
-
-
 def markdown(
     benchmark: str,
     seeds: Sequence[int],
@@ -160,6 +146,8 @@ def markdown(
     marks: Mapping[str, Sequence[str]] = {},
 ) -> str:
     """Lays the comparison out as a table: percent, mean over seeds, differences with 95 % intervals.
+
+    A difference is in bold where it differs from zero by Holm's correction over the rows, at 5 %.
 
     Args:
       benchmark: its name.
@@ -174,11 +162,20 @@ def markdown(
     pairs += [(name, references[0]) for name in ('macro_f1', 'tail_recall') if name in columns[1:]]
     header = ['method', *(_title(name) for name in columns)]
     header += [f'{name.replace("_", " ")} - {reference}' for name, reference in pairs]
-    lines = [f'{benchmark}, seeds {", ".join(map(str, seeds))}; percent, mean over the seeds.', '']
+    of = 'images (taken as independent)'
+    if comparison['num_groups'] is not None:
+        of = f'images of {comparison["num_groups"]:,} groups (drawn whole)'
+    training = ' and the training' if len(seeds) > 1 else ', but not the training'
+    said = [
+        f'{benchmark}, seeds {", ".join(map(str, seeds))}; percent, mean over the seeds.',
+        f'Intervals (95 %) cover the choice of {comparison["num_images"]:,} test {of}{training}.',
+        'Bold: not zero at 5 %, corrected for the rows of the table (Holm).',
+    ]
+    lines = [' '.join(said), '']
     lines += ['| ' + ' | '.join(header) + ' |', '|---' * len(header) + '|']
     for name, row in rows.items():
-        said = marks.get(name, ())
-        cells = [f'{name} ({"; ".join(said)})' if said else name]
+        of_row = marks.get(name, ())
+        cells = [f'{name} ({"; ".join(of_row)})' if of_row else name]
         for column in columns:
             values = row['values'][column]
             cells.append('' if None in values else f'{100 * np.mean(values):.1f}')
@@ -188,7 +185,8 @@ def markdown(
                 cells.append('')
                 continue
             low, high = 100 * d['low'], 100 * d['high']
-            cells.append(f'{100 * d["difference"]:+.1f} [{low:+.1f}, {high:+.1f}]')
+            text = f'{100 * d["difference"]:+.1f} [{low:+.1f}, {high:+.1f}]'
+            cells.append(f'**{text}**' if d['p_holm'] < LEVEL else text)
         lines.append('| ' + ' | '.join(cells) + ' |')
     return '\n'.join(lines) + '\n'
 

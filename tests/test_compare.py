@@ -17,6 +17,7 @@ import tiny
 from ltjax import benchmarks, files, methods
 from ltjax.data import catalog, datasets
 from ltjax.errors import UserError
+from ltjax.evaluation import paired
 from ltjax.methods.task import Task
 
 EXPERIMENTS, TABLES = experiments.read()
@@ -144,7 +145,10 @@ def test_the_table_holds_means_and_paired_differences(tmp_path):
     assert difference['low'] <= 0.3 <= difference['high']
     json.dumps(made)
     lines = comparison.markdown('npz', [0, 1], made).splitlines()
-    assert lines[0] == 'npz, seeds 0, 1; percent, mean over the seeds.'
+    assert lines[0].startswith(
+        'npz, seeds 0, 1; percent, mean over the seeds. Intervals (95 %) cover'
+    )
+    assert '30 test images (taken as independent) and the training. Bold: not zero' in lines[0]
     header, rule, ce, lmd = lines[2:]
     assert '| tail |' in header
     assert header.count('|') == rule.count('|') == ce.count('|') == lmd.count('|')
@@ -154,8 +158,30 @@ def test_the_table_holds_means_and_paired_differences(tmp_path):
     assert '-30.0 [' in ce
 
 
+def test_groups_are_drawn_whole_and_rows_corrected_together(tmp_path):
+    """The two images of a group are right together, so that they say as much as one."""
+    groups = {'groups': np.repeat(np.arange(15), 2).astype(str)}
+    runs = {
+        'CE': [fabricate(tmp_path / 'ce', 4, **groups)],
+        'LMD': [fabricate(tmp_path / 'l', 6, **groups)],
+        'cRT': [fabricate(tmp_path / 'r', 10, **groups)],
+    }
+    made = comparison.compare(runs, ['CE'])
+    assert made['num_groups'] == 15
+    rows = [made['experiments'][name]['vs CE']['balanced_accuracy'] for name in ('LMD', 'cRT')]
+    assert [row['p_holm'] for row in rows] == paired.holm([row['p'] for row in rows])
+    alone = {name: [fabricate(tmp_path / f'{name}-2', n)] for name, n in (('CE', 4), ('LMD', 6))}
+    images = comparison.compare(alone, ['CE'])['experiments']['LMD']['vs CE']['balanced_accuracy']
+    assert rows[0]['high'] - rows[0]['low'] > 1.3 * (images['high'] - images['low'])
+    rows[0]['p_holm'], rows[1]['p_holm'] = 0.06, 0.04
+    lines = comparison.markdown('npz', [0], made).splitlines()
+    assert '30 test images of 15 groups (drawn whole), but not the training' in lines[0]
+    assert '| **+60.0 [' in lines[-1]
+    assert '| +20.0 [' in lines[-2]
+
+
 REFUSED = {
-    'other images': ({'ids': np.arange(1, 31).astype(str)}, 'was tested on other images'),
+    'other images': ({'ids': np.arange(1, 31).astype(str)}, 'is of other images than'),
     'other data': (
         {'content': 'other'},
         'is of other data than the runs beside it .its contents differ',
@@ -252,6 +278,8 @@ def test_rows_that_differ_in_more_than_their_method_are_named():
 COMPARISON = {
     'references': ['CE'],
     'columns': ['accuracy'],
+    'num_images': 30,
+    'num_groups': None,
     'experiments': {name: {'values': {'accuracy': [0.5]}, 'vs CE': {}} for name in ('CE', 'LMD')},
 }
 

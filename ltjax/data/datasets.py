@@ -66,6 +66,11 @@ class DataSet:
         return self.raw.table
 
     @property
+    def groups(self) -> np.ndarray | None:
+        """The patient, lesion or smear of each image, str [N], '' where there is none; None if no image has one."""
+        return None if self.raw.groups is None else self.raw.groups.astype(np.str_)
+
+    @property
     def columns(self) -> dict[str, Column]:
         """What `data.further` names, by name: codes int32 [N], -1 for none, and the names of the values."""
         return {name: column.of(self.raw.rows) for name, column in self.table.columns.items()}

@@ -112,6 +112,7 @@ def _pool(
             class_names=first['class_names'],
             train_counts=counts,
             groups=divide(dataclasses.asdict(settings.data.groups), counts, first['class_names']),
+            belongs_to=pooled.get('groups'),
             ordered=first['data']['class_order']['ordered'],
             num_bootstrap=settings.num_bootstrap,
         ),

@@ -45,10 +45,10 @@ def run(
 
     Args:
       config: see configs/.
-      workdir: gets config.json, data_identity.npz, metrics.jsonl, results.json, predictions.npz, checkpoints/,
-        tensorboard/ and report.html; pretrained.json where weights were loaded, excluded.csv where images were
-        left out. A finished run of the same config is not repeated; an unfinished one is continued after its
-        newest whole checkpoint.
+      workdir: gets config.json, data_identity.npz, metrics.jsonl, results.json, predictions.npz, validation.npz,
+        checkpoints/, tensorboard/ and report.html; pretrained.json where weights were loaded, excluded.csv where
+        images were left out. A finished run of the same config is not repeated; an unfinished one is continued
+        after its newest whole checkpoint.
       force: continue though config, source or versions changed in a way that may change results.
       on_round: is called after every round with its row of metrics.jsonl, on the first process.
 
@@ -152,27 +152,40 @@ def test(
     groups: Mapping[str, tuple[int, ...]],
     workdir: pathlib.Path,
 ) -> dict[str, Any]:
-    """Applies the selected state to the test split, writes predictions.npz, returns the metrics."""
-    part = data.parts['test']
-    features, logits = training.predict(state, data.images_of('test'))
-    labels = data.labels[part]
-    predictions = {
-        'ids': data.ids[part],
-        'labels': labels,
-        'logits': logits,
-        'class_names': np.array(data.class_names),
-        'data_sha256': np.array(training.safeguards.provenance['data']['sha256']),
-    }
-    if settings.save_features:
-        predictions['features'] = features
-    if processes.is_first():
-        files.write_npz(workdir / 'predictions.npz', predictions)
+    """Applies the selected state to the test and validation splits, and evaluates the test.
+
+    Writes predictions.npz and, of validation images, validation.npz: ids, labels, logits, class_names, features if
+    asked for, and where they are known groups and further columns.
+
+    Returns:
+      What `metrics.evaluate` does.
+    """
+    found = {}
+    for side, name in (('test', 'predictions.npz'), ('val', 'validation.npz')):
+        part = data.parts[side]
+        if not len(part):
+            continue
+        features, logits = training.predict(state, data.images_of(side))
+        found[side] = {
+            'ids': data.ids[part],
+            'labels': data.labels[part],
+            'logits': logits,
+            'class_names': np.array(data.class_names),
+            'data_sha256': np.array(training.safeguards.provenance['data']['sha256']),
+        }
+        if data.groups is not None:
+            found[side]['groups'] = data.groups[part]
+        if settings.save_features:
+            found[side]['features'] = features
+        if processes.is_first():
+            files.write_npz(workdir / name, found[side])
     return metrics.evaluate(
-        labels,
-        logits,
+        found['test']['labels'],
+        found['test']['logits'],
         class_names=data.class_names,
         train_counts=data.train_counts.tolist(),
         groups=groups,
+        belongs_to=found['test'].get('groups'),
         ordered=data.table.ordered,
         num_bootstrap=settings.num_bootstrap,
     )

@@ -24,6 +24,7 @@ from ltjax.engine.step import Forward, make_forward
 from ltjax.errors import UserError
 from ltjax.evaluation import metrics
 from ltjax.evaluation.groups import divide
+from ltjax.evaluation.probabilities import softmax
 from ltjax.files import user_path
 from ltjax.methods.task import Task
 from ltjax.run import build, ownership, predicting
@@ -53,7 +54,7 @@ class Predictions:
     @functools.cached_property
     def probabilities(self) -> np.ndarray:
         """Float64 [N, K]; UserError if a logit is not finite."""
-        return metrics.softmax(self.logits)
+        return softmax(self.logits)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -191,6 +192,7 @@ class Trained:
             groups=divide(
                 dataclasses.asdict(self.settings.data.groups), self.train_counts, self.class_names
             ),
+            belongs_to=raw.groups,
             ordered=self.ordered,
             num_bootstrap=num_bootstrap,
         )

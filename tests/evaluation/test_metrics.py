@@ -11,9 +11,9 @@ from ltjax.evaluation.metrics import (
     Probabilities,
     evaluate,
     point_metrics,
-    sample_size_warnings,
-    softmax,
 )
+from ltjax.evaluation.probabilities import softmax
+from ltjax.evaluation.small_samples import sample_size_warnings
 from ltjax.evaluation.table import format_metrics
 from scripts.benchmarks.evaluation import many_classes
 
