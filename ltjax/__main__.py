@@ -21,6 +21,7 @@ COMMANDS = {
     'train': Command('ltjax.main', 'train a classifier, test it and write a report'),
     'methods': Command('ltjax.methods.__main__', 'list the methods'),
     'predict': Command('ltjax.predict', 'apply a trained model to images'),
+    'evaluate': Command('ltjax.evaluate', 'evaluate predictions, and compare them'),
     'audit': Command('ltjax.data.audit.__main__', 'look for mistakes in a data set'),
     'show': Command('ltjax.data.show', 'draw what augmentation does to images'),
     'export': Command('ltjax.export', 'write a trained model under the names of PyTorch'),

@@ -22,7 +22,6 @@ COLUMNS = (
     'tail_recall',
     'macro_auc',
 )
-LEVEL = 0.05
 
 
 def compare(
@@ -186,7 +185,7 @@ def markdown(
                 continue
             low, high = 100 * d['low'], 100 * d['high']
             text = f'{100 * d["difference"]:+.1f} [{low:+.1f}, {high:+.1f}]'
-            cells.append(f'**{text}**' if d['p_holm'] < LEVEL else text)
+            cells.append(f'**{text}**' if d['p_holm'] < paired.LEVEL else text)
         lines.append('| ' + ' | '.join(cells) + ' |')
     return '\n'.join(lines) + '\n'
 

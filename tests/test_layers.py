@@ -7,7 +7,7 @@ import tiny
 
 # From the top, as CONTRIBUTING.md draws them. On the ground: `command`, since some commands live with the data.
 FLOORS = (
-    'main predict export __main__',
+    'main predict evaluate export __main__',
     'run',
     'methods benchmarks',
     'engine',

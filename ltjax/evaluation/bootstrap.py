@@ -62,7 +62,7 @@ class Units:
         else:
             _, self.of_image = np.unique(clusters, return_inverse=True)
         number = self.of_image.max(initial=-1) + 1
-        places = (self.of_image, labels)
+        places = (self.of_image, np.asarray(labels, np.int64))
         has = sparse.csc_array((np.ones(len(labels), np.int64), places)).astype(bool)
         units_of = np.diff(has.indptr)
         free = np.ones(number, bool)

@@ -93,7 +93,7 @@ def evaluate(
     scores: np.ndarray | Probabilities,
     *,
     class_names: Sequence[str],
-    train_counts: Sequence[int],
+    train_counts: Sequence[int] | None,
     groups: Mapping[str, Sequence[int]],
     belongs_to: np.ndarray | None = None,
     num_bootstrap: int = 1000,
@@ -106,7 +106,7 @@ def evaluate(
       labels: [n] int true classes.
       scores: logits float [n, K], or probabilities.
       class_names: [K] distinct names.
-      train_counts: [K] training images of each class.
+      train_counts: [K] training images of each class; None where they are not known.
       groups: class indices by group, from `ltjax.evaluation.groups.head_medium_tail`.
       belongs_to: str [n], the patient, lesion or smear of each image, '' where it is alone: resamples draw these
         whole. None: images are taken as independent.
@@ -197,7 +197,7 @@ def evaluate(
         'per_class': [
             {
                 'name': class_names[k],
-                'train_count': int(train_counts[k]),
+                'train_count': None if train_counts is None else int(train_counts[k]),
                 'test_count': int(test_counts[k]),
                 **{figure: rows[k] for figure, rows in of_classes.items()},
             }
@@ -212,17 +212,18 @@ def _check(
     labels: np.ndarray,
     shape: tuple[int, ...],
     class_names: Sequence[str],
-    train_counts: Sequence[int],
+    train_counts: Sequence[int] | None,
 ) -> None:
     num_classes = len(class_names)
     if not len(labels):
         raise UserError('the test split has no images: choose a split that has some.')
     if len(set(class_names)) < num_classes:
         raise UserError('two classes have the same name: give each class its own.')
-    if shape != (len(labels), num_classes) or len(train_counts) != num_classes:
+    counts = num_classes if train_counts is None else len(train_counts)
+    if shape != (len(labels), num_classes) or counts != num_classes:
         raise ValueError(
             f'shapes disagree: {len(labels)} labels, scores {shape}, {num_classes} names, '
-            f'{len(train_counts)} training counts'
+            f'{counts} training counts'
         )
     if labels.min() < 0 or labels.max() >= num_classes:
         raise ValueError(f'labels must lie in 0 to {num_classes - 1}')

@@ -25,6 +25,8 @@ from ltjax.evaluation.confusion import Tally
 Metric = Callable[[Tally], np.ndarray]
 MetricSpec = str | Sequence[int] | Metric
 
+# A difference is told as one where its corrected p-value is below.
+LEVEL = 0.05
 # What `compare` says of a metric.
 KEYS = ('a', 'b', 'difference', 'low', 'high', 'p', 'seed_std')
 

@@ -14,6 +14,19 @@ METRIC_TITLES = {
 }
 
 
+def class_sizes(per_class: Sequence[Mapping[str, Any]]) -> tuple[list[int], str]:
+    """Returns the images of each class by which classes are ordered, and what to call them.
+
+    Those of training; of the test where the former are not known.
+
+    Args:
+      per_class: rows of `ltjax.evaluation.metrics.evaluate`.
+    """
+    which = 'train' if all(row['train_count'] is not None for row in per_class) else 'test'
+    title = {'train': 'training images', 'test': 'test images'}[which]
+    return [row[f'{which}_count'] for row in per_class], title
+
+
 def percent(value: float | None) -> str:
     """Returns a fraction as a percentage with one decimal, '-' for an undefined one.
 

@@ -74,7 +74,7 @@ def _cells(row: Mapping[str, Any], group: str) -> list[tuple[str, str]]:
     figures = [row[name] for name in _FIGURES]
     return [
         (row['name'], group),
-        *((f'{row[name]:,}', '') for name in ('train_count', 'test_count')),
+        *(('-' if row[n] is None else f'{row[n]:,}', '') for n in ('train_count', 'test_count')),
         *((percent(figure['value']), percent_range(figure)) for figure in figures),
     ]
 

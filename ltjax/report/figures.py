@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ltjax.evaluation.table import class_sizes
 from ltjax.report.style import (
     CLASS_COLOURS,
     GROUP_COLOURS,
@@ -46,14 +47,14 @@ def class_recalls(per_class: Sequence[Mapping[str, Any]], groups: Sequence[str])
     figure = new_figure(8.4, rows_height(len(per_class)))
     sizes, recalls = figure.subplots(1, 2, width_ratios=(1, 1.7), sharey=True)
     rows = np.arange(len(per_class))
-    counts = np.array([row['train_count'] for row in per_class])
+    counts, title = class_sizes(per_class)
     # Of none there is a label at the axis, which begins there.
     bars = sizes.barh(rows, np.maximum(counts, 0.8), color=colours, height=0.72)
     sizes.bar_label(bars, [f'{count:,}' for count in counts], padding=3, fontsize=7.5, color=MUTED)
     sizes.set_xscale('log')
-    sizes.set_xlim(left=1 if counts.min() > 0 else 0.8, right=counts.max() * 2.5)
+    sizes.set_xlim(left=1 if min(counts) > 0 else 0.8, right=max(counts) * 2.5)
     sizes.xaxis.set_major_formatter(thousands)
-    sizes.set_title('training images')
+    sizes.set_title(title)
     class_axis(sizes, [row['name'] for row in per_class])
     for row, figures in zip(rows, per_class, strict=True):
         recall = figures['recall']

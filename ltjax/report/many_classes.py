@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ltjax.evaluation.confusion import Pairs
+from ltjax.evaluation.table import class_sizes
 from ltjax.report.style import (
     GROUP_COLOURS,
     INK,
@@ -44,7 +45,8 @@ def recall_by_size(per_class: Sequence[Mapping[str, Any]], groups: Sequence[str]
       groups: [K] name of the group of each row.
     """
     tested = [k for k, row in enumerate(per_class) if row['recall']['value'] is not None]
-    sizes = np.array([max(per_class[k]['train_count'], 0.5) for k in tested])
+    counts, title = class_sizes(per_class)
+    sizes = np.array([max(counts[k], 0.5) for k in tested])
     recalls = np.array([per_class[k]['recall']['value'] for k in tested])
     images = np.array([per_class[k]['test_count'] for k in tested])
     figure = new_figure(8.4, 4.4)
@@ -66,11 +68,10 @@ def recall_by_size(per_class: Sequence[Mapping[str, Any]], groups: Sequence[str]
     axis.xaxis.set_major_formatter(thousands)
     axis.set_ylim(min(-3, 1.1 * aside.min()), max(103, 100 + 1.1 * aside.max()))
     axis.set_yticks(range(0, 101, 20))
-    axis.set_xlabel('training images of the class')
+    axis.set_xlabel(f'{title} of the class')
     axis.set_ylabel('recall, percent')
     axis.grid()
-    title = f'mean of {len(parts[0]):,} classes'
-    legend(figure, [line], [title], loc='outside upper left')
+    legend(figure, [line], [f'mean of {len(parts[0]):,} classes'], loc='outside upper left')
     group_legend(figure, groups)
     return figure
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from ltjax.errors import UserError
 from ltjax.evaluation.groups import by_training_size
-from ltjax.evaluation.table import METRIC_TITLES, listed, percent, percent_range
+from ltjax.evaluation.table import METRIC_TITLES, class_sizes, listed, percent, percent_range
 from ltjax.report import class_sections, figures, page
 from ltjax.report.page import Markup
 
@@ -39,7 +39,7 @@ def write_report(workdir: pathlib.Path) -> pathlib.Path:
         raise UserError(f'{workdir}: no readable results.json with test metrics: finish the run.')
     config = _read_json(workdir / 'config.json')
     test = results['test']
-    order = by_training_size([row['train_count'] for row in test['per_class']])
+    order = by_training_size(class_sizes(test['per_class'])[0])
     title = f'{results.get("method", "A run")} on {results.get("benchmark") or results.get("dataset", "its data set")}'
     sections = [
         ('', _facts(results, workdir / 'results.json')),
@@ -118,8 +118,11 @@ def _facts(results: Mapping[str, Any], path: pathlib.Path) -> Markup:
     facts = [f'seed {results["seed"]}'] if 'seed' in results else []
     if page.is_number(results.get('seconds')):
         facts.append(f'{_duration(results["seconds"])} of training')
-    facts.append(f'{sum(row["train_count"] for row in results["test"]["per_class"]):,} training')
-    facts[-1] += f' and {results["test"]["num_images"]:,} test images'
+    test = results['test']
+    sizes, title = class_sizes(test['per_class'])
+    training = f'{sum(sizes):,} training and ' if title == 'training images' else ''
+    of_groups = f' of {test["num_groups"]:,} groups' if test.get('num_groups') else ''
+    facts.append(f'{training}{test["num_images"]:,} test images{of_groups}')
     facts.append(f'finished {written:%Y-%m-%d %H:%M} UTC')
     return page.paragraph(' · '.join(facts), 'facts')
 
@@ -141,7 +144,10 @@ def _headline(test: Mapping[str, Any]) -> Markup:
         [METRIC_TITLES.get(name, name), *_figure_cells(figure)]
         for name, figure in test['metrics'].items()
     ]
-    note = 'Intervals: stratified bootstrap of the test images; they hold no training variation.'
+    drawn = 'the test images, taken as independent'
+    if test.get('num_groups'):
+        drawn = f'the {test["num_groups"]:,} groups of test images (patients, lesions, smears)'
+    note = f'Intervals: stratified bootstrap of {drawn}; they hold no training variation.'
     return Markup(page.table([('', ''), *_FIGURE_COLUMNS], rows) + page.paragraph(note, 'note'))
 
 
