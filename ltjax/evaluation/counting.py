@@ -24,7 +24,8 @@ def table(
     """
     if values is None:
         values = np.ones(len(rows), np.uint8)
-    return sparse.csr_array((values, (rows, images)), shape)
+    narrow = values.astype(np.min_scalar_type(int(values.max(initial=1))))
+    return sparse.csr_array((narrow, (rows, images)), shape)
 
 
 def add_up(weights: np.ndarray, counted: sparse.csr_array) -> np.ndarray:
