@@ -151,10 +151,10 @@ def shares_of_classes(values: Sequence[float] | np.ndarray, num_classes: int) ->
 def net_benefit(
     labels: np.ndarray,
     probabilities: np.ndarray,
-    class_index: int,
+    classes: Sequence[int],
     thresholds: Sequence[float] | np.ndarray,
 ) -> Statistic:
-    """Returns the function that draws the decision curve of a class (Vickers and Elkin, 2006).
+    """Returns the function that draws the decision curves of classes (Vickers and Elkin, 2006).
 
     Whoever treats from a probability t on holds one needless treatment to be worth t / (1 - t) of one that was
     needed. The net benefit is what is won: TP / n - FP / n * t / (1 - t). To treat none wins 0.
@@ -162,37 +162,41 @@ def net_benefit(
     Args:
       labels: [n] int true classes.
       probabilities: [n, K] float64.
-      class_index: the class that is treated, against the rest.
+      classes: [C] the classes that are treated, each against the rest. All at once, since the weights are
+        then read once.
       thresholds: [T] probabilities t from 0 to below 1, rising.
 
     Returns:
-      A function of weights [r, n] that returns [r, T] float64 'model' and 'treat all', in images won for each
-      image. NaN where the class has no test images.
+      A function of weights [r, n] that returns [r, C, T] float64 'model' and 'treat all', in images won for
+      each image. NaN where the class has no test images.
 
     Raises:
       UserError: the thresholds do not rise, or do not lie from 0 to below 1.
     """
     grid = _rising(thresholds, 'thresholds of a decision curve')
-    scores, positive = probabilities[:, class_index], labels == class_index
     odds = grid / (1 - grid)
-    # An image is treated at the first so many thresholds. Those treated at none are counted in the totals alone.
-    treated = np.searchsorted(grid, scores, side='right')
-    some, own = np.flatnonzero(treated), np.flatnonzero(positive)
-    num_bins = len(grid) + 1
-    counted = table(
-        treated[some] + num_bins * positive[some], np.arange(len(some)), (2 * num_bins, len(some))
+    chosen = np.asarray(classes, np.int64)
+    positive = labels[:, None] == chosen
+    # An image is treated at the first so many thresholds. Of others, those treated at none need no count.
+    treated = np.searchsorted(grid, probabilities[:, chosen], side='right')
+    images, places = np.nonzero(positive | (treated > 0))
+    shape = (len(chosen), 2, len(grid) + 1)
+    bins = np.ravel_multi_index(
+        (places, positive[images, places].astype(int), treated[images, places]), shape
     )
+    counted = table(bins, images, (int(np.prod(shape)), len(labels)))
+    unknown = ~positive.any(0)[:, None]
 
     def statistic(weights: np.ndarray) -> dict[str, np.ndarray]:
-        drawn = weights.sum(1, keepdims=True)
-        bins = add_up(weights[:, some], counted).reshape(-1, 2, num_bins)
-        needless, needed = np.moveaxis(_from_the_end(bins)[..., 1:], 1, 0)
-        ill = weights[:, own].sum(1, keepdims=True)
-        model = share(needed - needless * odds, drawn)
-        everyone = share(ill - (drawn - ill) * odds, drawn)
-        if not len(own):
-            model, everyone = np.full_like(model, np.nan), np.full_like(model, np.nan)
-        return {'model': model, 'treat all': everyone}
+        drawn = weights.sum(1)[:, None, None]
+        sums = _from_the_end(add_up(weights, counted).reshape(-1, *shape))
+        ill = sums[:, :, 1, :1]
+        needless, needed = np.moveaxis(sums[..., 1:], 2, 0)
+        figures = {
+            'model': share(needed - needless * odds, drawn),
+            'treat all': share(ill - (drawn - ill) * odds, drawn),
+        }
+        return {name: np.where(unknown, np.nan, values) for name, values in figures.items()}
 
     return statistic
 

@@ -211,26 +211,30 @@ def test_prevalences_that_are_no_shares_are_refused():
 
 
 def test_net_benefit_by_hand():
-    got = net_benefit(LABELS, two(FIRST), 0, [0.0, 0.5, 0.8])(ONES)
+    got = net_benefit(LABELS, two(FIRST), [0], [0.0, 0.5, 0.8])(ONES)
     # From 0.5 on: 3 right, 3 wrong at even odds. From 0.8 on: 3 right, 1 wrong that costs four.
-    np.testing.assert_allclose(got['model'], [[4 / 8, 0, -1 / 8]], atol=1e-15)
-    np.testing.assert_allclose(got['treat all'], [[4 / 8, 0, (4 - 4 * 4) / 8]], atol=1e-15)
+    np.testing.assert_allclose(got['model'], [[[4 / 8, 0, -1 / 8]]], atol=1e-15)
+    np.testing.assert_allclose(got['treat all'], [[[4 / 8, 0, (4 - 4 * 4) / 8]]], atol=1e-15)
 
 
 @pytest.mark.parametrize('decimals', [1, 8])
 def test_net_benefit_is_that_of_the_repeated_images(decimals):
     labels, probabilities, weights = problem(decimals)
     grid = np.arange(1, 10) / 10
-    for k in range(5):
-        got = net_benefit(labels, probabilities, k, grid)(weights)
-        assert np.isnan(got['model']).all() == np.isnan(got['treat all']).all() == (k == 1)
-        for r, row in enumerate(weights if k != 1 else []):
+    classes = [4, 1, 0, 2]
+    got = net_benefit(labels, probabilities, classes, grid)(weights)
+    for c, k in enumerate(classes):
+        if k == 1:
+            assert np.isnan(got['model'][:, c]).all()
+            assert np.isnan(got['treat all'][:, c]).all()
+            continue
+        for r, row in enumerate(weights):
             own, scores = repeated(row, labels == k, probabilities[:, k])
             for name, called in (('model', scores[:, None] >= grid), ('treat all', grid > 0)):
                 right = (own[:, None] & called).mean(0)
                 wrong = (~own[:, None] & called).mean(0)
                 expected = right - wrong * grid / (1 - grid)
-                np.testing.assert_allclose(got[name][r], expected, rtol=0, atol=1e-12)
+                np.testing.assert_allclose(got[name][r, c], expected, rtol=0, atol=1e-12)
 
 
 def test_referral_by_hand():
@@ -300,6 +304,6 @@ def test_groups_without_a_tail_have_no_tail_recall():
 @pytest.mark.parametrize('grid', [[], [0.5, 0.5], [0.5, 0.1], [0.1, 1.0], [-0.1, 0.2], [np.nan]])
 def test_grids_that_do_not_rise_within_their_range_are_refused(grid):
     with pytest.raises(UserError, match='thresholds of a decision curve: give numbers'):
-        net_benefit(LABELS, two(FIRST), 0, grid)
+        net_benefit(LABELS, two(FIRST), [0], grid)
     with pytest.raises(UserError, match='shares of images to send: give numbers'):
         referral(LABELS, two(FIRST), {}, grid)
