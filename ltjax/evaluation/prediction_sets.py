@@ -21,11 +21,12 @@ probability of at least 1 - alpha. The methods differ in what that is true of:
 * 'clustered': of the images of each cluster of classes (Ding et al., Class-conditional conformal prediction
   with many classes, 2023), of each class as far as the scores of a cluster's classes are alike. Classes are
   clustered by quantiles of their scores, from a part of the patients that then are not calibrated on. The
-  classes that are too rare for it form the null cluster and have the marginal threshold. With few images a
-  class, or less than about 60 classes, the paper's rule makes no clusters: all are in the null cluster.
-* 'prevalence_adjusted': of all images, with the sets that for their size are best for the mean coverage of
-  classes (score -p / prevalence; PAS of Ding, Fermanian and Salmon, Conformal prediction for long-tailed
-  classification, 2025).
+  classes that are too rare for it form the null cluster and have the marginal threshold. How many clusters
+  the paper's rule makes hangs on the rarest class: where it has less than ten images, at alpha 0.1 and with
+  fewer than 60 classes, there are none, and all classes are in the null cluster.
+* 'prevalence_adjusted': of all images, with the sets that, were the probabilities right, for their size would
+  be the best for the mean coverage of classes (score -p / prevalence; PAS of Ding, Fermanian and Salmon,
+  Conformal prediction for long-tailed classification, 2025).
 """
 
 import dataclasses

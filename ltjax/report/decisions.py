@@ -60,7 +60,7 @@ def decision_curve(
     axis.set_ylim(min(least, -0.05 * most) * 1.1, most * 1.1)
     axis.set_title(f'decision curve of {shown(name)}')
     axis.set_xlabel('probability from which one acts, percent')
-    axis.set_ylabel('net benefit: true less\nweighed false positives, in 1,000 images')
+    axis.set_ylabel('net benefit: true less\nweighted false positives, in 1,000 images')
     axis.grid()
     names = ('the model, with 95 % interval', 'act on all', 'act on none')
     legend(figure, drawn, names, loc='outside upper right', ncols=3, fontsize=8)
