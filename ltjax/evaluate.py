@@ -19,7 +19,7 @@ from typing import Any
 
 from ltjax.command import called, exits
 from ltjax.errors import UserError, unknown
-from ltjax.evaluation import external, metrics, paired, predictions
+from ltjax.evaluation import external, paired, predictions, whole
 from ltjax.evaluation.bootstrap import clusters_of
 from ltjax.evaluation.groups import head_medium_tail
 from ltjax.evaluation.predictions import Naming, Predictions
@@ -35,6 +35,21 @@ def main(argv: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(called('ltjax.evaluate'), description=__doc__.splitlines()[0])
     parser.add_argument('predictions', nargs='?', type=user_path, help='an .npz or .csv')
     parser.add_argument('--against', nargs='+', default=[], type=user_path, metavar='OTHER')
+    parser.add_argument(
+        '--validation',
+        type=user_path,
+        metavar='FILE',
+        help='predictions of validation images, which choose temperature, thresholds and prediction sets',
+    )
+    parser.add_argument('--sensitivity', type=float, help='wished of each class; default: 0.9')
+    parser.add_argument('--specificity', type=float, help='wished of each class in its place')
+    parser.add_argument('--alpha', type=float, default=0.1, help='what prediction sets may miss')
+    parser.add_argument(
+        '--prevalence',
+        default='',
+        metavar='CLASS=SHARE,...',
+        help='shares of the classes among the patients that are meant, for predictive values',
+    )
     parser.add_argument(
         '--train-counts',
         type=user_path,
@@ -75,13 +90,16 @@ def _of_a_file(given: argparse.Namespace) -> dict[str, Any]:
     found = predictions.read(given.predictions, naming)
     others = {str(path): predictions.read(path, naming).like(found) for path in given.against}
     counts, groups, said = _training(given, found)
-    test = metrics.evaluate(
-        found.labels,
-        found.scores,
-        class_names=found.class_names,
+    validation = None
+    if given.validation:
+        validation = predictions.read(given.validation, naming)
+        whole.check_apart(found, validation)
+    test = whole.evaluate(
+        found,
         train_counts=counts,
         groups=groups,
-        belongs_to=found.groups,
+        validation=validation,
+        wishes=_wishes(given, found.class_names),
         num_bootstrap=given.bootstrap,
     )
     test['warnings'] += said
@@ -135,6 +153,32 @@ def _naming(given: argparse.Namespace) -> Naming:
             '--logits goes with --classes; columns that are called logit(CLASS) say so.'
         )
     return Naming(**names, classes=classes, logits=given.logits)
+
+
+def _wishes(given: argparse.Namespace, class_names: Sequence[str]) -> whole.Wishes:
+    if given.sensitivity and given.specificity:
+        raise UserError('give --sensitivity or --specificity, not both.')
+    for name in ('sensitivity', 'specificity', 'alpha'):
+        value = getattr(given, name)
+        if value is not None and not 0 < value < 1:
+            raise UserError(f'--{name}={value}: give a share between 0 and 1.')
+    wished = {'sensitivity': given.sensitivity or (0.0 if given.specificity else 0.9)}
+    if given.specificity:
+        wished['specificity'] = given.specificity
+    prevalence = None
+    if given.prevalence:
+        shares = dict(each.rpartition('=')[::2] for each in given.prevalence.split(','))
+        for name in {*shares} - {*class_names}:
+            raise unknown('class', name, class_names)
+        try:
+            prevalence = [float(shares[name]) for name in class_names]
+        except KeyError as error:
+            raise UserError(
+                f'--prevalence has no share of {error}: give one of each class.'
+            ) from None
+        except ValueError as error:
+            raise UserError(f'--prevalence: {error}: give CLASS=SHARE,...') from None
+    return whole.Wishes(**wished, prevalence=prevalence, alpha=given.alpha)
 
 
 def _training(

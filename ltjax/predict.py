@@ -5,11 +5,13 @@ reads, all or those of one side of a split (--split=test, --protocol=NAME); they
 that the model was trained on. Written are ids, labels (-1 where there
 are none), logits and, with --features, features; as .npz, or as .csv with the predicted class and the
 probability of every class. Files that cannot be read stop it, or with --on-damaged=exclude are left out and
-listed in FILE.excluded.csv. From Python: `ltjax.load(RUN).predict(DATA)`.
+listed in FILE.excluded.csv. --calibrate=temperature makes probabilities mean what they say; it changes no predicted
+class. From Python: `ltjax.load(RUN).predict(DATA)`.
 """
 
 import argparse
 import csv
+import dataclasses
 import pathlib
 import sys
 
@@ -20,6 +22,7 @@ from ltjax.data import reading, summary
 from ltjax.data.reading import arguments, decoding
 from ltjax.data.settings import ON_PROBLEM
 from ltjax.errors import UserError
+from ltjax.evaluation.recalibration import SCALINGS
 from ltjax.files import check_target, user_path, write_json, write_npz
 from ltjax.run import predicting
 from ltjax.run.trained import Predictions, Trained
@@ -49,6 +52,12 @@ def main(argv: list[str]) -> None:
     parser.add_argument('--protocol', default='', help='of a prepared set with several splits')
     parser.add_argument('--features', action='store_true', help='also write the features (.npz)')
     parser.add_argument(
+        '--calibrate',
+        choices=('none', *SCALINGS),
+        default='none',
+        help='scale the logits as the run found best for its validation images',
+    )
+    parser.add_argument(
         '--on-damaged',
         choices=ON_PROBLEM,
         default='stop',
@@ -65,8 +74,13 @@ def main(argv: list[str]) -> None:
     check_target(given.out, given.data)
     config = arguments.config(given.data, given).replace(on_damaged=given.on_damaged)
     model = Trained.load(given.workdir)
+    if given.calibrate != 'none':
+        model.scaling(given.calibrate)  # a mistake shows before the images are read
     raw = predicting.read(model, config, side=given.split, protocol=given.protocol)
     found, said = model.apply(raw)
+    if given.calibrate != 'none':
+        logits = model.scaling(given.calibrate).apply(found.logits).astype(np.float32)
+        found = dataclasses.replace(found, logits=logits)
     labels = found.labels
     if given.out.suffix == '.csv':
         write_csv(given.out, found)

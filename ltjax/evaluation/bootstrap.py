@@ -154,8 +154,18 @@ def interval(value: float, samples: np.ndarray) -> Interval:
 
 
 def intervals(values: np.ndarray, samples: np.ndarray) -> list[Interval]:
-    """Returns the interval of each of the values [K], from samples [R, K]."""
-    rows = np.stack([values, *np.percentile(samples, LEVEL, axis=0)], axis=1).tolist()
+    """Returns the interval of each of the values [K], from samples [R, K].
+
+    Of a figure that some resamples leave undefined (a precision, where nothing is called positive) it is over the
+    others.
+    """
+    whole = ~np.isnan(samples).any(0)
+    bounds = np.full((2, len(values)), np.nan)
+    bounds[:, whole] = np.percentile(samples[:, whole], LEVEL, axis=0)
+    for k in np.flatnonzero(~whole & ~np.isnan(values)):
+        defined = samples[~np.isnan(samples[:, k]), k]
+        bounds[:, k] = np.percentile(defined, LEVEL) if len(defined) else values[k]
+    rows = np.stack([values, *bounds], axis=1).tolist()
     return [
         dict(zip(('value', 'low', 'high'), [None] * 3 if np.isnan(row[0]) else row, strict=True))
         for row in rows

@@ -6,7 +6,7 @@ change of prior is of Saerens et al., "Adjusting the outputs of a classifier to 
 probabilities", Neural Computation 14, 2002.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -158,6 +158,17 @@ def fit_vector(labels: np.ndarray, logits: np.ndarray) -> VectorScaling:
     )
     scale, bias = found.x.reshape(2, -1)
     return VectorScaling(tuple((scale / temperature).tolist()), tuple(bias.tolist()))
+
+
+# What a run fits, and what it is read back as.
+FITS: Mapping[str, Callable[[np.ndarray, np.ndarray], Temperature | VectorScaling]] = {
+    'temperature': fit_temperature,
+    'vector': fit_vector,
+}
+SCALINGS: Mapping[str, type[Temperature] | type[VectorScaling]] = {
+    'temperature': Temperature,
+    'vector': VectorScaling,
+}
 
 
 def correct_prior(

@@ -12,7 +12,7 @@ import numpy as np
 from ltjax.errors import UserError
 from ltjax.evaluation.groups import by_training_size
 from ltjax.evaluation.table import METRIC_TITLES, class_sizes, listed, percent, percent_range
-from ltjax.report import class_sections, figures, page
+from ltjax.report import class_sections, decision_sections, figures, page
 from ltjax.report.page import Markup
 
 _CURVES = ('loss', 'val_balanced_accuracy')
@@ -48,6 +48,12 @@ def write_report(workdir: pathlib.Path) -> pathlib.Path:
         ('Read with care', _warnings(test)),
         ('Classes', class_sections.classes(test, order)),
         ('Confusions', class_sections.confusions(test, order)),
+        ('Beside its own test', decision_sections.beside(results.get('internal'))),
+        ('Compared', decision_sections.against(results.get('against'))),
+        ('Calibration', decision_sections.calibrated(test)),
+        ('Operating points', decision_sections.operating_points(test, order)),
+        ('Referral', decision_sections.referred(test)),
+        ('Prediction sets', decision_sections.prediction_sets(test, order)),
         ('Learning curves', _curves(workdir / 'metrics.jsonl')),
         ('Map of test features', class_sections.features(workdir / 'predictions.npz', test, order)),
         ('Inside the model', class_sections.plots(results, order)),
@@ -56,7 +62,8 @@ def write_report(workdir: pathlib.Path) -> pathlib.Path:
     ]
     target = workdir / 'report.html'
     temporary = workdir / f'report.html.{os.getpid()}.tmp'
-    temporary.write_text(page.document(title, sections), encoding='utf-8')
+    shown = [(heading, content) for heading, content in sections if content]
+    temporary.write_text(page.document(title, shown), encoding='utf-8')
     os.replace(temporary, target)
     return target
 

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from ltjax import files, processes
 from ltjax.data import datasets, summary
 from ltjax.errors import UserError
-from ltjax.evaluation import metrics
+from ltjax.evaluation import whole
 from ltjax.evaluation.groups import divide
 from ltjax.run import ownership, resuming, train
 from ltjax.run.settings import Settings
@@ -106,13 +106,10 @@ def _pool(
         ],
         'split_sha256': [run['split_sha256'] for run in runs],
         'plots': [],
-        'test': metrics.evaluate(
-            pooled['labels'],
-            pooled['logits'],
-            class_names=first['class_names'],
+        'test': whole.evaluate(
+            train.of_arrays(pooled),
             train_counts=counts,
             groups=divide(dataclasses.asdict(settings.data.groups), counts, first['class_names']),
-            belongs_to=pooled.get('groups'),
             ordered=first['data']['class_order']['ordered'],
             num_bootstrap=settings.num_bootstrap,
         ),

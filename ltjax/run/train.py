@@ -26,8 +26,10 @@ from ltjax.engine.logbook import Logbook
 from ltjax.engine.preemption import Interruption
 from ltjax.engine.state import TrainState
 from ltjax.engine.training import Training
-from ltjax.evaluation import metrics
+from ltjax.evaluation import whole
 from ltjax.evaluation.groups import divide
+from ltjax.evaluation.predictions import Predictions
+from ltjax.evaluation.probabilities import Probabilities
 from ltjax.files import user_path
 from ltjax.report import writing
 from ltjax.run import build, ownership, resuming
@@ -158,9 +160,9 @@ def test(
     asked for, and where they are known groups and further columns.
 
     Returns:
-      What `metrics.evaluate` does.
+      What `whole.evaluate` does.
     """
-    found = {}
+    found: dict[str, dict[str, np.ndarray]] = {}
     for side, name in (('test', 'predictions.npz'), ('val', 'validation.npz')):
         part = data.parts[side]
         if not len(part):
@@ -179,15 +181,25 @@ def test(
             found[side]['features'] = features
         if processes.is_first():
             files.write_npz(workdir / name, found[side])
-    return metrics.evaluate(
-        found['test']['labels'],
-        found['test']['logits'],
-        class_names=data.class_names,
+    return whole.evaluate(
+        of_arrays(found['test']),
         train_counts=data.train_counts.tolist(),
         groups=groups,
-        belongs_to=found['test'].get('groups'),
         ordered=data.table.ordered,
+        validation=of_arrays(found['val']) if 'val' in found else None,
         num_bootstrap=settings.num_bootstrap,
+    )
+
+
+def of_arrays(arrays: Mapping[str, np.ndarray]) -> Predictions:
+    """Returns what predictions.npz holds as predictions to evaluate; UserError if a logit is not finite."""
+    return Predictions(
+        'predictions.npz',
+        arrays['ids'],
+        arrays['labels'].astype(np.int64),
+        tuple(arrays['class_names'].tolist()),
+        Probabilities(arrays['logits']),
+        arrays.get('groups'),
     )
 
 

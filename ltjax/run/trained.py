@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import json
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -22,9 +23,11 @@ from ltjax.engine.checkpoint import Checkpoints
 from ltjax.engine.state import TrainState
 from ltjax.engine.step import Forward, make_forward
 from ltjax.errors import UserError
-from ltjax.evaluation import metrics
+from ltjax.evaluation import predictions as evaluation
+from ltjax.evaluation import whole
 from ltjax.evaluation.groups import divide
-from ltjax.evaluation.probabilities import softmax
+from ltjax.evaluation.probabilities import Probabilities, softmax
+from ltjax.evaluation.recalibration import SCALINGS, Temperature, VectorScaling
 from ltjax.files import user_path
 from ltjax.methods.task import Task
 from ltjax.run import build, ownership, predicting
@@ -71,6 +74,8 @@ class Trained:
       identity: all of that; None if it was removed from the workdir.
       train_counts: training images of each class.
       ordered: whether the classes are grades, in their order.
+      calibration: what results.json says of it; None if the run did not measure it.
+      validation: what the model says of the validation images; None if the run left no validation.npz.
     """
 
     settings: Settings
@@ -82,6 +87,8 @@ class Trained:
     identity: Identity | None
     train_counts: tuple[int, ...]
     ordered: bool
+    calibration: Mapping[str, Any] | None = None
+    validation: evaluation.Predictions | None = None
 
     @classmethod
     def load(cls, workdir: str | os.PathLike[str]) -> 'Trained':
@@ -125,6 +132,7 @@ class Trained:
                 f'checkpoint {number} of {workdir} was trained on other data than its results.json says: '
                 'the files of two runs are mixed; train again.'
             )
+        kept = workdir / 'validation.npz'
         identity = Identity.read(workdir)
         if identity is not None and identity.digests() != said:
             identity = None
@@ -138,6 +146,8 @@ class Trained:
             identity=identity,
             train_counts=tuple(results['train_counts']),
             ordered=results.get('data', {}).get('class_order', {}).get('ordered', False),
+            calibration=results['test'].get('calibration'),
+            validation=evaluation.read(kept) if kept.is_file() else None,
         )
 
     def predict(self, data: Any, *, side: str = '', protocol: str = '') -> Predictions:
@@ -169,7 +179,8 @@ class Trained:
           protocol: see `predict`.
 
         Returns:
-          What 'test' of results.json holds, except for warnings about the data that were trained on.
+          What 'test' of results.json holds, except for warnings about the data that were trained on. Thresholds and
+          the like are those of the run's own validation images.
 
         Raises:
           UserError: as `predict`; or an image has no label.
@@ -184,20 +195,37 @@ class Trained:
                 f'({raw.ids[unlabelled.argmax()]} for one): give each one to evaluate, or predict.'
             )
         found, said = self.apply(raw)
-        results = metrics.evaluate(
-            found.labels,
-            found.logits,
-            class_names=self.class_names,
+        results = whole.evaluate(
+            evaluation.Predictions(
+                str(raw.table.where),
+                found.ids,
+                found.labels.astype(np.int64),
+                self.class_names,
+                Probabilities(found.logits),
+                None if raw.groups is None else raw.groups.astype(np.str_),
+            ),
             train_counts=self.train_counts,
             groups=divide(
                 dataclasses.asdict(self.settings.data.groups), self.train_counts, self.class_names
             ),
-            belongs_to=raw.groups,
             ordered=self.ordered,
+            validation=self.validation,
             num_bootstrap=num_bootstrap,
         )
         results['warnings'] += said
         return results
+
+    def scaling(self, name: str) -> Temperature | VectorScaling:
+        """Returns what makes the model's logits calibrated: 'temperature' or 'vector', fitted on its validation images.
+
+        Raises:
+          UserError: the run found none.
+        """
+        fitted = (self.calibration or {}).get(name, {})
+        if 'fitted' not in fitted:
+            why = fitted.get('left_out', 'it left no predictions of validation images')
+            raise UserError(f'the run has no {name} scaling: {why}.')
+        return SCALINGS[name].from_json(fitted['fitted'])
 
     def apply(self, raw: Raw) -> tuple[Predictions, list[str]]:
         """Returns what the model says of images from `predicting.read`, and lines about what was decided."""
