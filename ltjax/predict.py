@@ -2,10 +2,10 @@
 
 The images come as a folder, an npz, a CSV or a prepared set, with or without labels, in the layouts that training
 reads, all or those of one side of a split (--split=test, --protocol=NAME); they are brought to the size and channels
-that the model was trained on. Written are ids, labels (-1 where there
-are none), logits and, with --features, features; as .npz, or as .csv with the predicted class and the
-probability of every class. Files that cannot be read stop it, or with --on-damaged=exclude are left out and
-listed in FILE.excluded.csv. --calibrate=temperature makes probabilities mean what they say; it changes no predicted
+that the model was trained on. Written are ids, labels (-1 where there are none), logits, groups where they are known
+and, with --features, features; as .npz, or as .csv with the predicted class and the probability of every class. Files
+that cannot be read stop it, or with --on-damaged=exclude are left out and listed in FILE.excluded.csv.
+--calibrate=temperature makes probabilities mean what they say; it changes no predicted
 class. From Python: `ltjax.load(RUN).predict(DATA)`.
 """
 
@@ -28,20 +28,51 @@ from ltjax.run import predicting
 from ltjax.run.trained import Predictions, Trained
 
 
-def write_csv(path: pathlib.Path, found: Predictions) -> None:
-    """Writes one row an image: id, label (empty if unknown), prediction, and a probability a class."""
-    class_names = found.class_names
+def write(
+    path: pathlib.Path,
+    found: Predictions,
+    model: Trained,
+    groups: np.ndarray | None,
+    features: bool,
+) -> None:
+    """Writes predictions as the name of the file says; beside a CSV, what it cannot say of itself.
+
+    Args:
+      path: an .npz or .csv.
+      found: what the model says.
+      model: the model.
+      groups: str [N], the patient, lesion or smear of each image; None if it is not known.
+      features: whether to write them too.
+    """
+    if path.suffix == '.csv':
+        _write_csv(path, found, groups)
+        about = {'class_names': model.class_names, 'data_sha256': model.data_sha256}
+        write_json(path.with_name(f'{path.name}.json'), about)
+        return
+    arrays = {'ids': found.ids, 'labels': found.labels, 'logits': found.logits}
+    arrays |= {'features': found.features} if features else {}
+    arrays |= {} if groups is None else {'groups': groups}
+    arrays |= {'class_names': np.array(model.class_names)}
+    write_npz(path, arrays | {'data_sha256': np.array(model.data_sha256)})
+
+
+def _write_csv(path: pathlib.Path, found: Predictions, groups: np.ndarray | None) -> None:
+    """Writes one row an image: id, label (empty if unknown), prediction, any group, and a probability a class."""
+    names = found.class_names
     with path.open('w', newline='', encoding='utf-8') as file:
         writer = csv.writer(file)
-        writer.writerow(['id', 'label', 'prediction', *(f'p({name})' for name in class_names)])
-        for name, label, row in zip(found.ids, found.labels, found.probabilities, strict=True):
-            known = class_names[label] if label >= 0 else ''
-            numbers = [f'{value:.6g}' for value in row]
-            writer.writerow([name, known, class_names[int(row.argmax())], *numbers])
+        group_column = [] if groups is None else ['group']
+        header = ['id', 'label', 'prediction', *group_column]
+        writer.writerow([*header, *(f'p({name})' for name in names)])
+        for row, (name, label) in enumerate(zip(found.ids, found.labels, strict=True)):
+            probabilities = found.probabilities[row]
+            cells = [name, names[label] if label >= 0 else '', names[int(probabilities.argmax())]]
+            cells += [] if groups is None else [groups[row]]
+            writer.writerow([*cells, *(f'{value:.6g}' for value in probabilities)])
 
 
-def main(argv: list[str]) -> None:
-    """Reads the arguments, predicts, writes; prints a line, and the accuracy on the images that have a label."""
+def parse(argv: list[str]) -> argparse.Namespace:
+    """Reads the arguments; UserError where they do not go together."""
     parser = argparse.ArgumentParser(called('ltjax.predict'), description=__doc__.splitlines()[0])
     parser.add_argument('--workdir', type=user_path, required=True, help='a finished run')
     parser.add_argument(
@@ -53,8 +84,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument('--features', action='store_true', help='also write the features (.npz)')
     parser.add_argument(
         '--calibrate',
-        choices=('none', *SCALINGS),
-        default='none',
+        choices=SCALINGS,
         help='scale the logits as the run found best for its validation images',
     )
     parser.add_argument(
@@ -72,27 +102,23 @@ def main(argv: list[str]) -> None:
     if not given.out.parent.is_dir():
         raise UserError(f'{given.out.parent} is no folder: make it first.')
     check_target(given.out, given.data)
+    return given
+
+
+def main(argv: list[str]) -> None:
+    """Reads the arguments, predicts, writes; prints a line, and the accuracy on the images that have a label."""
+    given = parse(argv)
     config = arguments.config(given.data, given).replace(on_damaged=given.on_damaged)
     model = Trained.load(given.workdir)
-    if given.calibrate != 'none':
-        model.scaling(given.calibrate)  # a mistake shows before the images are read
+    scaling = model.scaling(given.calibrate) if given.calibrate else None
     raw = predicting.read(model, config, side=given.split, protocol=given.protocol)
     found, said = model.apply(raw)
-    if given.calibrate != 'none':
-        logits = model.scaling(given.calibrate).apply(found.logits).astype(np.float32)
+    if scaling is not None:
+        logits = scaling.apply(found.logits).astype(np.float32)
         found = dataclasses.replace(found, logits=logits)
+    groups = None if raw.groups is None else raw.groups.astype(np.str_)
+    write(given.out, found, model, groups, given.features)
     labels = found.labels
-    if given.out.suffix == '.csv':
-        write_csv(given.out, found)
-        # What a CSV cannot say of itself.
-        about = {'workdir': str(given.workdir), 'class_names': model.class_names}
-        about |= {'data_sha256': model.data_sha256}
-        write_json(given.out.with_name(f'{given.out.name}.json'), about)
-    else:
-        arrays = {'ids': found.ids, 'labels': labels, 'logits': found.logits}
-        arrays |= {'features': found.features} if given.features else {}
-        arrays |= {'class_names': np.array(model.class_names)}
-        write_npz(given.out, arrays | {'data_sha256': np.array(model.data_sha256)})
     print(f'{given.out}: {len(labels)} images')
     for line in said:
         print(f'note: {line}')

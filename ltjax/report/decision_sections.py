@@ -11,6 +11,11 @@ from ltjax.report.page import Markup
 
 _LEFT_OUT = 'Left out: there are no predictions of validation images, on which it would be chosen.'
 _NOT_MEASURED = 'Left out: it was not measured.'
+_BIASED = (
+    'A calibration error counts every miss as positive: it is above zero even of a calibrated model, the more the fewer '
+    'images there are, and resampling adds to it, so that its interval lies high. Brier score and log loss have no such '
+    'bias.'
+)
 _SCALINGS = {
     'as_they_are': 'as they are',
     'temperature': 'temperature scaling',
@@ -66,6 +71,7 @@ def calibrated(test: Mapping[str, Any]) -> Markup:
     ]
     parts = [
         page.table(columns, rows),
+        page.paragraph(_BIASED, 'note'),
         *(page.paragraph(line, 'note') for line in said),
         page.paragraph('As they are, by the group of the true class:'),
         page.table([('', 'name'), *columns[1:]], by_group),
