@@ -22,6 +22,7 @@ from ltjax.errors import UserError, unknown
 from ltjax.evaluation import external, paired, predictions, whole
 from ltjax.evaluation.bootstrap import clusters_of
 from ltjax.evaluation.groups import head_medium_tail
+from ltjax.evaluation.parts import Wishes
 from ltjax.evaluation.predictions import Naming, Predictions
 from ltjax.evaluation.table import METRIC_TITLES, format_metrics
 from ltjax.files import user_path, write_json
@@ -41,6 +42,8 @@ def main(argv: Sequence[str]) -> None:
         metavar='FILE',
         help='predictions of validation images, which choose temperature, thresholds and prediction sets',
     )
+    parser.add_argument('--ordered', action='store_true', help='the classes are grades')
+    parser.add_argument('--by', default='', help='columns with commas: figures of their subgroups')
     parser.add_argument('--sensitivity', type=float, help='wished of each class; default: 0.9')
     parser.add_argument('--specificity', type=float, help='wished of each class in its place')
     parser.add_argument('--alpha', type=float, default=0.1, help='what prediction sets may miss')
@@ -90,6 +93,10 @@ def _of_a_file(given: argparse.Namespace) -> dict[str, Any]:
     found = predictions.read(given.predictions, naming)
     others = {str(path): predictions.read(path, naming).like(found) for path in given.against}
     counts, groups, said = _training(given, found)
+    by = [name.strip() for name in given.by.split(',') if name.strip()]
+    for name in by:
+        if name not in found.columns:
+            raise unknown(f'further column of {found.where}', name, found.columns)
     validation = None
     if given.validation:
         validation = predictions.read(given.validation, naming)
@@ -98,8 +105,10 @@ def _of_a_file(given: argparse.Namespace) -> dict[str, Any]:
         found,
         train_counts=counts,
         groups=groups,
+        ordered=given.ordered,
         validation=validation,
         wishes=_wishes(given, found.class_names),
+        by=by,
         num_bootstrap=given.bootstrap,
     )
     test['warnings'] += said
@@ -155,7 +164,7 @@ def _naming(given: argparse.Namespace) -> Naming:
     return Naming(**names, classes=classes, logits=given.logits)
 
 
-def _wishes(given: argparse.Namespace, class_names: Sequence[str]) -> whole.Wishes:
+def _wishes(given: argparse.Namespace, class_names: Sequence[str]) -> Wishes:
     if given.sensitivity and given.specificity:
         raise UserError('give --sensitivity or --specificity, not both.')
     for name in ('sensitivity', 'specificity', 'alpha'):
@@ -178,7 +187,7 @@ def _wishes(given: argparse.Namespace, class_names: Sequence[str]) -> whole.Wish
             ) from None
         except ValueError as error:
             raise UserError(f'--prevalence: {error}: give CLASS=SHARE,...') from None
-    return whole.Wishes(**wished, prevalence=prevalence, alpha=given.alpha)
+    return Wishes(**wished, prevalence=prevalence, alpha=given.alpha)
 
 
 def _training(

@@ -22,7 +22,7 @@ from ltjax.evaluation.small_samples import few_clusters_warnings, sample_size_wa
 
 _NO_ORDER = (
     'No quadratic kappa is given, since it is not known whether the classes have an order: if they '
-    'are grades, set --config.data.class_order.'
+    'are grades, set --config.data.class_order, or --ordered of ltjax evaluate.'
 )
 
 

@@ -16,6 +16,8 @@ from ltjax.evaluation.probabilities import GivenProbabilities, Probabilities
 
 # Rounded probabilities do not add up to one.
 _ROUNDING = 0.02
+# What precedes the names of further columns in the .npz of a run.
+COLUMN = 'column:'
 _CLASS_COLUMN = re.compile(r'(p|logit)\((.*)\)', re.DOTALL)
 
 
@@ -52,6 +54,7 @@ class Predictions:
       scores: probabilities [n, K].
       groups: str [n], the patient, lesion or smear of each image, '' where it is alone; None if that is not known.
       columns: further columns, str [n], by name.
+      named: whether the file names the images; else `ids` are the numbers of its rows.
     """
 
     where: str
@@ -61,6 +64,7 @@ class Predictions:
     scores: Probabilities
     groups: np.ndarray | None = None
     columns: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    named: bool = True
 
     def like(self, other: 'Predictions') -> np.ndarray:
         """Returns the predicted classes [n] of the images and in the numbering of other predictions.
@@ -156,7 +160,12 @@ def _read_npz(path: pathlib.Path) -> Predictions:
         values,
         logits=kinds[0] == 'logits',
         groups=further['groups'].astype(np.str_) if 'groups' in further else None,
-        columns={k: v.astype(np.str_) for k, v in further.items() if k not in known},
+        named='ids' in arrays,
+        columns={
+            name.removeprefix(COLUMN): array.astype(np.str_)
+            for name, array in further.items()
+            if name not in known
+        },
     )
 
 
@@ -201,6 +210,7 @@ def _read_csv(path: pathlib.Path, naming: Naming) -> Predictions:
         values,
         logits=logits,
         groups=columns.get(naming.group),
+        named=naming.id in columns,
         columns={name: column for name, column in columns.items() if name not in taken},
     )
 
@@ -234,6 +244,7 @@ def _make(
     logits: bool,
     groups: np.ndarray | None,
     columns: Mapping[str, np.ndarray],
+    named: bool,
 ) -> Predictions:
     """Checks the scores."""
     if not len(labels):
@@ -257,4 +268,4 @@ def _make(
                 'if they are logits, say so: logit(CLASS) in a CSV or --logits, and logits in an npz.'
             )
     scores = Probabilities(values) if logits else GivenProbabilities(values)
-    return Predictions(str(path), ids, labels, class_names, scores, groups, columns)
+    return Predictions(str(path), ids, labels, class_names, scores, groups, columns, named)

@@ -12,9 +12,9 @@ from ltjax.report.page import Markup
 _LEFT_OUT = 'Left out: there are no predictions of validation images, on which it would be chosen.'
 _NOT_MEASURED = 'Left out: it was not measured.'
 _BIASED = (
-    'A calibration error counts every miss as positive: it is above zero even of a calibrated model, the more the fewer '
-    'images there are, and resampling adds to it, so that its interval lies high. Brier score and log loss have no such '
-    'bias.'
+    'A calibration error counts every miss as positive: it is above zero even of a calibrated model, the more the '
+    'fewer images there are, and resampling adds to it, so that its interval lies high. Brier score and log loss '
+    'have no such bias.'
 )
 _SCALINGS = {
     'as_they_are': 'as they are',
@@ -191,6 +191,23 @@ def prediction_sets(test: Mapping[str, Any], order: Sequence[int]) -> Markup:
             [by_class['per_class'][k] for k in order], groups_of(test, order), 1 - found['alpha']
         )
         parts.append(page.picture(svg, 'Dots: coverage and size of the sets of each class'))
+    return Markup(''.join(parts))
+
+
+def subgroups(test: Mapping[str, Any]) -> Markup:
+    """Shows figures by the values of further columns, such as site or sex."""
+    parts = []
+    for found in test.get('subgroups') or ():
+        columns = [(found['column'], ''), ('test images', 'number')]
+        columns += [('balanced accuracy', 'number'), ('tail recall', 'number')]
+        columns += [('minus all others, same classes', 'number')]
+        rows = []
+        for row in found['subgroups'][:MAX_ROWS]:
+            of_groups = '' if row['groups'] is None else f'{row["groups"]:,} groups'
+            cells: list[object] = [row['name'], (f'{row["images"]:,}', of_groups)]
+            cells += [_percent(row['balanced_accuracy']), _percent(row['tail_recall'])]
+            rows.append([*cells, _percent(row['gap'])])
+        parts.append(page.table(columns, rows))
     return Markup(''.join(parts))
 
 

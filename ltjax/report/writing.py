@@ -50,6 +50,7 @@ def write_report(workdir: pathlib.Path) -> pathlib.Path:
         ('Confusions', class_sections.confusions(test, order)),
         ('Beside its own test', decision_sections.beside(results.get('internal'))),
         ('Compared', decision_sections.against(results.get('against'))),
+        ('Subgroups', decision_sections.subgroups(test)),
         ('Calibration', decision_sections.calibrated(test)),
         ('Operating points', decision_sections.operating_points(test, order)),
         ('Referral', decision_sections.referred(test)),

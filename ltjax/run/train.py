@@ -28,7 +28,7 @@ from ltjax.engine.state import TrainState
 from ltjax.engine.training import Training
 from ltjax.evaluation import whole
 from ltjax.evaluation.groups import divide
-from ltjax.evaluation.predictions import Predictions
+from ltjax.evaluation.predictions import COLUMN, Predictions
 from ltjax.evaluation.probabilities import Probabilities
 from ltjax.files import user_path
 from ltjax.report import writing
@@ -177,6 +177,8 @@ def test(
         }
         if data.groups is not None:
             found[side]['groups'] = data.groups[part]
+        for column, values in data.columns.items():
+            found[side][f'{COLUMN}{column}'] = values.texts()[part]
         if settings.save_features:
             found[side]['features'] = features
         if processes.is_first():
@@ -200,6 +202,7 @@ def of_arrays(arrays: Mapping[str, np.ndarray]) -> Predictions:
         tuple(arrays['class_names'].tolist()),
         Probabilities(arrays['logits']),
         arrays.get('groups'),
+        {k.removeprefix(COLUMN): v for k, v in arrays.items() if k.startswith(COLUMN)},
     )
 
 

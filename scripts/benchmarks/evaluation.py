@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from ltjax.evaluation import metrics
+from ltjax.evaluation import metrics, whole
 from ltjax.evaluation.groups import head_medium_tail
+from ltjax.evaluation.predictions import Predictions
+from ltjax.evaluation.probabilities import Probabilities
 from ltjax.report import writing
 
 from .measure import memory_mb
@@ -48,6 +50,43 @@ def many_classes(num_classes: int, per_class: int, *, small: bool) -> dict[str, 
         **seconds,
         **{f'report_{name}': value for name, value in report_seconds.items()},
         **{name: size / 1e6 for name, size in written.items()},
+    }
+
+
+def with_groups(num_images: int, num_classes: int, *, small: bool) -> dict[str, Any]:
+    """Seconds and peak memory of all that is said of predictions, with groups of three images on average."""
+    num_images, resamples = (600, 20) if small else (num_images, 1000)
+    rng = np.random.default_rng(0)
+    shares = 100.0 ** -np.linspace(0, 1, num_classes)
+
+    def drawn(number: int, prefix: str) -> Predictions:
+        labels = np.sort(rng.choice(num_classes, number, p=shares / shares.sum()))
+        labels[:num_classes] = np.arange(num_classes)
+        logits = rng.standard_normal((number, num_classes), np.float32)
+        logits[np.arange(number), labels] += 3
+        groups = np.char.add(prefix, rng.integers(number // 3, size=number).astype(str))
+        ids = np.char.add(prefix, np.arange(number).astype(str))
+        names = tuple(f'class {k}' for k in range(num_classes))
+        return Predictions('drawn', ids, labels, names, Probabilities(logits), groups)
+
+    test, validation = drawn(num_images, 't'), drawn(num_images // 5, 'v')
+    counts = (1000 * shares).astype(int).tolist()
+    found, seconds = timed(
+        lambda: whole.evaluate(
+            test,
+            train_counts=counts,
+            groups=head_medium_tail(counts),
+            validation=validation,
+            num_bootstrap=resamples,
+        )
+    )
+    return {
+        'classes': num_classes,
+        'images': num_images,
+        'groups': found['num_groups'],
+        'resamples': resamples,
+        'peak_mb': memory_mb()[1],
+        **seconds,
     }
 
 

@@ -1,0 +1,214 @@
+"""The parts of what is said of predictions: of each what is resampled, and what is made of it.
+
+What is chosen, a temperature, thresholds or prediction sets, is chosen on validation images and judged on test images.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ltjax.errors import UserError
+from ltjax.evaluation import calibration, operating_points, prediction_sets, recalibration
+from ltjax.evaluation.bootstrap import clusters_of, interval, intervals
+from ltjax.evaluation.predictions import Predictions
+from ltjax.evaluation.probabilities import softmax
+
+# Probabilities from which one acts, of decision curves.
+_THRESHOLDS = (0.01, 0.02, 0.05, *(tenth / 10 for tenth in range(1, 10)))
+_LEAST_PROBABILITY = 1e-300
+
+Statistic = Callable[[np.ndarray], Mapping[str, np.ndarray]]
+
+
+class Wishes(NamedTuple):
+    """What is asked of decisions.
+
+    Attributes:
+      sensitivity: of the operating points, above 0 and at most 1; 0: `specificity` is wished instead.
+      specificity: of the operating points, where no sensitivity is wished.
+      prevalence: [K] share of each class among the patients that are meant; None: that of the test set.
+      alpha: share of the images whose label a prediction set may miss.
+    """
+
+    sensitivity: float = 0.9
+    specificity: float = 0.9
+    prevalence: Sequence[float] | None = None
+    alpha: float = 0.1
+
+
+USUAL = Wishes()
+
+
+class Part(NamedTuple):
+    """A part of what is said, whose figures are resampled together with those of all others.
+
+    Attributes:
+      statistics: by name, see `ltjax.evaluation.bootstrap.bootstrap`.
+      finish: makes the part from what they gave, by the same names.
+    """
+
+    statistics: Mapping[str, Statistic]
+    finish: Callable[[Mapping[str, 'Resampled']], dict[str, Any]]
+
+
+class Resampled(NamedTuple):
+    """The arrays of a statistic: on the test images [...], and on resamples [R, ...]."""
+
+    values: Mapping[str, np.ndarray]
+    samples: Mapping[str, np.ndarray]
+
+    def figures(self) -> dict[str, Any]:
+        """Returns the intervals of each array: of a number one, of [K] a list, and so on."""
+        return {name: _nested(value, self.samples[name]) for name, value in self.values.items()}
+
+
+def logits_of(predictions: Predictions) -> np.ndarray:
+    """Returns float64 [n, K] whose softmax are the probabilities."""
+    return np.log(np.maximum(predictions.scores.matrix(), _LEAST_PROBABILITY))
+
+
+def of_referral(test: Predictions, groups: Mapping[str, Sequence[int]]) -> Part:
+    """Judges the images that stay when the least certain ones go to a human."""
+    statistic = operating_points.referral(test.labels, test.scores.matrix(), groups)
+    shares = list(operating_points.SHARES)
+    return Part({'': statistic}, lambda found: {'shares': shares, **found[''].figures()})
+
+
+def of_decision_curves(test: Predictions) -> Part:
+    """Draws the decision curve of each class."""
+    classes = range(len(test.class_names))
+    statistic = operating_points.net_benefit(
+        test.labels, test.scores.matrix(), classes, _THRESHOLDS
+    )
+
+    def finish(found: Mapping[str, Resampled]) -> dict[str, Any]:
+        figures = found[''].figures()
+        rows = zip(test.class_names, figures['model'], figures['treat all'], strict=True)
+        per_class = [
+            {'name': name, 'model': model, 'treat_all': treat_all}
+            for name, model, treat_all in rows
+        ]
+        return {'thresholds': list(_THRESHOLDS), 'per_class': per_class}
+
+    return Part({'': statistic}, finish)
+
+
+def of_calibration(
+    test: Predictions, groups: Mapping[str, Sequence[int]], validation: Predictions | None
+) -> Part:
+    """Measures probabilities as they are, and after scaling that validation images chose."""
+    labels, probabilities = test.labels, test.scores.matrix()
+    made = {'as_they_are': probabilities}
+    said: dict[str, dict[str, Any]] = {'as_they_are': {}}
+    for name, fit in recalibration.FITS.items():
+        if validation is None:
+            break
+        try:
+            scaling = fit(validation.labels, logits_of(validation))
+        except UserError as error:  # such as validation images of one class
+            said[name] = {'left_out': str(error)}
+            continue
+        made[name] = softmax(scaling.apply(logits_of(test)))
+        said[name] = {'fitted': scaling.to_json()}
+    statistics = {name: calibration.measures(labels, p, groups) for name, p in made.items()}
+    statistics['reliability'] = calibration.bin_accuracies(labels, probabilities, groups)
+
+    def finish(found: Mapping[str, Resampled]) -> dict[str, Any]:
+        for name, p in made.items():
+            accuracy = float((p.argmax(1) == labels).mean())
+            said[name] |= {'accuracy': accuracy, **found[name].figures()}
+        reliability = calibration.reliability(
+            labels, probabilities, groups, samples=found['reliability'].samples
+        )
+        return {**said, 'reliability': reliability}
+
+    return Part(statistics, finish)
+
+
+def of_operating_points(test: Predictions, validation: Predictions, wishes: Wishes) -> Part:
+    """Judges the thresholds that validation images chose."""
+    wished = (
+        {'sensitivity': wishes.sensitivity}
+        if wishes.sensitivity
+        else {'specificity': wishes.specificity}
+    )
+    thresholds = operating_points.choose(validation.labels, validation.scores.matrix(), **wished)
+    statistic = operating_points.measures(
+        test.labels, test.scores.matrix(), thresholds, wishes.prevalence
+    )
+
+    def finish(found: Mapping[str, Resampled]) -> dict[str, Any]:
+        figures = found[''].figures()
+        per_class = [
+            {
+                'name': name,
+                'threshold': None if np.isnan(thresholds[k]) else float(thresholds[k]),
+                **{figure: rows[k] for figure, rows in figures.items()},
+            }
+            for k, name in enumerate(test.class_names)
+        ]
+        prevalence = None if wishes.prevalence is None else list(wishes.prevalence)
+        return {'wished': wished, 'prevalence': prevalence, 'per_class': per_class}
+
+    return Part({'': statistic}, finish)
+
+
+def fitted_sets(
+    validation: Predictions, alpha: float, train_counts: Sequence[int] | None
+) -> list[prediction_sets.PredictionSets]:
+    """Calibrates every method; the prevalence-adjusted one where each class is known to have training images."""
+    shares = None
+    if train_counts is not None and min(train_counts) > 0:
+        shares = np.asarray(train_counts) / sum(train_counts)
+    return [
+        prediction_sets.fit(
+            validation.labels,
+            validation.scores.matrix(),
+            clusters_of(validation.groups),
+            method=method,
+            alpha=alpha,
+            prevalence=shares if method == 'prevalence_adjusted' else None,
+        )
+        for method in prediction_sets.METHODS
+        if method != 'prevalence_adjusted' or shares is not None
+    ]
+
+
+def of_prediction_sets(
+    test: Predictions,
+    groups: Mapping[str, Sequence[int]],
+    fitted: Sequence[prediction_sets.PredictionSets],
+) -> Part:
+    """Judges prediction sets, of the same alpha."""
+    probabilities = test.scores.matrix()
+    statistics = {
+        one.method: prediction_sets.measures(test.labels, one.sets(probabilities), groups)
+        for one in fitted
+    }
+
+    def finish(found: Mapping[str, Resampled]) -> dict[str, Any]:
+        made = []
+        for one in fitted:
+            figures = found[one.method].figures()
+            columns = [figures.pop('class coverage'), figures.pop('class size')]
+            per_class = [
+                {'name': name, 'units': int(units), 'coverage': coverage, 'size': size}
+                for name, units, coverage, size in zip(
+                    test.class_names, one.units, *columns, strict=True
+                )
+            ]
+            made.append({'fitted': one.to_json(), **figures, 'per_class': per_class})
+        too_few = [test.class_names[k] for k in fitted[0].too_few]
+        return {'alpha': fitted[0].alpha, 'methods': made, 'too_few': too_few}
+
+    return Part(statistics, finish)
+
+
+def _nested(values: np.ndarray, samples: np.ndarray) -> Any:
+    """Returns the intervals of values [...], of resamples [R, ...], in lists within lists."""
+    if values.ndim == 0:
+        return interval(float(values), samples)
+    if values.ndim == 1:
+        return intervals(values, samples)
+    return [_nested(value, samples[:, k]) for k, value in enumerate(values)]
