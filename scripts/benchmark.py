@@ -74,7 +74,8 @@ CASES: dict[str, list[Callable[..., dict[str, Any]]]] = {
     'evaluation': [
         partial(evaluation.many_classes, num_classes, images)
         for num_classes, images in ((1000, 50), (8142, 3))
-    ],
+    ]
+    + [partial(evaluation.with_groups, 100_000, 30)],
     'beside_torch': [
         partial(beside_torch.train_step, model, pixels)
         for model in ('resnet18', 'resnet50', 'convnext_tiny')

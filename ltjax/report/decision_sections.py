@@ -10,7 +10,6 @@ from ltjax.report.many_classes import MAX_ROWS
 from ltjax.report.page import Markup
 
 _LEFT_OUT = 'Left out: there are no predictions of validation images, on which it would be chosen.'
-_NOT_MEASURED = 'Left out: it was not measured.'
 _BIASED = (
     'A calibration error counts every miss as positive: it is above zero even of a calibrated model, the more the '
     'fewer images there are, and resampling adds to it, so that its interval lies high. Brier score and log loss '
@@ -48,8 +47,8 @@ _CURVES = 3
 def calibrated(test: Mapping[str, Any]) -> Markup:
     """Shows how well probabilities mean what they say, before and after scaling."""
     found = test.get('calibration')
-    if not found:
-        return page.paragraph(_NOT_MEASURED, 'note')
+    if not found:  # more classes than it is measured of, or an older run
+        return Markup('')
     scaled = {name: found[name] for name in _SCALINGS if name in found}
     said = [
         f'{_SCALINGS[name].capitalize()} is left out: {row["left_out"]}'
@@ -97,8 +96,10 @@ def calibrated(test: Mapping[str, Any]) -> Markup:
 
 def operating_points(test: Mapping[str, Any], order: Sequence[int]) -> Markup:
     """Shows a threshold of each class and what it is worth, and decision curves of the rarest classes."""
+    if not test.get('calibration'):
+        return Markup('')
     parts = []
-    found = test.get('operating_points')
+    found = test['operating_points']
     if found is None:
         parts.append(page.paragraph(_LEFT_OUT, 'note'))
     else:
@@ -128,8 +129,8 @@ def operating_points(test: Mapping[str, Any], order: Sequence[int]) -> Markup:
                 ][:MAX_ROWS],
             )
         )
-    curves = test.get('decision_curves') or {'thresholds': [], 'per_class': []}
-    rarest = [curves['per_class'][k] for k in reversed(order) if curves['per_class']]
+    curves = test['decision_curves']
+    rarest = [curves['per_class'][k] for k in reversed(order)]
     rarest = [row for row in rarest if row['model'][0]['value'] is not None]
     for row in rarest[:_CURVES]:
         svg = decisions.decision_curve(
@@ -142,8 +143,8 @@ def operating_points(test: Mapping[str, Any], order: Sequence[int]) -> Markup:
 def referred(test: Mapping[str, Any]) -> Markup:
     """Shows what the images that stay are worth, by the share that is sent to a human."""
     found = test.get('referral')
-    if not found:
-        return page.paragraph(_NOT_MEASURED, 'note')
+    if not found:  # more classes than it is measured of, or an older run
+        return Markup('')
     drawn = ('accuracy', 'balanced accuracy', 'tail recall')
     svg = decisions.referral_curve(found['shares'], {name: found[name] for name in drawn})
     return page.picture(
@@ -153,7 +154,9 @@ def referred(test: Mapping[str, Any]) -> Markup:
 
 def prediction_sets(test: Mapping[str, Any], order: Sequence[int]) -> Markup:
     """Shows how often sets of labels hold the true one, and how large they are."""
-    found = test.get('prediction_sets')
+    if not test.get('calibration'):
+        return Markup('')
+    found = test['prediction_sets']
     if found is None:
         return page.paragraph(_LEFT_OUT, 'note')
     groups = list(test['groups'])

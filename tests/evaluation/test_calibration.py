@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as sk
 from sklearn.calibration import calibration_curve
 
-from ltjax.evaluation.bootstrap import bootstrap, stratified_weights
+from ltjax.evaluation.bootstrap import Units, bootstrap
 from ltjax.evaluation.calibration import bin_accuracies, equal_mass, measures, reliability
 
 GROUPS = {'head': (0, 3), 'medium': (2,), 'tail': (1, 4)}
@@ -86,7 +86,7 @@ def literal(labels, probabilities, groups, bins, row):
 def test_the_same_as_of_images_repeated_by_their_weights(decimals, bins):
     """More bins than images: each score has its own."""
     labels, probabilities = problem(decimals=decimals)
-    weights = stratified_weights(labels, 3, np.random.default_rng(1))
+    weights = Units(labels).draw(3, np.random.default_rng(1))
     got = measures(labels, probabilities, GROUPS, bins)(weights)
     for r, row in enumerate(weights):
         expected = literal(labels, probabilities, GROUPS, bins, row)

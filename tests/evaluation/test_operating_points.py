@@ -6,7 +6,7 @@ from sklearn import metrics as sk
 
 from ltjax.errors import UserError
 from ltjax.evaluation import operating_points
-from ltjax.evaluation.bootstrap import stratified_weights
+from ltjax.evaluation.bootstrap import Units
 from ltjax.evaluation.operating_points import choose, measures, net_benefit, referral
 
 GROUPS = {'head': (0,), 'medium': (1, 2), 'tail': (3, 4)}
@@ -26,7 +26,7 @@ def problem(decimals=8, num_images=90, seed=0):
     labels[labels == 1] = 0
     probabilities = rng.dirichlet(np.ones(5), size=num_images) + 0.5 * np.eye(5)[labels]
     probabilities = np.round(probabilities / 1.5, decimals)
-    return labels, probabilities, stratified_weights(labels, 6, rng)
+    return labels, probabilities, Units(labels).draw(6, rng)
 
 
 def repeated(row, *arrays):

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ltjax.errors import UserError
-from ltjax.evaluation.bootstrap import stratified_weights
+from ltjax.evaluation.bootstrap import Units
 from ltjax.evaluation.prediction_sets import (
     METHODS,
     NULL_CLUSTER,
@@ -389,7 +389,7 @@ def test_measures_are_those_of_the_repeated_images(times):
     """400 times the weights: the sums of labels are beyond narrow integers."""
     rng = np.random.default_rng(9)
     labels, sets = rng.choice([0, 2, 3], 80), rng.random((80, 4)) < 0.4
-    weights = np.concatenate([stratified_weights(labels, 5, rng), [(labels == 0).astype(int)]])
+    weights = np.concatenate([Units(labels).draw(5, rng), [(labels == 0).astype(int)]])
     got = measures(labels, sets, GROUPS)(weights * times)
     for r, row in enumerate(weights):
         own, chosen = labels.repeat(row), sets.repeat(row, axis=0)
