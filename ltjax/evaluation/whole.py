@@ -122,7 +122,7 @@ def check_apart(test: Predictions, validation: Predictions) -> None:
             f'{", ".join(test.class_names)}: they should be the same, in the same order.'
         )
     for what, ours, theirs in (
-        ('image', validation.ids, test.ids),
+        ('image', _names(validation), _names(test)),
         ('group', validation.groups, test.groups),
     ):
         if ours is None or theirs is None:
@@ -133,6 +133,11 @@ def check_apart(test: Predictions, validation: Predictions) -> None:
                 f'the {what} {both[0]} is in {validation.where} and in {test.where} ({len(both)} such): what is '
                 'chosen on it would be tested on it; leave it out of one.'
             )
+
+
+def _names(predictions: Predictions) -> np.ndarray | None:
+    """Returns the names of the images, None where their file has none."""
+    return None if predictions.numbered else predictions.ids
 
 
 def logits_of(predictions: Predictions) -> np.ndarray:
