@@ -137,6 +137,9 @@ def _arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
             raise UserError(
                 f'{path} has no array {name!r}, but {", ".join(arrays) or "none"}: add it.'
             )
+    for one, name in (('id', 'ids'), ('group', 'groups')):  # images would pass for independent
+        if one in arrays and name not in arrays:
+            raise UserError(f'{path} has an array {one!r}: call it {name!r}.')
     return arrays
 
 

@@ -123,6 +123,8 @@ def test_bytes_are_utf8(tmp_path):
         ({'class_names': np.array(['mel', 'mel'])}, "two classes are called 'mel'"),
         ({'class_names': np.array([COMPOSED, TAKEN_APART])}, f'two classes are called {COMPOSED!r}'),
         ({'class_names': np.array(['mel']), 'logits': np.zeros((3, 1)), 'labels': np.zeros(3, int)}, 'has one class'),
+        ({'group': np.array(['p', 'p', 'q'])}, "has an array 'group': call it 'groups'"),
+        ({'id': np.array(['x', 'y', 'z'])}, "has an array 'id': call it 'ids'"),
         ({'ids': np.array(['x', 'y', 'x'])}, 'has the image x twice: keep one row of each'),
         ({'ids': np.array(['x', 'y'])}, 'ids of shape (2,) do not fit labels (3,)'),
         ({'groups': np.array([['p'], ['p'], ['q']])}, 'groups of shape (3, 1) do not fit'),
