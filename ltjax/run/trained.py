@@ -168,7 +168,13 @@ class Trained:
         return found
 
     def evaluate(
-        self, data: Any, num_bootstrap: int = 1000, *, side: str = '', protocol: str = ''
+        self,
+        data: Any,
+        num_bootstrap: int = 1000,
+        *,
+        side: str = '',
+        protocol: str = '',
+        wishes: whole.Wishes = whole.USUAL,
     ) -> dict[str, Any]:
         """Tests the model on images with labels.
 
@@ -177,6 +183,7 @@ class Trained:
           num_bootstrap: samples that the intervals are made of.
           side: see `predict`.
           protocol: see `predict`.
+          wishes: what is asked of decisions.
 
         Returns:
           What 'test' of results.json holds, except for warnings about the data that were trained on. Thresholds and
@@ -210,6 +217,7 @@ class Trained:
             ),
             ordered=self.ordered,
             validation=self.validation,
+            wishes=wishes,
             num_bootstrap=num_bootstrap,
         )
         results['warnings'] += said
