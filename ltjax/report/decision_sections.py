@@ -12,9 +12,9 @@ from ltjax.report.page import Markup
 _LEFT_OUT = 'Left out: there are no predictions of validation images, on which it would be chosen.'
 _NOT_MEASURED = 'Left out: it was not measured.'
 _BIASED = (
-    'A calibration error counts every miss as positive: it is above zero even of a calibrated model, the more the fewer '
-    'images there are, and resampling adds to it, so that its interval lies high. Brier score and log loss have no such '
-    'bias.'
+    'A calibration error counts every miss as positive: it is above zero even of a calibrated model, the more the '
+    'fewer images there are, and resampling adds to it, so that its interval lies high. Brier score and log loss have '
+    'no such bias.'
 )
 _SCALINGS = {
     'as_they_are': 'as they are',
@@ -100,7 +100,7 @@ def operating_points(test: Mapping[str, Any], order: Sequence[int]) -> Markup:
     parts = []
     found = test.get('operating_points')
     if found is None:
-        parts.append(page.paragraph(_LEFT_OUT, 'note'))
+        parts.append(page.paragraph(_why_not(test), 'note'))
     else:
         (name, wished), *_ = found['wished'].items()
         rows = [found['per_class'][k] for k in order]
@@ -155,7 +155,7 @@ def prediction_sets(test: Mapping[str, Any], order: Sequence[int]) -> Markup:
     """Shows how often sets of labels hold the true one, and how large they are."""
     found = test.get('prediction_sets')
     if found is None:
-        return page.paragraph(_LEFT_OUT, 'note')
+        return page.paragraph(_why_not(test), 'note')
     groups = list(test['groups'])
     columns = [('promised', ''), ('coverage', 'number'), ('labels in a set', 'number')]
     columns += [(f'coverage, {group}', 'number') for group in groups]
@@ -236,6 +236,11 @@ def against(found: Mapping[str, Any] | None) -> Markup:
         columns = [('', ''), ('difference', 'number'), ('p, corrected (Holm)', 'number')]
         parts.append(page.table(columns, rows))
     return Markup(''.join(parts))
+
+
+def _why_not(test: Mapping[str, Any]) -> str:
+    """Returns why nothing was chosen: of older results and of very many classes nothing was measured at all."""
+    return _LEFT_OUT if test.get('referral') else _NOT_MEASURED
 
 
 def _percent(figure: Mapping[str, float | None]) -> tuple[str, str]:
