@@ -117,6 +117,9 @@ def test_calibrated_probabilities_keep_the_predicted_classes(workdir, site, tmp_
         gaps = [each[:, 0] - each[:, 1] for each in log_odds]
         np.testing.assert_allclose(gaps[1], gaps[0] / fitted, atol=1e-4)
         assert abs(scaled.scores.matrix() - raw.scores.matrix()).max() > 1e-3
+    with np.load(tmp_path / 'raw.npz') as before, np.load(tmp_path / 'scaled.npz') as after:
+        expected = before['logits'].astype(np.float64) / fitted
+        np.testing.assert_array_equal(after['logits'], expected)
     predicted(workdir, site, tmp_path / 'vector.npz', '--calibrate=vector')
 
 
