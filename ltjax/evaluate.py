@@ -12,18 +12,19 @@ place first, and shows them beside the run's own test.
 import argparse
 import csv
 import json
+import math
 import pathlib
 import sys
+import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ltjax.command import called, exits
 from ltjax.errors import UserError, unknown
-from ltjax.evaluation import external, paired, predictions, whole
+from ltjax.evaluation import external, paired, parts, predictions, trained_on, whole
 from ltjax.evaluation.bootstrap import clusters_of
-from ltjax.evaluation.groups import head_medium_tail
 from ltjax.evaluation.parts import Wishes
-from ltjax.evaluation.predictions import Naming, Predictions
+from ltjax.evaluation.predictions import USUAL, Naming, Predictions
 from ltjax.evaluation.table import METRIC_TITLES, format_metrics
 from ltjax.files import user_path, write_json
 from ltjax.report import writing
@@ -46,7 +47,7 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument('--by', default='', help='columns with commas: figures of their subgroups')
     parser.add_argument('--sensitivity', type=float, help='wished of each class; default: 0.9')
     parser.add_argument('--specificity', type=float, help='wished of each class in its place')
-    parser.add_argument('--alpha', type=float, default=0.1, help='what prediction sets may miss')
+    parser.add_argument('--alpha', type=float, help='what prediction sets may miss; default: 0.1')
     parser.add_argument(
         '--prevalence',
         default='',
@@ -67,7 +68,9 @@ def main(argv: Sequence[str]) -> None:
         metavar='WHAT=COLUMN',
         help='what a column of a CSV is called: WHAT is id, label or group',
     )
-    parser.add_argument('--classes', default='', help='columns of scores of a CSV, with commas')
+    parser.add_argument(
+        '--classes', default='', help='columns of scores of a CSV, as a line of a CSV'
+    )
     parser.add_argument('--logits', action='store_true', help='those are logits')
     parser.add_argument('--workdir', type=user_path, help='a finished run, to apply to --data')
     parser.add_argument('--data', type=user_path, help='labelled images of another place')
@@ -78,8 +81,8 @@ def main(argv: Sequence[str]) -> None:
         raise UserError(f'--bootstrap={given.bootstrap}: use 1 or more.')
     if bool(given.workdir) != bool(given.data) or bool(given.workdir) == bool(given.predictions):
         raise UserError('give PREDICTIONS, or --workdir=RUN and --data=NEW_SITE.')
-    if given.out and given.out.exists() and not given.out.is_dir():
-        raise UserError(f'{given.out} is no folder.')
+    if given.out:
+        _check_out(given.out)
     results = _of_a_model(given) if given.workdir else _of_a_file(given)
     if given.out:
         given.out.mkdir(parents=True, exist_ok=True)
@@ -87,13 +90,26 @@ def main(argv: Sequence[str]) -> None:
         print(f'\nreport: {writing.write_report(given.out)}')
 
 
+def _check_out(folder: pathlib.Path) -> None:
+    """Refuses what is no folder, and one whose results are not those of an evaluation."""
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f'{folder} is no folder: give another --out.')
+    if (folder / 'config.json').exists():
+        raise UserError(
+            f'{folder} is the folder of a run, whose results would be lost: give another --out.'
+        )
+    path = folder / 'results.json'
+    if path.exists() and not {'against', 'internal'} & trained_on.read(path).keys():
+        raise UserError(f'{path} is of something else, and would be lost: give another --out.')
+
+
 def _of_a_file(given: argparse.Namespace) -> dict[str, Any]:
     """Evaluates a file of predictions, and compares it with others."""
     naming = _naming(given)
     found = predictions.read(given.predictions, naming)
     others = {str(path): predictions.read(path, naming).like(found) for path in given.against}
-    counts, groups, said = _training(given, found)
-    by = [name.strip() for name in given.by.split(',') if name.strip()]
+    counts, groups, said = trained_on.find(found, given.train_counts)
+    by = list(_listed(given.by))
     for name in by:
         if name not in found.columns:
             raise unknown(f'further column of {found.where}', name, found.columns)
@@ -131,14 +147,14 @@ def _of_a_model(given: argparse.Namespace) -> dict[str, Any]:
     """Applies the model of a run to new data, and sets its figures beside those of the run's test."""
     from ltjax.run.trained import Trained
 
-    if given.against or given.train_counts or given.columns or given.classes or given.logits:
-        raise UserError(
-            '--against, --train-counts, --columns, --classes and --logits are for a file of predictions: write one '
-            'with `ltjax predict` first.'
-        )
+    for name in ('against', 'validation', 'train_counts', 'columns', 'classes', 'logits'):
+        if getattr(given, name):
+            raise UserError(
+                f'--{name.replace("_", "-")} is for a file of predictions: write one with `ltjax predict` first.'
+            )
     model = Trained.load(given.workdir)
     internal = json.loads((given.workdir / 'results.json').read_text('utf-8'))
-    test = model.evaluate(given.data, given.bootstrap)
+    test = model.evaluate(given.data, given.bootstrap, wishes=_wishes(given, model.class_names))
     results = {
         name: internal[name] for name in ('method', 'benchmark', 'class_names', 'train_counts')
     }
@@ -156,12 +172,18 @@ def _naming(given: argparse.Namespace) -> Naming:
         if what not in ('id', 'label', 'group') or not column:
             raise unknown('column', each, ['id=COLUMN', 'label=COLUMN', 'group=COLUMN'])
         names[what] = column
-    classes = tuple(name.strip() for name in given.classes.split(',') if name.strip())
+    classes = _listed(given.classes)
     if given.logits and not classes:
         raise UserError(
             '--logits goes with --classes; columns that are called logit(CLASS) say so.'
         )
-    return Naming(**names, classes=classes, logits=given.logits)
+    return USUAL._replace(**names, classes=classes, logits=given.logits)
+
+
+def _listed(line: str) -> tuple[str, ...]:
+    """Returns the cells of a line of a CSV that are not empty."""
+    cells = next(csv.reader([line], skipinitialspace=True), [])
+    return tuple(cell.strip() for cell in cells if cell.strip())
 
 
 def _wishes(given: argparse.Namespace, class_names: Sequence[str]) -> Wishes:
@@ -171,74 +193,34 @@ def _wishes(given: argparse.Namespace, class_names: Sequence[str]) -> Wishes:
         value = getattr(given, name)
         if value is not None and not 0 < value < 1:
             raise UserError(f'--{name}={value}: give a share between 0 and 1.')
-    wished = {'sensitivity': given.sensitivity or (0.0 if given.specificity else 0.9)}
+    wishes = parts.USUAL._replace(prevalence=_prevalence(given.prevalence, class_names))
     if given.specificity:
-        wished['specificity'] = given.specificity
-    prevalence = None
-    if given.prevalence:
-        shares = dict(each.rpartition('=')[::2] for each in given.prevalence.split(','))
-        for name in {*shares} - {*class_names}:
-            raise unknown('class', name, class_names)
-        try:
-            prevalence = [float(shares[name]) for name in class_names]
-        except KeyError as error:
-            raise UserError(
-                f'--prevalence has no share of {error}: give one of each class.'
-            ) from None
-        except ValueError as error:
-            raise UserError(f'--prevalence: {error}: give CLASS=SHARE,...') from None
-    return Wishes(**wished, prevalence=prevalence, alpha=given.alpha)
+        wishes = wishes._replace(sensitivity=0.0)
+    wished = {name: getattr(given, name) for name in ('sensitivity', 'specificity', 'alpha')}
+    return wishes._replace(**{name: value for name, value in wished.items() if value})
 
 
-def _training(
-    given: argparse.Namespace, found: Predictions
-) -> tuple[list[int] | None, Mapping[str, Sequence[int]], list[str]]:
-    """Returns the training images of each class, head, medium and tail, and what is to be said of them."""
-    beside = given.predictions.with_name('results.json')
-    path = given.train_counts or (beside if beside.is_file() else None)
-    if path is None:
-        sizes = [int((found.labels == k).sum()) for k in range(len(found.class_names))]
-        said = 'Training counts are not known: head, medium and tail are by test images (give --train-counts).'
-        return None, head_medium_tail(sizes), [said]
-    if path.suffix == '.json':
-        results = _read_results(path)
-        by_name = dict(zip(results['class_names'], results['train_counts'], strict=True))
-        divided = {name: row['classes'] for name, row in results['test']['groups'].items()}
-    else:
-        by_name, divided = _read_counts(path), None
-    missing = [name for name in found.class_names if name not in by_name]
+def _prevalence(line: str, class_names: Sequence[str]) -> list[float] | None:
+    """Returns the shares that --prevalence gives the classes; None where it gives none."""
+    given = [each.rpartition('=') for each in _listed(line)]
+    if not given:
+        return None
+    shares = {unicodedata.normalize('NFC', name.strip()): share for name, _, share in given}
+    for name in shares:
+        if name not in class_names:
+            raise unknown('class of --prevalence=CLASS=SHARE,...', name, class_names)
+    missing = [name for name in class_names if name not in shares]
     if missing:
+        raise UserError(f'--prevalence has no share of {missing[0]!r}: give one of each class.')
+    try:
+        found = [float(shares[name]) for name in class_names]
+    except ValueError as error:
+        raise UserError(f'--prevalence: {error}: give CLASS=SHARE,...') from None
+    if not (min(found) >= 0 and math.isclose(sum(found), 1, abs_tol=0.01)):
         raise UserError(
-            f'{path} has no training images of the class {missing[0]!r} of {found.where}.'
+            f'--prevalence: shares of zero or more that sum to one, not {sum(found):.3g}.'
         )
-    counts = [by_name[name] for name in found.class_names]
-    if divided is not None and sorted(by_name) == sorted(found.class_names):
-        place = {name: k for k, name in enumerate(found.class_names)}
-        groups = {group: [place[name] for name in names] for group, names in divided.items()}
-        return counts, groups, []
-    return counts, head_medium_tail(counts), []
-
-
-def _read_results(path: pathlib.Path) -> dict[str, Any]:
-    try:
-        results = json.loads(path.read_text('utf-8'))
-        if {'class_names', 'train_counts', 'test'} <= results.keys():
-            return dict(results)
-    except (OSError, ValueError, AttributeError):
-        pass
-    raise UserError(f'{path} is no results.json of a run: give --train-counts=FILE.csv.')
-
-
-def _read_counts(path: pathlib.Path) -> dict[str, int]:
-    try:
-        with path.open(newline='', encoding='utf-8-sig') as file:
-            header, *rows = [row for row in csv.reader(file) if row]
-        places = [header.index(name) for name in ('class', 'count')]
-        return {row[places[0]]: int(row[places[1]]) for row in rows}
-    except (OSError, ValueError, IndexError):
-        raise UserError(
-            f'{path} should be a CSV with the columns class and count, a whole number.'
-        ) from None
+    return found
 
 
 def _against(

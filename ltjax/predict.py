@@ -114,8 +114,8 @@ def main(argv: list[str]) -> None:
     raw = predicting.read(model, config, side=given.split, protocol=given.protocol)
     found, said = model.apply(raw)
     if scaling is not None:
-        logits = scaling.apply(found.logits).astype(np.float32)
-        found = dataclasses.replace(found, logits=logits)
+        # As float64: two that differ in the last bit could else become equal, and the first would win.
+        found = dataclasses.replace(found, logits=scaling.apply(found.logits))
     groups = None if raw.groups is None else raw.groups.astype(np.str_)
     write(given.out, found, model, groups, given.features)
     labels = found.labels

@@ -6,6 +6,7 @@ import pathlib
 import re
 import unicodedata
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -54,7 +55,7 @@ class Predictions:
       scores: probabilities [n, K].
       groups: str [n], the patient, lesion or smear of each image, '' where it is alone; None if that is not known.
       columns: further columns, str [n], by name.
-      named: whether the file names the images; else `ids` are the numbers of its rows.
+      numbered: whether the file names no images, and the ids are their places in it.
     """
 
     where: str
@@ -64,7 +65,7 @@ class Predictions:
     scores: Probabilities
     groups: np.ndarray | None = None
     columns: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
-    named: bool = True
+    numbered: bool = False
 
     def like(self, other: 'Predictions') -> np.ndarray:
         """Returns the predicted classes [n] of the images and in the numbering of other predictions.
@@ -104,7 +105,8 @@ def read(path: pathlib.Path, naming: Naming = USUAL) -> Predictions:
 
     An .npz has labels int [n], logits or probabilities [n, K] and class_names [K]; and if they are known ids,
     groups and further arrays [n]. A .csv has a row an image, and columns as `naming` says; a label is the name of a
-    class. What is not an id, label, group, score or `prediction` is a further column.
+    class. What is not an id, label, group, score or `prediction` is a further column. Names of classes are compared
+    as Unicode's NFC.
 
     Raises:
       UserError: the file cannot be read or lacks something, a label is missing or unknown, a score is not finite,
@@ -121,81 +123,108 @@ def read(path: pathlib.Path, naming: Naming = USUAL) -> Predictions:
     return found
 
 
-def _read_npz(path: pathlib.Path) -> Predictions:
+def _arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
+    """Returns what an npz holds."""
+    if not zipfile.is_zipfile(path):
+        raise UserError(f'{path} is no whole npz: write it with np.savez.')
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files if name != 'features'}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f'{path} cannot be read: {error}') from None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise UserError(
+            f'{path} cannot be read: {error}. Write it anew with np.savez, names as arrays of str, not of objects.'
+        ) from None
     for name in ('labels', 'class_names'):
         if name not in arrays:
-            raise UserError(f'{path} has no array {name!r}: it has {", ".join(arrays)}.')
+            raise UserError(
+                f'{path} has no array {name!r}, but {", ".join(arrays) or "none"}: add it.'
+            )
+    for one, name in (('id', 'ids'), ('group', 'groups')):  # images would pass for independent
+        if one in arrays and name not in arrays:
+            raise UserError(f'{path} has an array {one!r}: call it {name!r}.')
+    return arrays
+
+
+def _read_npz(path: pathlib.Path) -> Predictions:
+    arrays = _arrays(path)
     kinds = [name for name in ('logits', 'probabilities') if name in arrays]
     if len(kinds) != 1:
         raise UserError(f'{path} should have an array of logits or one of probabilities.')
-    labels, values = arrays['labels'], arrays[kinds[0]]
-    class_names = tuple(arrays['class_names'].astype(np.str_).tolist())
+    labels, values, names = arrays['labels'], arrays[kinds[0]], arrays['class_names']
     if labels.ndim != 1 or labels.dtype.kind not in 'iu' or values.dtype.kind not in 'fiu':
         raise UserError(f'{path}: labels should be whole numbers [n], and {kinds[0]} numbers.')
-    if values.shape != (len(labels), len(class_names)):
+    if values.shape != labels.shape + names.shape or names.ndim != 1:
         raise UserError(
-            f'{path}: {kinds[0]} of shape {values.shape} do not fit {len(labels)} labels and '
-            f'{len(class_names)} classes.'
+            f'{path}: {kinds[0]} of shape {values.shape} do not fit labels {labels.shape} and class_names '
+            f'{names.shape}: they should be [n, K], [n] and [K].'
         )
-    ids = arrays.get('ids', np.arange(len(labels))).astype(np.str_)
-    further = {name: array for name, array in arrays.items() if array.shape == labels.shape}
-    outside = (labels < 0) | (labels >= len(class_names))
+    for name in ('ids', 'groups'):
+        if name in arrays and arrays[name].shape != labels.shape:
+            raise UserError(
+                f'{path}: {name} of shape {arrays[name].shape} do not fit labels {labels.shape}: give one an image.'
+            )
+    known = {'ids', 'labels', 'class_names', 'groups', 'prediction', kinds[0]}
+    texts = {
+        name: _texts(path, name, array)
+        for name, array in arrays.items()
+        if name in ('ids', 'class_names', 'groups')
+        or (name not in known and array.shape == labels.shape)
+    }
+    ids = texts.get('ids', np.arange(len(labels)).astype(np.str_))
+    outside = (labels < 0) | (labels >= len(names))
     if outside.any():
         row = outside.argmax()
         raise UserError(
-            f'{path}: the label of {ids[row]} is {labels[row]}, and the classes are 0 to {len(class_names) - 1}: '
+            f'{path}: the label of {ids[row]} is {labels[row]}, and the classes are 0 to {len(names) - 1}: '
             'keep images with a label.'
         )
-    known = {'ids', 'labels', 'class_names', 'groups', kinds[0]}
     return _make(
         path,
         ids,
         labels.astype(np.int64),
-        class_names,
+        _classes(path, texts['class_names'].tolist()),
         values,
         logits=kinds[0] == 'logits',
-        groups=further['groups'].astype(np.str_) if 'groups' in further else None,
-        named='ids' in arrays,
+        groups=texts.get('groups'),
         columns={
-            name.removeprefix(COLUMN): array.astype(np.str_)
-            for name, array in further.items()
-            if name not in known
+            name.removeprefix(COLUMN): array for name, array in texts.items() if name not in known
         },
+        numbered='ids' not in arrays,
     )
 
 
-def _read_csv(path: pathlib.Path, naming: Naming) -> Predictions:
+def _texts(path: pathlib.Path, name: str, array: np.ndarray) -> np.ndarray:
+    """Returns an array as str; bytes are UTF-8."""
     try:
-        with path.open(newline='', encoding='utf-8-sig') as file:
-            header, *rows = [row for row in csv.reader(file) if row] or [[]]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f'{path} cannot be read: {error}') from None
-    odd = next((n for n, row in enumerate(rows, 2) if len(row) != len(header)), None)
-    if odd is not None:
-        raise UserError(
-            f'{path}: row {odd} has {len(rows[odd - 2])} cells, the header {len(header)}.'
-        )
-    if len(set(header)) < len(header):
-        raise UserError(f'{path}: two columns have the same name.')
+        return np.char.decode(array, 'utf-8') if array.dtype.kind == 'S' else array.astype(np.str_)
+    except UnicodeDecodeError:
+        raise UserError(f'{path}: {name} are bytes that are not UTF-8: save them as str.') from None
+
+
+def _read_csv(path: pathlib.Path, naming: Naming) -> Predictions:
+    header, rows = _cells(path)
     columns = dict(zip(header, np.array(rows, np.str_).reshape(-1, len(header)).T, strict=True))
+    naming = Naming(
+        id=_tidy(naming.id),
+        label=_tidy(naming.label),
+        group=_tidy(naming.group),
+        classes=tuple(map(_tidy, naming.classes)),
+        logits=naming.logits,
+    )
     if naming.label not in columns:
         raise UserError(
-            f'{path} has no column {naming.label!r}: name that of the labels with --label; the columns are '
-            f'{", ".join(header)}.'
+            f'{path} has no column {naming.label!r}: name that of the labels with --columns=label=COLUMN; the columns '
+            f'are {", ".join(header)}.'
         )
-    scores, class_names, logits = _score_columns(path, columns, naming)
-    try:
-        values = np.stack([columns[name].astype(np.float64) for name in scores], axis=1)
-    except ValueError as error:
-        raise UserError(f'{path}: a score is not a number: {error}') from None
-    place = {unicodedata.normalize('NFC', name): k for k, name in enumerate(class_names)}
-    given = [unicodedata.normalize('NFC', name.strip()) for name in columns[naming.label].tolist()]
+    for name, usual in ((naming.id, USUAL.id), (naming.group, USUAL.group)):
+        if name != usual and name not in columns:
+            raise unknown(f'column of {path}', name, columns)
     ids = columns.get(naming.id, np.arange(1, len(rows) + 1).astype(np.str_))
+    scores, named, logits = _score_columns(path, columns, naming)
+    class_names = _classes(path, named)
+    values = np.stack([_numbers(path, name, columns[name], ids) for name in scores], axis=1)
+    place = {name: k for k, name in enumerate(class_names)}
+    given = [_tidy(name) for name in columns[naming.label].tolist()]
     for name, label in zip(ids.tolist(), given, strict=True):
         if not label:
             raise UserError(f'{path}: {name} has no label: keep images with a label.')
@@ -210,28 +239,87 @@ def _read_csv(path: pathlib.Path, naming: Naming) -> Predictions:
         values,
         logits=logits,
         groups=columns.get(naming.group),
-        named=naming.id in columns,
         columns={name: column for name, column in columns.items() if name not in taken},
+        numbered=naming.id not in columns,
     )
+
+
+def _tidy(name: str) -> str:
+    """Returns the name of a column or class as such names are compared."""
+    return unicodedata.normalize('NFC', name.strip())
+
+
+def _cells(path: pathlib.Path) -> tuple[list[str], list[list[str]]]:
+    """Returns the names of the columns, and the rows."""
+    try:
+        with path.open(newline='', encoding='utf-8-sig') as file:
+            reader = csv.reader(file)
+            lines = [(reader.line_num, row) for row in reader if row]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(
+            f'{path} cannot be read: {error}. Save it as a CSV with commas, in UTF-8.'
+        ) from None
+    if not lines:
+        raise UserError(f'{path} is empty: it needs a line of names of columns, and one an image.')
+    header = [_tidy(name) for name in lines[0][1]]
+    odd = next(((n, row) for n, row in lines if len(row) != len(header)), None)
+    if odd is not None:
+        raise UserError(
+            f'{path}: line {odd[0]} has {len(odd[1])} cells, the header {len(header)}: put what holds a comma in '
+            'quotation marks.'
+        )
+    if len(set(header)) < len(header):
+        twice = max(header, key=header.count)
+        raise UserError(f'{path}: two columns are called {twice!r}: give each a name of its own.')
+    return header, [row for _, row in lines[1:]]
+
+
+def _numbers(path: pathlib.Path, name: str, column: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """Returns a column as float64."""
+    values = np.empty(len(column))
+    for row, cell in enumerate(column.tolist()):
+        try:
+            values[row] = float(cell)
+        except ValueError:
+            raise UserError(
+                f'{path}: {cell!r}, the score of {ids[row]} in the column {name}, is not a number: give one with a '
+                'decimal point.'
+            ) from None
+    return values
 
 
 def _score_columns(
     path: pathlib.Path, columns: Mapping[str, np.ndarray], naming: Naming
-) -> tuple[list[str], tuple[str, ...], bool]:
+) -> tuple[list[str], list[str], bool]:
     """Returns the columns of scores, the classes, and whether the scores are logits."""
-    if naming.classes:
-        for name in naming.classes:
-            if name not in columns:
-                raise unknown(f'column of {path}', name, columns)
-        return list(naming.classes), tuple(naming.classes), naming.logits
-    found = {name: match for name in columns if (match := _CLASS_COLUMN.fullmatch(name))}
+    for name in naming.classes:
+        if name not in columns:
+            raise unknown(f'column of {path}', name, columns)
+    found = {
+        name: match
+        for name in naming.classes or columns
+        if (match := _CLASS_COLUMN.fullmatch(name))
+    }
+    if naming.classes and len(found) < len(naming.classes):
+        return list(naming.classes), list(naming.classes), naming.logits
     kinds = {match[1] for match in found.values()}
     if len(found) < 2 or len(kinds) > 1:
         raise UserError(
             f'{path} should have a column p(CLASS), or logit(CLASS), of each class; or name the columns with '
             f'--classes=A,B,...: they are {", ".join(columns)}.'
         )
-    return list(found), tuple(match[2] for match in found.values()), kinds == {'logit'}
+    return list(found), [_tidy(match[2]) for match in found.values()], kinds == {'logit'}
+
+
+def _classes(path: pathlib.Path, names: Sequence[str]) -> tuple[str, ...]:
+    """Returns names of classes; UserError if they are less than two, or not distinct."""
+    found = tuple(unicodedata.normalize('NFC', name) for name in names)
+    if len(found) < 2:
+        raise UserError(f'{path} has one class: there is nothing to tell apart.')
+    if len(set(found)) < len(found):
+        twice = max(found, key=found.count)
+        raise UserError(f'{path}: two classes are called {twice!r}: give each a name of its own.')
+    return found
 
 
 def _make(
@@ -244,28 +332,26 @@ def _make(
     logits: bool,
     groups: np.ndarray | None,
     columns: Mapping[str, np.ndarray],
-    named: bool,
+    numbered: bool,
 ) -> Predictions:
     """Checks the scores."""
     if not len(labels):
         raise UserError(f'{path} has no images.')
-    if len(class_names) < 2:
-        raise UserError(f'{path} has one class: there is nothing to tell apart.')
-    if len(set(class_names)) < len(class_names):
-        raise UserError(f'{path}: two classes have the same name.')
     broken = ~np.isfinite(values).all(1)
     if broken.any():
         raise UserError(
-            f'{path}: scores of {broken.sum()} of {len(ids)} images are not finite, of {ids[broken.argmax()]} for one.'
+            f'{path}: scores of {broken.sum()} of {len(ids)} images are not finite, of {ids[broken.argmax()]} for one: '
+            'predict them anew, or leave them out and say so.'
         )
     if not logits:
-        sums = values.sum(1)
+        sums = values.sum(1, dtype=np.float64)
         wrong = (values < 0).any(1) | (abs(sums - 1) > _ROUNDING)
         if wrong.any():
             row = wrong.argmax()
             raise UserError(
                 f'{path}: the scores of {ids[row]} are no probabilities (they sum to {sums[row]:.3g}): '
-                'if they are logits, say so: logit(CLASS) in a CSV or --logits, and logits in an npz.'
+                'if they are percentages, divide them by 100; if they are logits, say so: logit(CLASS) in a CSV or '
+                '--logits, and logits in an npz.'
             )
     scores = Probabilities(values) if logits else GivenProbabilities(values)
-    return Predictions(str(path), ids, labels, class_names, scores, groups, columns, named)
+    return Predictions(str(path), ids, labels, class_names, scores, groups, columns, numbered)

@@ -110,9 +110,8 @@ def check_apart(test: Predictions, validation: Predictions) -> None:
             f'{validation.where} has the classes {", ".join(validation.class_names)}, and {test.where} '
             f'{", ".join(test.class_names)}: they should be the same, in the same order.'
         )
-    named = validation.named and test.named
     for what, ours, theirs in (
-        ('image', validation.ids if named else None, test.ids),
+        ('image', _names(validation), _names(test)),
         ('group', validation.groups, test.groups),
     ):
         if ours is None or theirs is None:
@@ -123,6 +122,11 @@ def check_apart(test: Predictions, validation: Predictions) -> None:
                 f'the {what} {both[0]} is in {validation.where} and in {test.where} ({len(both)} such): what is '
                 'chosen on it would be tested on it; leave it out of one.'
             )
+
+
+def _names(predictions: Predictions) -> np.ndarray | None:
+    """Returns the names of the images, None where their file has none."""
+    return None if predictions.numbered else predictions.ids
 
 
 def _measured(

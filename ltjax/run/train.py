@@ -157,7 +157,7 @@ def test(
     """Applies the selected state to the test and validation splits, and evaluates the test.
 
     Writes predictions.npz and, of validation images, validation.npz: ids, labels, logits, class_names, features if
-    asked for, and where they are known groups and further columns.
+    asked for, and where they are known groups.
 
     Returns:
       What `whole.evaluate` does.

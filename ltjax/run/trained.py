@@ -23,9 +23,10 @@ from ltjax.engine.checkpoint import Checkpoints
 from ltjax.engine.state import TrainState
 from ltjax.engine.step import Forward, make_forward
 from ltjax.errors import UserError
+from ltjax.evaluation import parts, whole
 from ltjax.evaluation import predictions as evaluation
-from ltjax.evaluation import whole
 from ltjax.evaluation.groups import divide
+from ltjax.evaluation.parts import Wishes
 from ltjax.evaluation.probabilities import Probabilities, softmax
 from ltjax.evaluation.recalibration import SCALINGS, Temperature, VectorScaling
 from ltjax.files import user_path
@@ -168,7 +169,13 @@ class Trained:
         return found
 
     def evaluate(
-        self, data: Any, num_bootstrap: int = 1000, *, side: str = '', protocol: str = ''
+        self,
+        data: Any,
+        num_bootstrap: int = 1000,
+        *,
+        side: str = '',
+        protocol: str = '',
+        wishes: Wishes = parts.USUAL,
     ) -> dict[str, Any]:
         """Tests the model on images with labels.
 
@@ -177,6 +184,7 @@ class Trained:
           num_bootstrap: samples that the intervals are made of.
           side: see `predict`.
           protocol: see `predict`.
+          wishes: what is asked of decisions.
 
         Returns:
           What 'test' of results.json holds, except for warnings about the data that were trained on. Thresholds and
@@ -210,6 +218,7 @@ class Trained:
             ),
             ordered=self.ordered,
             validation=self.validation,
+            wishes=wishes,
             num_bootstrap=num_bootstrap,
         )
         results['warnings'] += said

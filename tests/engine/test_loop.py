@@ -107,8 +107,11 @@ def test_a_finished_training_is_taken_up_from_its_checkpoints(undisturbed):
     assert tiny.same(state, again)
 
 
-def test_predictions_and_results_survive_an_interruption(data, tmp_path, monkeypatch):
-    made = tiny.config('cross_entropy', data)
+def test_predictions_and_results_survive_an_interruption(tmp_path, monkeypatch):
+    split = tiny.arrays()['split']
+    groups = [f'{side} {k // 4}' for k, side in enumerate(split)]  # a patient is on one side alone
+    path = tiny.npz(tmp_path / 'grouped.npz', group=groups)
+    made = tiny.config('cross_entropy', path)
     whole = train.run(made, tmp_path / 'whole')
     monkeypatch.setattr(train, 'Checkpoints', lambda directory: Failing(directory, 1))
     with pytest.raises(Interrupted):
@@ -116,12 +119,11 @@ def test_predictions_and_results_survive_an_interruption(data, tmp_path, monkeyp
     monkeypatch.undo()
     resumed = train.run(made, tmp_path / 'cut')
     assert whole | {'seconds': 0} == resumed | {'seconds': 0}
-    for name in ('logits', 'features', 'ids', 'labels'):
-        with (
-            np.load(tmp_path / 'whole' / 'predictions.npz') as a,
-            np.load(tmp_path / 'cut' / 'predictions.npz') as b,
-        ):
-            assert a[name].tobytes() == b[name].tobytes()
+    for kept in ('predictions.npz', 'validation.npz'):
+        with np.load(tmp_path / 'whole' / kept) as a, np.load(tmp_path / 'cut' / kept) as b:
+            assert set(a.files) >= {'logits', 'features', 'ids', 'labels', 'groups', 'class_names'}
+            for name in a.files:
+                assert a[name].tobytes() == b[name].tobytes()
 
 
 def scored(monkeypatch, scores):

@@ -15,7 +15,7 @@ NAMES = ['<script>alert(1)</script>', 'B & B', 'naïve']
 
 @pytest.fixture
 def workdir(tmp_path):
-    """A finished run of three classes and thirty test images."""
+    """A finished run of three classes and thirty test images, without what serves decisions."""
     rng = np.random.default_rng(0)
     labels = np.repeat(np.arange(3), [15, 10, 5])
     features = rng.normal(size=(30, 4)) + np.eye(3, 4)[labels] * 2
@@ -107,7 +107,10 @@ def test_report_is_whole_and_self_contained(workdir):
     page = read(workdir)
     assert page.tags.count('img') == 6
     assert all(ref.startswith('data:image/svg+xml;base64,') for ref in page.references)
-    assert 'Left out' not in page.text
+    not_measured = page.text.count(
+        'Left out: it was not measured.'
+    )  # see test_decision_sections.py
+    assert page.text.count('Left out') == not_measured == 4
     test = json.loads((workdir / 'results.json').read_text())['test']
     balanced, low, high = (
         f'{100 * test["metrics"]["balanced_accuracy"][part]:.1f}'
@@ -162,7 +165,7 @@ def test_report_of_results_alone(workdir):
     for name in ('config.json', 'metrics.jsonl', 'predictions.npz'):
         (workdir / name).unlink()
     page = read(workdir)
-    assert page.text.count('Left out: ') == 5
+    assert page.text.count('Left out: ') == 9
     assert page.tags.count('img') == 2
 
 
