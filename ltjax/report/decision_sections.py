@@ -12,16 +12,16 @@ from ltjax.report.page import Markup
 _LEFT_OUT = 'Left out: there are no predictions of validation images, on which it would be chosen.'
 _NOT_MEASURED = 'Left out: it was not measured.'
 _BIASED = (
-    'A calibration error counts every miss as positive: it is above zero even of a calibrated model, the more the fewer '
-    'images there are, and resampling adds to it, so that its interval lies high. Brier score and log loss have no such '
-    'bias.'
+    'A calibration error counts every miss as positive: it is above zero even of a calibrated model, the more the '
+    'fewer images there are, and resampling adds to it, so that its interval lies high. Brier score and log loss have '
+    'no such bias.'
 )
-_SCALINGS = {
+SCALINGS = {
     'as_they_are': 'as they are',
     'temperature': 'temperature scaling',
     'vector': 'vector scaling',
 }
-_CALIBRATION = {
+CALIBRATION = {
     'top_label_ece': 'calibration error, top label',
     'class_wise_ece': 'calibration error, by class',
     'brier': 'Brier score',
@@ -50,22 +50,22 @@ def calibrated(test: Mapping[str, Any]) -> Markup:
     found = test.get('calibration')
     if not found:
         return page.paragraph(_NOT_MEASURED, 'note')
-    scaled = {name: found[name] for name in _SCALINGS if name in found}
+    scaled = {name: found[name] for name in SCALINGS if name in found}
     said = [
-        f'{_SCALINGS[name].capitalize()} is left out: {row["left_out"]}'
+        f'{SCALINGS[name].capitalize()} is left out: {row["left_out"]}'
         for name, row in scaled.items()
         if 'left_out' in row
     ]
     scaled = {name: row for name, row in scaled.items() if 'left_out' not in row}
-    columns = [('probabilities', ''), *((title, 'number') for title in _CALIBRATION.values())]
+    columns = [('probabilities', ''), *((title, 'number') for title in CALIBRATION.values())]
     rows = [
-        [_SCALINGS[name], *(_decimal(row[measure]) for measure in _CALIBRATION)]
+        [SCALINGS[name], *(_decimal(row[measure]) for measure in CALIBRATION)]
         for name, row in scaled.items()
     ]
     by_group = [
         [
             (group, group),
-            *(_decimal(found['as_they_are'][f'{group} {measure}']) for measure in _CALIBRATION),
+            *(_decimal(found['as_they_are'][f'{group} {measure}']) for measure in CALIBRATION),
         ]
         for group in test['groups']
     ]
