@@ -30,6 +30,7 @@ nav li > a:first-child { font-weight: 600; }
 nav li li > a:first-child { font-weight: 400; }
 nav a:hover, nav a:focus { text-decoration: underline; }
 p { margin: .4rem 0; }
+p.note + p { margin-top: .9rem; }
 .facts, .note, figcaption { color: var(--muted); }
 .note, figcaption { font-size: .87rem; }
 .scroll { overflow-x: auto; }
@@ -40,6 +41,7 @@ td.number, th.number { text-align: right; white-space: nowrap; }
 td.range, th.range { color: var(--muted); white-space: nowrap; font-size: .87rem; }
 td small { display: block; color: var(--muted); font-size: .78rem; }
 td.name { min-width: 8rem; padding-left: 1.1rem; text-indent: -1.1rem; }
+td.words, th.words { min-width: 9rem; }
 td.track { width: 11rem; min-width: 7rem; }
 .bar { position: relative; display: block; height: .8rem; background: #f0f0f0; border-radius: 2px; }
 .bar i, .bar b { position: absolute; top: 0; bottom: 0; }
@@ -65,7 +67,7 @@ summary { cursor: pointer; color: var(--accent); }
   body { max-width: none; padding: 0; font-size: 10pt; }
   h2, h3 { break-after: avoid; }
   /* What is for another reader begins on a page of its own. */
-  body > section ~ section ~ section { break-before: page; }
+  body > section ~ section { break-before: page; margin-top: 0; }
   figure, tr, ul.warnings { break-inside: avoid; }
   * { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
   .search, nav { display: none; }
@@ -124,7 +126,7 @@ def table(columns: Sequence[tuple[str, str]], rows: Sequence[Sequence[object]]) 
     """Returns a table.
 
     Args:
-      columns: heading and CSS class ('', 'name', 'number', 'range', 'track') of each column.
+      columns: heading and CSS class ('', 'name', 'words', 'number', 'range', 'track') of each column.
       rows: cells, escaped unless Markup; or pairs of a text and what stands below it in small
         print, of a 'name' the group of classes whose colour it has.
     """

@@ -31,10 +31,10 @@ RULE = (
 )
 _COLUMNS = (
     ('class', 'name'),
-    ('test images', 'number'),
     ('finds, of 100', 'number'),
-    ('missed ones are most often called', ''),
+    ('missed ones: most often called', 'words'),
     ('right, of 100 calls', 'number'),
+    ('test images', 'number'),
 )
 
 
@@ -57,6 +57,10 @@ def in_short(test: Mapping[str, Any], order: Sequence[int]) -> Markup:
     parts = [
         page.paragraph(_tested(test)),
         page.paragraph(_found(test)),
+        page.paragraph(
+            'By class: of 100 images of it, how many the model finds; what it most often calls those that it misses; '
+            'and of 100 images that it calls so, how many are of the class.'
+        ),
         page.table(_COLUMNS, rows),
         page.paragraph(_said_of_rows(test, len(order) - len(chosen)), 'note'),
         _not_trusted([per_class[k] for k in rarest_first]),
@@ -154,9 +158,9 @@ def _found(test: Mapping[str, Any]) -> str:
     said = 'To find an image of a class is to call it that class.'
     accuracy, balanced = (test['metrics'].get(name) for name in ('accuracy', 'balanced_accuracy'))
     if accuracy:
-        said += f' Of 100 test images, it calls {_frequency(accuracy)} what they are.'
+        said += f' Of 100 test images the model finds {_frequency(accuracy)}.'
     if balanced:
-        said += f' Counting every class alike, it finds {_frequency(balanced)} of 100.'
+        said += f' Counting every class alike, of 100 images it finds {_frequency(balanced)}.'
     return f'{said} In brackets: the 95 % interval.'
 
 
@@ -185,14 +189,15 @@ def _cells(
     """Returns the pair for each of _COLUMNS, see `page.table`."""
     units, recall = _units(row), row['recall']
     groups = '' if row.get('test_groups') is None else f'{units:,} group{"s" * (units != 1)}'
-    cells = [(row['name'], group), (f'{row["test_count"]:,}', groups)]
+    name, tested = (row['name'], group), (f'{row["test_count"]:,}', groups)
     if recall['value'] is None:
-        return [*cells, ('not tested', ''), ('', ''), ('', '')]
-    cells += [(of_100(recall['value']), f'({_span(*interval(recall, units))})'), mistaken]
-    if not calls:
-        return [*cells, ('never called', '')]
-    right = row['precision']
-    return [*cells, (of_100(right['value']), f'({_span(*interval(right, calls))})')]
+        return [name, ('not tested', ''), ('', ''), ('', ''), tested]
+    found = of_100(recall['value']), f'({_span(*interval(recall, units))})'
+    right = 'never called', ''
+    if calls:
+        precision = row['precision']
+        right = of_100(precision['value']), f'({_span(*interval(precision, calls))})'
+    return [name, found, mistaken, right, tested]
 
 
 def _said_of_rows(test: Mapping[str, Any], left_out: int) -> str:
