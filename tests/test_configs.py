@@ -32,8 +32,8 @@ def test_a_run_leaves_all_its_files(finished):
     _, workdir, results = finished
     names = {path.name for path in workdir.iterdir()}
     assert names == {
-        'config.json', 'metrics.jsonl', 'results.json', 'predictions.npz', 'report.html',
-        'model_card.md', 'checkpoints', 'tensorboard', 'data_identity.npz',
+        'config.json', 'metrics.jsonl', 'results.json', 'predictions.npz', 'validation.npz',
+        'report.html', 'model_card.md', 'checkpoints', 'tensorboard', 'data_identity.npz',
     }  # fmt: skip
     assert list((workdir / 'tensorboard').glob('events.*'))
     assert json.loads((workdir / 'results.json').read_text('utf-8')) == json.loads(
