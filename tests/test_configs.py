@@ -32,8 +32,8 @@ def test_a_run_leaves_all_its_files(finished):
     _, workdir, results = finished
     names = {path.name for path in workdir.iterdir()}
     assert names == {
-        'config.json', 'metrics.jsonl', 'results.json', 'predictions.npz', 'report.html',
-        'checkpoints', 'tensorboard', 'data_identity.npz',
+        'config.json', 'metrics.jsonl', 'results.json', 'predictions.npz', 'validation.npz',
+        'report.html', 'model_card.md', 'checkpoints', 'tensorboard', 'data_identity.npz',
     }  # fmt: skip
     assert list((workdir / 'tensorboard').glob('events.*'))
     assert json.loads((workdir / 'results.json').read_text('utf-8')) == json.loads(
@@ -42,6 +42,7 @@ def test_a_run_leaves_all_its_files(finished):
     assert results['train_counts'] == list(tiny.COUNTS)
     assert 0 <= results['test']['metrics']['balanced_accuracy']['value'] <= 1
     assert (workdir / 'report.html').read_text('utf-8').startswith('<!DOCTYPE html>')
+    assert (workdir / 'model_card.md').read_text('utf-8').startswith('# Model card: ')
 
 
 def test_predictions_hold_the_test_split(finished):

@@ -18,7 +18,11 @@ from ltjax.evaluation import confusion
 from ltjax.evaluation.auc import Ranks, class_aucs, rank
 from ltjax.evaluation.bootstrap import bootstrap, clusters_of, interval, intervals
 from ltjax.evaluation.probabilities import Probabilities
-from ltjax.evaluation.small_samples import few_clusters_warnings, sample_size_warnings
+from ltjax.evaluation.small_samples import (
+    clusters_of_classes,
+    few_clusters_warnings,
+    sample_size_warnings,
+)
 
 _NO_ORDER = (
     'No quadratic kappa is given, since it is not known whether the classes have an order: if they '
@@ -120,9 +124,10 @@ def evaluate(
       'num_images'; 'num_groups', of patients, lesions or smears, None where images are taken as
       independent; 'metrics', by name as in `point_metrics`; 'groups', by name {'classes': names,
       'recall'}, the mean recall of the group's classes with test images; 'per_class', a list of
-      {'name', 'train_count', 'test_count', 'recall', 'precision', 'f1', 'auc'}; 'confusion', counts by
-      true and predicted class, [K][K] or with many classes the occupied cells alone, see
-      `ltjax.evaluation.confusion.to_json`; 'warnings', sentences.
+      {'name', 'train_count', 'test_count', 'test_groups' (of how many of those groups its images are, or
+      None), 'recall', 'precision', 'f1', 'auc'}; 'confusion', counts by true and predicted class, [K][K]
+      or with many classes the occupied cells alone, see `ltjax.evaluation.confusion.to_json`;
+      'warnings', sentences.
 
     Raises:
       UserError: there are no images, a logit is not finite, or two classes share a name.
@@ -173,8 +178,11 @@ def evaluate(
     test_counts = np.bincount(labels, minlength=num_classes)
     correct = np.bincount(labels[labels == predictions], minlength=num_classes)
     warnings = sample_size_warnings(test_counts, correct, class_names, groups)
+    test_groups: list[int | None] = [None] * num_classes
     if clusters is not None:
-        warnings += few_clusters_warnings(labels, clusters, class_names)
+        numbers = clusters_of_classes(labels, clusters, num_classes)
+        warnings += few_clusters_warnings(numbers, class_names)
+        test_groups = numbers.tolist()
 
     of_classes = {
         figure: intervals(
@@ -199,6 +207,7 @@ def evaluate(
                 'name': class_names[k],
                 'train_count': None if train_counts is None else int(train_counts[k]),
                 'test_count': int(test_counts[k]),
+                'test_groups': test_groups[k],
                 **{figure: rows[k] for figure, rows in of_classes.items()},
             }
             for k in range(num_classes)

@@ -62,18 +62,25 @@ def _step(counts: np.ndarray) -> float:
     return 100 / (counts.min() * len(counts)) if len(counts) else 0.0
 
 
-def few_clusters_warnings(
-    labels: np.ndarray, clusters: np.ndarray, class_names: Sequence[str]
-) -> list[str]:
-    """Says which classes come from few groups of images, whatever their number of images.
+def clusters_of_classes(labels: np.ndarray, clusters: np.ndarray, num_classes: int) -> np.ndarray:
+    """Returns from how many groups the images of each class come, int [K].
 
     Args:
       labels: [n] int true classes.
       clusters: [n] ints, equal for images that belong together.
-      class_names: [K] names.
+      num_classes: K.
     """
     pairs = np.unique(np.stack([labels, clusters]), axis=1)
-    numbers = np.bincount(pairs[0], minlength=len(class_names))
+    return np.bincount(pairs[0], minlength=num_classes)
+
+
+def few_clusters_warnings(numbers: np.ndarray, class_names: Sequence[str]) -> list[str]:
+    """Says which classes come from few groups of images, whatever their number of images.
+
+    Args:
+      numbers: [K] from `clusters_of_classes`.
+      class_names: [K] names.
+    """
     few = [k for k in np.argsort(numbers, kind='stable') if 0 < numbers[k] < FEW]
     if not few:
         return []

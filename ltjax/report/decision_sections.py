@@ -10,17 +10,17 @@ from ltjax.report.many_classes import MAX_ROWS
 from ltjax.report.page import Markup
 
 _LEFT_OUT = 'Left out: there are no predictions of validation images, on which it would be chosen.'
-_BIASED = (
+BIASED = (
     'A calibration error counts every miss as positive: it is above zero even of a calibrated model, the more the '
     'fewer images there are, and resampling adds to it, so that its interval lies high. Brier score and log loss '
     'have no such bias.'
 )
-_SCALINGS = {
+SCALINGS = {
     'as_they_are': 'as they are',
     'temperature': 'temperature scaling',
     'vector': 'vector scaling',
 }
-_CALIBRATION = {
+CALIBRATION = {
     'top_label_ece': 'calibration error, top label',
     'class_wise_ece': 'calibration error, by class',
     'brier': 'Brier score',
@@ -49,28 +49,28 @@ def calibrated(test: Mapping[str, Any]) -> Markup:
     found = test.get('calibration')
     if not found:  # more classes than it is measured of, or an older run
         return Markup('')
-    scaled = {name: found[name] for name in _SCALINGS if name in found}
+    scaled = {name: found[name] for name in SCALINGS if name in found}
     said = [
-        f'{_SCALINGS[name].capitalize()} is left out: {row["left_out"]}'
+        f'{SCALINGS[name].capitalize()} is left out: {row["left_out"]}'
         for name, row in scaled.items()
         if 'left_out' in row
     ]
     scaled = {name: row for name, row in scaled.items() if 'left_out' not in row}
-    columns = [('probabilities', ''), *((title, 'number') for title in _CALIBRATION.values())]
+    columns = [('probabilities', ''), *((title, 'number') for title in CALIBRATION.values())]
     rows = [
-        [_SCALINGS[name], *(_decimal(row[measure]) for measure in _CALIBRATION)]
+        [SCALINGS[name], *(decimal(row[measure]) for measure in CALIBRATION)]
         for name, row in scaled.items()
     ]
     by_group = [
         [
             (group, group),
-            *(_decimal(found['as_they_are'][f'{group} {measure}']) for measure in _CALIBRATION),
+            *(decimal(found['as_they_are'][f'{group} {measure}']) for measure in CALIBRATION),
         ]
         for group in test['groups']
     ]
     parts = [
         page.table(columns, rows),
-        page.paragraph(_BIASED, 'note'),
+        page.paragraph(BIASED, 'note'),
         *(page.paragraph(line, 'note') for line in said),
         page.paragraph('As they are, by the group of the true class:'),
         page.table([('', 'name'), *columns[1:]], by_group),
@@ -166,7 +166,7 @@ def prediction_sets(test: Mapping[str, Any], order: Sequence[int]) -> Markup:
     for row in found['methods']:
         cells: list[object] = [_METHODS[row['fitted']['method']], _percent(row['coverage'])]
         cells += [
-            _decimal(row['size'], 2),
+            decimal(row['size'], 2),
             *(_percent(row[f'{group} coverage']) for group in groups),
         ]
         rows.append(cells)
@@ -262,7 +262,7 @@ def _percent(figure: Mapping[str, float | None]) -> tuple[str, str]:
     return percent(figure['value']), percent_range(figure)
 
 
-def _decimal(figure: Mapping[str, float | None], digits: int = 3) -> tuple[str, str]:
+def decimal(figure: Mapping[str, float | None], digits: int = 3) -> tuple[str, str]:
     """Returns a figure that is no percentage, and its interval."""
     if figure['value'] is None:
         return '-', ''

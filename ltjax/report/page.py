@@ -4,7 +4,8 @@ import base64
 import html
 import json
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 
 from ltjax.report.style import GROUP_COLOURS
 
@@ -15,9 +16,21 @@ body { margin: 0 auto; padding: 2rem 1.25rem 4rem; max-width: 56rem; color: var(
   background: #fff; font: 15px/1.5 system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans',
   sans-serif; overflow-wrap: break-word; }
 h1 { font-size: 1.6rem; line-height: 1.25; margin: 0 0 .3rem; font-weight: 600; }
-h2 { font-size: 1.1rem; margin: 2.4rem 0 .6rem; padding-top: .7rem; font-weight: 600;
+h2 { font-size: 1.35rem; margin: 3.2rem 0 0; padding-top: .7rem; font-weight: 600;
+  border-top: 3px solid var(--accent); }
+h3 { font-size: 1.1rem; margin: 2.2rem 0 .6rem; padding-top: .7rem; font-weight: 600;
   border-top: 1px solid var(--rule); }
+h2 + section h3 { border-top: 0; margin-top: .4rem; }
+nav ul { list-style: none; margin: 1rem 0 0; padding: 0; }
+nav li { margin: .25rem 0; }
+nav ul ul, nav li li { display: inline; margin: 0; }
+nav li li::before { content: ' · '; color: var(--muted); }
+nav a { color: var(--accent); text-decoration: none; }
+nav li > a:first-child { font-weight: 600; }
+nav li li > a:first-child { font-weight: 400; }
+nav a:hover, nav a:focus { text-decoration: underline; }
 p { margin: .4rem 0; }
+p.note + p { margin-top: .9rem; }
 .facts, .note, figcaption { color: var(--muted); }
 .note, figcaption { font-size: .87rem; }
 .scroll { overflow-x: auto; }
@@ -28,6 +41,7 @@ td.number, th.number { text-align: right; white-space: nowrap; }
 td.range, th.range { color: var(--muted); white-space: nowrap; font-size: .87rem; }
 td small { display: block; color: var(--muted); font-size: .78rem; }
 td.name { min-width: 8rem; padding-left: 1.1rem; text-indent: -1.1rem; }
+td.words, th.words { min-width: 9rem; }
 td.track { width: 11rem; min-width: 7rem; }
 .bar { position: relative; display: block; height: .8rem; background: #f0f0f0; border-radius: 2px; }
 .bar i, .bar b { position: absolute; top: 0; bottom: 0; }
@@ -51,10 +65,12 @@ summary { cursor: pointer; color: var(--accent); }
 }
 @media print {
   body { max-width: none; padding: 0; font-size: 10pt; }
-  h2 { break-after: avoid; }
+  h2, h3 { break-after: avoid; }
+  /* What is for another reader begins on a page of its own. */
+  body > section ~ section { break-before: page; margin-top: 0; }
   figure, tr, ul.warnings { break-inside: avoid; }
   * { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
-  .search { display: none; }
+  .search, nav { display: none; }
 }
 """ + '\n'.join(f'.dot.{name} {{ background: {hue}; }}' for name, hue in GROUP_COLOURS.items())
 # Texts enter as text nodes, so that nothing in them is taken for HTML.
@@ -110,7 +126,7 @@ def table(columns: Sequence[tuple[str, str]], rows: Sequence[Sequence[object]]) 
     """Returns a table.
 
     Args:
-      columns: heading and CSS class ('', 'name', 'number', 'range', 'track') of each column.
+      columns: heading and CSS class ('', 'name', 'words', 'number', 'range', 'track') of each column.
       rows: cells, escaped unless Markup; or pairs of a text and what stands below it in small
         print, of a 'name' the group of classes whose colour it has.
     """
@@ -184,16 +200,47 @@ def preformatted(text: str) -> Markup:
     return Markup(f'<pre>{escape(text)}</pre>')
 
 
-def document(title: str, sections: Sequence[tuple[str, Markup]]) -> str:
-    """Returns a whole page; a section is its heading ('' for none) and what it holds."""
-    parts = [
-        (f'<h2>{escape(heading)}</h2>\n' if heading else '') + content
-        for heading, content in sections
-    ]
-    body = '\n'.join(f'<section>\n{part}\n</section>' for part in parts)
+def document(title: str, lead: Markup, parts: Mapping[str, Sequence[tuple[str, Markup]]]) -> str:
+    """Returns a whole page.
+
+    Args:
+      title: of the page.
+      lead: what stands below the title, above the links to all that follows.
+      parts: by heading the sections of a part, each its heading and what it holds. No two headings are equal.
+    """
+    links, body = [], []
+    for part, sections in parts.items():
+        inside = ' '.join(f'<li>{_link(heading)}</li>' for heading, _ in sections)
+        links.append(f'<li>{_link(part)} <ul>{inside}</ul></li>\n')
+        shown = '\n'.join(_section(3, heading, f'{content}\n') for heading, content in sections)
+        body.append(_section(2, part, f'{shown}\n'))
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f'<title>{escape(title)}</title>\n<style>{_CSS}</style>\n</head>\n'
-        f'<body>\n<h1>{escape(title)}</h1>\n{body}\n</body>\n</html>\n'
+        f'<body>\n<h1>{escape(title)}</h1>\n{lead}\n'
+        f'<nav aria-label="Contents"><ul>\n{"".join(links)}</ul></nav>\n'
+        f'{"".join(body)}</body>\n</html>\n'
     )
+
+
+def _link(heading: str) -> str:
+    return f'<a href="#{_anchor(heading)}">{escape(heading)}</a>'
+
+
+def _section(level: int, heading: str, content: str) -> str:
+    """Returns a section below a heading of level 2 or 3, which names it to a screen reader."""
+    anchor = _anchor(heading)
+    return (
+        f'<section aria-labelledby="{anchor}">\n<h{level} id="{anchor}">{escape(heading)}</h{level}>\n'
+        f'{content}</section>\n'
+    )
+
+
+def _anchor(heading: str) -> str:
+    """Returns what links name a heading by.
+
+    >>> _anchor('Head, medium and tail')
+    'head-medium-and-tail'
+    """
+    return '-'.join(re.findall(r'\w+', heading.lower()))

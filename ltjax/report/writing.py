@@ -1,4 +1,4 @@
-"""`write_report`: everything a run left in its workdir, on one self-contained page."""
+"""`write_report`: everything a run left in its workdir, on one self-contained page for three readers."""
 
 import datetime
 import json
@@ -12,7 +12,7 @@ import numpy as np
 from ltjax.errors import UserError
 from ltjax.evaluation.groups import by_training_size
 from ltjax.evaluation.table import METRIC_TITLES, class_sizes, listed, percent, percent_range
-from ltjax.report import class_sections, decision_sections, figures, page
+from ltjax.report import class_sections, decision_sections, figures, page, summary
 from ltjax.report.page import Markup
 
 _CURVES = ('loss', 'val_balanced_accuracy')
@@ -41,30 +41,43 @@ def write_report(workdir: pathlib.Path) -> pathlib.Path:
     test = results['test']
     order = by_training_size(class_sizes(test['per_class'])[0])
     title = f'{results.get("method", "A run")} on {results.get("benchmark") or results.get("dataset", "its data set")}'
-    sections = [
-        ('', _facts(results, workdir / 'results.json')),
-        ('Test metrics', _headline(test)),
-        ('Head, medium and tail', _groups(test)),
-        ('Read with care', _warnings(test)),
-        ('Classes', class_sections.classes(test, order)),
-        ('Confusions', class_sections.confusions(test, order)),
-        ('Beside its own test', decision_sections.beside(results.get('internal'))),
-        ('Compared', decision_sections.against(results.get('against'))),
-        ('Subgroups', decision_sections.subgroups(test)),
-        ('Calibration', decision_sections.calibrated(test)),
-        ('Operating points', decision_sections.operating_points(test, order)),
-        ('Referral', decision_sections.referred(test)),
-        ('Prediction sets', decision_sections.prediction_sets(test, order)),
-        ('Learning curves', _curves(workdir / 'metrics.jsonl')),
-        ('Map of test features', class_sections.features(workdir / 'predictions.npz', test, order)),
-        ('Inside the model', class_sections.plots(results, order)),
-        ('Data', _data(results.get('data'))),
-        ('How it was run', _config(config, results)),
-    ]
+    parts = {
+        'For the clinician': [
+            ('In short', summary.in_short(test, order)),
+            ('Read with care', _warnings(test)),
+            ('Confusions', class_sections.confusions(test, order)),
+            ('Operating points', decision_sections.operating_points(test, order)),
+            ('Referral', decision_sections.referred(test)),
+        ],
+        'For the statistician': [
+            ('Test metrics', _headline(test)),
+            ('Head, medium and tail', _groups(test)),
+            ('Classes', class_sections.classes(test, order)),
+            ('Beside its own test', decision_sections.beside(results.get('internal'))),
+            ('Compared', decision_sections.against(results.get('against'))),
+            ('Subgroups', decision_sections.subgroups(test)),
+            ('Calibration', decision_sections.calibrated(test)),
+            ('Prediction sets', decision_sections.prediction_sets(test, order)),
+        ],
+        'For the engineer': [
+            ('Learning curves', _curves(workdir / 'metrics.jsonl')),
+            (
+                'Map of test features',
+                class_sections.features(workdir / 'predictions.npz', test, order),
+            ),
+            ('Inside the model', class_sections.plots(results, order)),
+            ('Data', _data(results.get('data'))),
+            ('How it was run', _config(config, results)),
+        ],
+    }
     target = workdir / 'report.html'
     temporary = workdir / f'report.html.{os.getpid()}.tmp'
-    shown = [(heading, content) for heading, content in sections if content]
-    temporary.write_text(page.document(title, shown), encoding='utf-8')
+    shown = {
+        reader: [(heading, content) for heading, content in sections if content]
+        for reader, sections in parts.items()
+    }
+    lead = _facts(results, workdir / 'results.json')
+    temporary.write_text(page.document(title, lead, shown), encoding='utf-8')
     os.replace(temporary, target)
     return target
 

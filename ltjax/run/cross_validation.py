@@ -32,7 +32,7 @@ def run(
     Args:
       config: with data.split.fold = ALL, and folds in the data set's files or in data.split.folds.
       workdir: gets a folder fold-K a run, as `train.run` leaves it; and config.json, results.json,
-        predictions.npz and report.html of all test folds together, in which every image is tested once,
+        predictions.npz, model_card.md and report.html of all test folds together, in which every image is tested once,
         by a network that has not seen it (nor its group). Finished, it is not made again.
       force: as in `train.run`.
       on_round: as in `train.run`, for one fold after the other.
@@ -94,8 +94,9 @@ def _pool(
     # The classes' sizes differ by little from fold to fold.
     counts = np.mean([run['train_counts'] for run in runs], axis=0).round().astype(int).tolist()
     same = ['method', 'dataset', 'benchmark', 'seed', 'class_names', 'image_shape']
-    same += ['num_parameters', 'versions']
-    return {name: first[name] for name in same} | {
+    same += ['num_parameters', 'versions', 'method_title', 'paper', 'pretrained']
+    # Folds of an earlier version lack some of them.
+    return {name: first[name] for name in same if name in first} | {
         'train_counts': counts,
         'num_folds': len(runs),
         'fold_numbers': list(numbers),

@@ -18,13 +18,13 @@ from ltjax.engine.safeguards import Safeguards
 from ltjax.engine.watchdog import Watchdog
 from ltjax.errors import UserError
 from ltjax.files import user_path
-from ltjax.report import writing
+from ltjax.report import model_card, writing
 from ltjax.run import ownership
 from ltjax.run.settings import FREE, Settings
 
 
 def finished_results(workdir: pathlib.Path) -> dict[str, Any] | None:
-    """Returns what results.json of a finished run holds, and sees to its report; None: the run is not finished."""
+    """Returns what results.json of a finished run holds, and sees to its pages; None: the run is not finished."""
     path = workdir / 'results.json'
     try:
         results = json.loads(path.read_text('utf-8'))
@@ -33,8 +33,11 @@ def finished_results(workdir: pathlib.Path) -> dict[str, Any] | None:
     except ValueError:
         logging.warning('%s is damaged: it is made anew from the checkpoints', path)
         return None
-    if not (workdir / 'report.html').exists() and processes.is_first():
-        writing.write_report(workdir)
+    if processes.is_first():
+        if not (workdir / model_card.FILE).exists():
+            model_card.write_model_card(workdir)
+        if not (workdir / 'report.html').exists():
+            writing.write_report(workdir)
     return results
 
 

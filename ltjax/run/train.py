@@ -31,7 +31,8 @@ from ltjax.evaluation.groups import divide
 from ltjax.evaluation.predictions import COLUMN, Predictions
 from ltjax.evaluation.probabilities import Probabilities
 from ltjax.files import user_path
-from ltjax.report import writing
+from ltjax.methods.catalog import METHODS
+from ltjax.report import model_card, writing
 from ltjax.run import build, ownership, resuming
 from ltjax.run.settings import Settings
 
@@ -48,9 +49,9 @@ def run(
     Args:
       config: see configs/.
       workdir: gets config.json, data_identity.npz, metrics.jsonl, results.json, predictions.npz, validation.npz,
-        checkpoints/, tensorboard/ and report.html; pretrained.json where weights were loaded, excluded.csv where
-        images were left out. A finished run of the same config is not repeated; an unfinished one is continued
-        after its newest whole checkpoint.
+        checkpoints/, tensorboard/, model_card.md and report.html; pretrained.json where weights were loaded,
+        excluded.csv where images were left out. A finished run of the same config is not repeated; an unfinished one
+        is continued after its newest whole checkpoint.
       force: continue though config, source or versions changed in a way that may change results.
       on_round: is called after every round with its row of metrics.jsonl, on the first process.
 
@@ -133,9 +134,10 @@ def _begin(settings: Settings, workdir: pathlib.Path, data: DataSet, known: Iden
 
 
 def finish(workdir: pathlib.Path, results: Mapping[str, Any]) -> None:
-    """Writes results.json and the report."""
+    """Writes results.json, the model card and the report."""
     if processes.is_first():
         files.write_json(workdir / 'results.json', results)
+        model_card.write_model_card(workdir)
         writing.write_report(workdir)
     processes.wait_for_first(workdir, 'report.html')
 
@@ -221,8 +223,11 @@ def _results(
     logging.info('parameters:\n%s', overview)
     norms = np.linalg.norm(np.asarray(parameters['classifier']['kernel']), axis=0)
     plots = training.recipe.plots(state) if training.recipe.plots is not None else ()
+    method = METHODS[settings.method['name']]
     return {
         'method': settings.method['name'],
+        'method_title': method.title,
+        'paper': f'{method.paper} {method.year}' if method.paper else '',
         'dataset': settings.data.name,
         'benchmark': settings.benchmark,
         'seed': settings.seed,

@@ -75,7 +75,7 @@ def test_a_report_holds_the_sections(test_set, tmp_path):
     (tmp_path / 'results.json').write_text(json.dumps({'test': test_set}))
     text = write_report(tmp_path).read_text('utf-8')
     for heading in HEADINGS:
-        assert f'<h2>{heading}</h2>' in text
+        assert f'>{heading}</h3>' in text
     for heading in ('Beside its own test', 'Compared'):
         assert heading not in text
     assert 'predictions of validation images' not in text
@@ -156,9 +156,7 @@ def test_older_results_and_very_many_classes_have_none(test_set, empty):
     old = {name: value for name, value in test_set.items() if name not in NEW}
     old |= dict.fromkeys(NEW) if empty else {}
     markup = every(old)
-    assert plain(markup).count('Left out: it was not measured.') == 4
-    assert 'validation' not in markup
-    assert not pictures(markup)
+    assert markup == ''
 
 
 def test_a_model_beside_its_own_test(test_set):

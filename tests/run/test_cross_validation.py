@@ -45,6 +45,7 @@ def test_every_image_is_tested_once(pooled):
     assert results['test']['metrics']['accuracy']['value'] == pytest.approx(right.mean())
     assert json.loads((workdir / 'results.json').read_text('utf-8')) == results
     assert 'Test metrics' in (workdir / 'report.html').read_text('utf-8')
+    assert 'Cross-validation: 3 networks' in (workdir / 'model_card.md').read_text('utf-8')
 
 
 def test_a_fold_is_an_ordinary_run(pooled, data):

@@ -154,9 +154,11 @@ def test_a_damaged_config_is_written_anew_from_the_same_command(data, tmp_path, 
 @pytest.mark.slow
 def test_results_that_are_damaged_or_lack_their_report_are_mended(data, tmp_path):
     whole = train.run(config(data), tmp_path)
-    (tmp_path / 'report.html').unlink()
+    for name in ('report.html', 'model_card.md'):
+        (tmp_path / name).unlink()
     assert train.run(config(data), tmp_path) == whole
     assert (tmp_path / 'report.html').exists()
+    assert (tmp_path / 'model_card.md').exists()
     (tmp_path / 'results.json').write_text('{"method": "cr', 'utf-8')
     assert train.run(config(data), tmp_path) | {'seconds': 0} == whole | {'seconds': 0}
 
