@@ -129,6 +129,7 @@ def _of_a_file(given: argparse.Namespace) -> dict[str, Any]:
     )
     test['warnings'] += said
     results = {
+        'method': 'Evaluation',
         'dataset': given.predictions.name,
         'class_names': list(found.class_names),
         'train_counts': counts,

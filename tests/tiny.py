@@ -68,7 +68,7 @@ def config(name: str, path: pathlib.Path, overrides: dict[str, Any] | None = Non
 def shrink(made: Any) -> None:
     """Makes a config one of a small network, two rounds a stage and small batches; its views and the rest stay."""
     made.model = {'name': 'small_cnn', 'width': 4, 'dtype': 'float32'}
-    made.num_bootstrap = 10
+    made.num_bootstrap, made.errors_shown = 10, 0
     for stage in STAGES:
         if stage in made.method:
             made.method[stage].epochs = 2

@@ -12,7 +12,7 @@ import numpy as np
 from ltjax.errors import UserError
 from ltjax.evaluation.groups import by_training_size
 from ltjax.evaluation.table import METRIC_TITLES, class_sizes, listed, percent, percent_range
-from ltjax.report import class_sections, decision_sections, figures, page, summary
+from ltjax.report import class_sections, decision_sections, errors, figures, page, summary
 from ltjax.report.page import Markup
 
 _CURVES = ('loss', 'val_balanced_accuracy')
@@ -46,6 +46,7 @@ def write_report(workdir: pathlib.Path) -> pathlib.Path:
             ('In short', summary.in_short(test, order)),
             ('Read with care', _warnings(test)),
             ('Confusions', class_sections.confusions(test, order)),
+            ('Errors on rare classes', errors.errors(workdir / 'errors.npz')),
             ('Operating points', decision_sections.operating_points(test, order)),
             ('Referral', decision_sections.referred(test)),
         ],

@@ -16,7 +16,9 @@ from ltjax.data.settings import Data
 from ltjax.settings import at_least, typed
 
 # Keys that change no result: when to save, what to watch, how to share the work.
-FREE = ('checkpoint', 'watchdog_minutes', 'on_nonfinite', 'max_skipped', 'mesh', 'accumulate')
+FREE = (
+    'checkpoint', 'watchdog_minutes', 'on_nonfinite', 'max_skipped', 'mesh', 'accumulate', 'errors_shown',
+)  # fmt: skip
 
 Values = Mapping[str, Any]
 
@@ -74,6 +76,7 @@ class Settings:
       start_from: workdir of a run whose first stage stands in for this one's.
       save_features: whether predictions.npz holds features.
       num_bootstrap: resamples of the intervals.
+      errors_shown: how many of the worst errors on rare classes the report shows, with their images; 0: none.
       accumulate: parts of a batch that the encoder takes one after another, to save memory.
       mesh: the devices.
       checkpoint: when to save inside a round.
@@ -92,6 +95,7 @@ class Settings:
     start_from: str = ''
     save_features: bool = True
     num_bootstrap: Annotated[int, at_least(1)] = 1000
+    errors_shown: Annotated[int, at_least(0)] = 6
     accumulate: int = 1
     mesh: Mesh = Mesh()
     checkpoint: Checkpoint = Checkpoint()

@@ -33,7 +33,7 @@ from ltjax.evaluation.probabilities import Probabilities
 from ltjax.files import user_path
 from ltjax.methods.catalog import METHODS
 from ltjax.report import model_card, writing
-from ltjax.run import build, ownership, resuming
+from ltjax.run import build, looking, ownership, resuming
 from ltjax.run.settings import Settings
 
 
@@ -159,7 +159,7 @@ def test(
     """Applies the selected state to the test and validation splits, and evaluates the test.
 
     Writes predictions.npz and, of validation images, validation.npz: ids, labels, logits, class_names, features if
-    asked for, and where they are known groups.
+    asked for, and where they are known groups and further columns. Writes errors.npz, see `looking`.
 
     Returns:
       What `whole.evaluate` does.
@@ -181,10 +181,20 @@ def test(
             found[side]['groups'] = data.groups[part]
         for column, values in data.columns.items():
             found[side][f'{COLUMN}{column}'] = values.texts()[part]
-        if settings.save_features:
-            found[side]['features'] = features
+        kept = found[side] | ({'features': features} if settings.save_features else {})
         if processes.is_first():
-            files.write_npz(workdir / name, found[side])
+            files.write_npz(workdir / name, kept)
+        if side == 'test' and settings.errors_shown:
+            tested = found[side] | {'features': features}
+            looking.write(
+                workdir,
+                data,
+                training,
+                state,
+                tested,
+                tail=groups.get('tail', ()),
+                number=settings.errors_shown,
+            )
     return whole.evaluate(
         of_arrays(found['test']),
         train_counts=data.train_counts.tolist(),
