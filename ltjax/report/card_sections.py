@@ -26,9 +26,34 @@ def factors(results: Mapping[str, Any]) -> list[str]:
     said = (
         '- Figures are given by class, and by groups of classes with many and few training images.'
     )
-    known = ', '.join(map(text, (results.get('data') or {}).get('columns', {})))
+    subgroups = results['test'].get('subgroups') or ()
+    measured = [found['column'] for found in subgroups]
+    columns = (results.get('data') or {}).get('columns', {})
+    known = ', '.join(text(name) for name in columns if name not in measured)
     more = f'- The data also say of each image: {known}. Figures by these are not given.'
-    return [said, more] if known else [said]
+    return [said, *([more] if known else []), *(line for one in subgroups for line in _by(one))]
+
+
+def _by(found: Mapping[str, Any]) -> list[str]:
+    """Returns the table of the subgroups of a column."""
+    columns = (
+        found['column'],
+        'test images',
+        'balanced accuracy',
+        'minus all others, same classes',
+    )
+    rows = [
+        [
+            row['name'],
+            f'{row["images"]:,}',
+            *(
+                _with_interval(percent(row[name]['value']), percent_range(row[name]))
+                for name in ('balanced_accuracy', 'gap')
+            ),
+        ]
+        for row in found['subgroups']
+    ]
+    return ['', *table(columns, rows), '']
 
 
 def metrics(test: Mapping[str, Any]) -> list[str]:

@@ -60,7 +60,7 @@ _ITEMS = (
     _Item('37', '23a', 'figures with intervals', _FIGURES),
     _Item('38', '15, 23a', 'thresholds and what they are worth', 'report.html, Operating points', 'operating_points'),
     _Item('39', '', 'what is taken for what', 'report.html, Confusions'),
-    _Item('', '14, 23a', 'figures by age, sex, skin type, device'),
+    _Item('', '14, 23a', 'figures by age, sex, skin type, device', 'Factors', 'subgroups'),
     _Item('40', '26', 'limits', 'Limits'),
     _Item('43', '18e, 18f', 'where data, code and model can be had'),
     _Item('44', '18a', 'funding'),
@@ -79,7 +79,7 @@ def rows(
     held = {
         **results,
         'config': config,
-        'operating_points': results['test'].get('operating_points'),
+        **{name: results['test'].get(name) for name in ('operating_points', 'subgroups')},
     }
     for item in _ITEMS:
         answered = item.where and (not item.needs or held.get(item.needs))

@@ -78,7 +78,8 @@ def _card(results: Mapping[str, Any], config: Mapping[str, Any], made_from: str)
             'uses that it is not for',
         ),
         'Factors': [*card_sections.factors(results), *_todo(
-            'figures by age, sex, skin type, device and site, which a run does not measure'
+            'figures by age, sex, skin type, device and site, as far as they are not here: a run gives them by the '
+            'columns that data.further names'
         )],
         'Metrics': card_sections.metrics(test),
         'Data': [*card_sections.data(results, order), *_todo(

@@ -192,3 +192,20 @@ def test_a_card_needs_results(tmp_path, content):
         (tmp_path / 'results.json').write_text(content)
     with pytest.raises(UserError, match=r'results\.json'):
         write_model_card(tmp_path)
+
+
+def test_figures_of_subgroups_are_factors(tmp_path):
+    figure, none = (
+        {'value': 0.5, 'low': 0.4, 'high': 0.625},
+        dict.fromkeys(('value', 'low', 'high')),
+    )
+    rows = [
+        {'name': name, 'images': 1200, 'groups': None, 'balanced_accuracy': figure, 'gap': gap}
+        for name, gap in (('f', figure), ('m|x', none))
+    ]
+    test = TEST | {'subgroups': [{'column': 'sex', 'subgroups': rows}]}
+    text = '\n'.join(card(tmp_path, RESULTS | {'test': test}))
+    assert '| f | 1,200 | 50.0 (40.0 to 62.5) | 50.0 (40.0 to 62.5) |' in text
+    assert '| m\\|x | 1,200 | 50.0 (40.0 to 62.5) | - |' in text
+    assert 'Figures by these are not given' not in text
+    assert '| figures by age, sex, skin type, device | Factors |' in text
