@@ -10,18 +10,15 @@ place first, and shows them beside the run's own test.
 """
 
 import argparse
-import csv
 import json
-import math
 import pathlib
 import sys
-import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ltjax.command import called, exits
 from ltjax.errors import UserError, unknown
-from ltjax.evaluation import external, paired, parts, predictions, trained_on, whole
+from ltjax.evaluation import external, paired, parts, predictions, prevalence, trained_on, whole
 from ltjax.evaluation.bootstrap import clusters_of
 from ltjax.evaluation.parts import Wishes
 from ltjax.evaluation.predictions import USUAL, Naming, Predictions
@@ -109,7 +106,7 @@ def _of_a_file(given: argparse.Namespace) -> dict[str, Any]:
     found = predictions.read(given.predictions, naming)
     others = {str(path): predictions.read(path, naming).like(found) for path in given.against}
     counts, groups, said = trained_on.find(found, given.train_counts)
-    by = list(_listed(given.by))
+    by = list(prevalence.cells(given.by))
     for name in by:
         if name not in found.columns:
             raise unknown(f'further column of {found.where}', name, found.columns)
@@ -173,18 +170,12 @@ def _naming(given: argparse.Namespace) -> Naming:
         if what not in ('id', 'label', 'group') or not column:
             raise unknown('column', each, ['id=COLUMN', 'label=COLUMN', 'group=COLUMN'])
         names[what] = column
-    classes = _listed(given.classes)
+    classes = prevalence.cells(given.classes)
     if given.logits and not classes:
         raise UserError(
             '--logits goes with --classes; columns that are called logit(CLASS) say so.'
         )
     return USUAL._replace(**names, classes=classes, logits=given.logits)
-
-
-def _listed(line: str) -> tuple[str, ...]:
-    """Returns the cells of a line of a CSV that are not empty."""
-    cells = next(csv.reader([line], skipinitialspace=True), [])
-    return tuple(cell.strip() for cell in cells if cell.strip())
 
 
 def _wishes(given: argparse.Namespace, class_names: Sequence[str]) -> Wishes:
@@ -194,34 +185,11 @@ def _wishes(given: argparse.Namespace, class_names: Sequence[str]) -> Wishes:
         value = getattr(given, name)
         if value is not None and not 0 < value < 1:
             raise UserError(f'--{name}={value}: give a share between 0 and 1.')
-    wishes = parts.USUAL._replace(prevalence=_prevalence(given.prevalence, class_names))
+    wishes = parts.USUAL._replace(prevalence=prevalence.shares(given.prevalence, class_names))
     if given.specificity:
         wishes = wishes._replace(sensitivity=0.0)
     wished = {name: getattr(given, name) for name in ('sensitivity', 'specificity', 'alpha')}
     return wishes._replace(**{name: value for name, value in wished.items() if value})
-
-
-def _prevalence(line: str, class_names: Sequence[str]) -> list[float] | None:
-    """Returns the shares that --prevalence gives the classes; None where it gives none."""
-    given = [each.rpartition('=') for each in _listed(line)]
-    if not given:
-        return None
-    shares = {unicodedata.normalize('NFC', name.strip()): share for name, _, share in given}
-    for name in shares:
-        if name not in class_names:
-            raise unknown('class of --prevalence=CLASS=SHARE,...', name, class_names)
-    missing = [name for name in class_names if name not in shares]
-    if missing:
-        raise UserError(f'--prevalence has no share of {missing[0]!r}: give one of each class.')
-    try:
-        found = [float(shares[name]) for name in class_names]
-    except ValueError as error:
-        raise UserError(f'--prevalence: {error}: give CLASS=SHARE,...') from None
-    if not (min(found) >= 0 and math.isclose(sum(found), 1, abs_tol=0.01)):
-        raise UserError(
-            f'--prevalence: shares of zero or more that sum to one, not {sum(found):.3g}.'
-        )
-    return found
 
 
 def _against(

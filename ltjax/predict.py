@@ -5,8 +5,8 @@ reads, all or those of one side of a split (--split=test, --protocol=NAME); they
 that the model was trained on. Written are ids, labels (-1 where there are none), logits, groups where they are known
 and, with --features, features; as .npz, or as .csv with the predicted class and the probability of every class. Files
 that cannot be read stop it, or with --on-damaged=exclude are left out and listed in FILE.excluded.csv.
---calibrate=temperature makes probabilities mean what they say; it changes no predicted
-class. From Python: `ltjax.load(RUN).predict(DATA)`.
+--calibrate=temperature makes probabilities mean what they say; it changes no predicted class. --prevalence gives
+probabilities for patients among whom the classes have other shares. From Python: `ltjax.load(RUN).predict(DATA)`.
 """
 
 import argparse
@@ -22,10 +22,14 @@ from ltjax.data import reading, summary
 from ltjax.data.reading import arguments, decoding
 from ltjax.data.settings import ON_PROBLEM
 from ltjax.errors import UserError
+from ltjax.evaluation.prevalence import shares
 from ltjax.evaluation.recalibration import SCALINGS
 from ltjax.files import check_target, user_path, write_json, write_npz
 from ltjax.run import predicting
 from ltjax.run.trained import Predictions, Trained
+
+# What --prevalence is where the shares are not known.
+ESTIMATE = 'estimate'
 
 
 def write(
@@ -88,6 +92,13 @@ def parse(argv: list[str]) -> argparse.Namespace:
         help='scale the logits as the run found best for its validation images',
     )
     parser.add_argument(
+        '--prevalence',
+        default='',
+        metavar='CLASS=SHARE,...',
+        help='probabilities for patients with these shares of the classes, or with those that are estimated from the '
+        f'images ({ESTIMATE}); by vector scaling',
+    )
+    parser.add_argument(
         '--on-damaged',
         choices=ON_PROBLEM,
         default='stop',
@@ -105,17 +116,35 @@ def parse(argv: list[str]) -> argparse.Namespace:
     return given
 
 
+def _meant(given: argparse.Namespace, model: Trained) -> list[float] | None:
+    """Returns the shares that --prevalence gives, None where they are to be estimated or none are asked for."""
+    if not given.prevalence:
+        return None
+    if given.calibrate not in (None, 'vector'):
+        raise UserError(
+            f'--prevalence needs probabilities that are calibrated by class: leave out --calibrate={given.calibrate}.'
+        )
+    given.calibrate = 'vector'
+    return None if given.prevalence == ESTIMATE else shares(given.prevalence, model.class_names)
+
+
 def main(argv: list[str]) -> None:
     """Reads the arguments, predicts, writes; prints a line, and the accuracy on the images that have a label."""
     given = parse(argv)
     config = arguments.config(given.data, given).replace(on_damaged=given.on_damaged)
     model = Trained.load(given.workdir)
+    meant = _meant(given, model)
     scaling = model.scaling(given.calibrate) if given.calibrate else None
     raw = predicting.read(model, config, side=given.split, protocol=given.protocol)
     found, said = model.apply(raw)
     if scaling is not None:
         # As float64: two that differ in the last bit could else become equal, and the first would win.
         found = dataclasses.replace(found, logits=scaling.apply(found.logits))
+    if given.prevalence:
+        logits, found_shares = model.under_prevalence(found.logits, meant)
+        found = dataclasses.replace(found, logits=logits)
+        named = zip(model.class_names, found_shares, strict=True)
+        said.append(f'prevalence: {", ".join(f"{name} {share:.3g}" for name, share in named)}')
     groups = None if raw.groups is None else raw.groups.astype(np.str_)
     write(given.out, found, model, groups, given.features)
     labels = found.labels

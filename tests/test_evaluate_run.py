@@ -123,6 +123,29 @@ def test_calibrated_probabilities_keep_the_predicted_classes(workdir, site, tmp_
     predicted(workdir, site, tmp_path / 'vector.npz', '--calibrate=vector')
 
 
+def test_probabilities_for_patients_of_another_prevalence(workdir, site, tmp_path, capsys):
+    scaled = predicted(workdir, site, tmp_path / 'vector.npz', '--calibrate=vector')
+    presumed = np.bincount(read(workdir / 'validation.npz').labels)
+    meant = np.array([0.7, 0.2, 0.1])
+    line = ','.join(f'{name}={share}' for name, share in zip(NAMES, meant, strict=True))
+    found = predicted(workdir, site, tmp_path / 'meant.npz', f'--prevalence={line}')
+    weighted = scaled.scores.matrix() * meant / presumed
+    expected = weighted / weighted.sum(1, keepdims=True)
+    np.testing.assert_allclose(found.scores.matrix(), expected, atol=1e-6)
+    assert 'prevalence: mel 0.7, <b> 0.2, nv 0.1' in capsys.readouterr().out
+    estimated = predicted(workdir, site, tmp_path / 'estimated.npz', '--prevalence=estimate')
+    # What the estimate ends at: the mean of the probabilities that it leads to.
+    shares = estimated.scores.matrix().mean(0)
+    assert f'mel {shares[0]:.2g}' in capsys.readouterr().out
+    for flags, said in (
+        (['--prevalence=mel=1'], "no share of '<b>'"),
+        (['--prevalence=estimate', '--calibrate=temperature'], 'leave out --calibrate=temperature'),
+    ):
+        with pytest.raises(UserError, match=said):
+            predicted(workdir, site, tmp_path / 'no.npz', *flags)
+    assert not (tmp_path / 'no.npz').exists()
+
+
 def test_a_run_without_scaling_has_none_to_apply(workdir, site, tmp_path):
     shutil.copytree(workdir, tmp_path / 'run')
     path = tmp_path / 'run' / 'results.json'

@@ -63,9 +63,14 @@ class Resampled(NamedTuple):
         return {name: _nested(value, self.samples[name]) for name, value in self.values.items()}
 
 
+def logits(probabilities: np.ndarray) -> np.ndarray:
+    """Returns float64 [n, K] whose softmax are the probabilities [n, K]; a probability of zero becomes 1e-300."""
+    return np.log(np.maximum(probabilities, _LEAST_PROBABILITY))
+
+
 def logits_of(predictions: Predictions) -> np.ndarray:
     """Returns float64 [n, K] whose softmax are the probabilities."""
-    return np.log(np.maximum(predictions.scores.matrix(), _LEAST_PROBABILITY))
+    return logits(predictions.scores.matrix())
 
 
 def of_referral(test: Predictions, groups: Mapping[str, Sequence[int]]) -> Part:

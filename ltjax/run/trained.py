@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from ltjax.engine.checkpoint import Checkpoints
 from ltjax.engine.state import TrainState
 from ltjax.engine.step import Forward, make_forward
 from ltjax.errors import UserError
-from ltjax.evaluation import parts, whole
+from ltjax.evaluation import parts, recalibration, whole
 from ltjax.evaluation import predictions as evaluation
 from ltjax.evaluation.groups import divide
 from ltjax.evaluation.parts import Wishes
@@ -235,6 +235,28 @@ class Trained:
             why = fitted.get('left_out', 'it left no predictions of validation images')
             raise UserError(f'the run has no {name} scaling: {why}.')
         return SCALINGS[name].from_json(fitted['fitted'])
+
+    def under_prevalence(
+        self, logits: np.ndarray, shares: Sequence[float] | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Returns logits of probabilities for patients among whom the classes have other shares, and these.
+
+        Args:
+          logits: float [N, K], after the scaling called 'vector': the shares that such probabilities presume are those
+            of the validation images, whatever sampler or loss the network was trained with.
+          shares: of the K classes; None: they are estimated from the images (Saerens et al., 2002).
+
+        Raises:
+          UserError: the run left no predictions of validation images, or none of a class.
+        """
+        if self.validation is None:
+            raise UserError('the run left no predictions of validation images: give no prevalence.')
+        counts = np.bincount(self.validation.labels, minlength=len(self.class_names))
+        presumed, probabilities = counts.tolist(), softmax(logits)
+        if shares is None:
+            shares = recalibration.estimate_prior(probabilities, presumed).tolist()
+        corrected = recalibration.correct_prior(probabilities, presumed, shares)
+        return parts.logits(corrected), np.asarray(shares)
 
     def apply(self, raw: Raw) -> tuple[Predictions, list[str]]:
         """Returns what the model says of images from `predicting.read`, and lines about what was decided."""
