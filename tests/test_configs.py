@@ -48,7 +48,7 @@ def test_a_run_leaves_all_its_files(finished):
 def test_predictions_hold_the_test_split(finished):
     made, workdir, _ = finished
     with np.load(workdir / 'predictions.npz', allow_pickle=False) as archive:
-        named = {'class_names', 'data_sha256'}
+        named = {'class_names', 'data_sha256', *(f'column:{name}' for name in made.data.further)}
         assert set(archive.files) == {'ids', 'labels', 'logits', 'features'} | named
         expected = np.flatnonzero(tiny.arrays()['split'] == 'test')
         assert archive['ids'].tolist() == [f'{i:06d}' for i in expected]
