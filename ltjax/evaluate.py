@@ -18,10 +18,19 @@ from typing import Any
 
 from ltjax.command import called, exits
 from ltjax.errors import UserError, unknown
-from ltjax.evaluation import external, paired, parts, predictions, prevalence, trained_on, whole
+from ltjax.evaluation import (
+    external,
+    paired,
+    parts,
+    prediction_files,
+    prevalence,
+    trained_on,
+    whole,
+)
 from ltjax.evaluation.bootstrap import clusters_of
 from ltjax.evaluation.parts import Wishes
-from ltjax.evaluation.predictions import USUAL, Naming, Predictions
+from ltjax.evaluation.prediction_files import USUAL, Naming
+from ltjax.evaluation.predictions import Predictions
 from ltjax.evaluation.table import METRIC_TITLES, format_metrics
 from ltjax.files import user_path, write_json
 from ltjax.report import writing
@@ -103,8 +112,8 @@ def _check_out(folder: pathlib.Path) -> None:
 def _of_a_file(given: argparse.Namespace) -> dict[str, Any]:
     """Evaluates a file of predictions, and compares it with others."""
     naming = _naming(given)
-    found = predictions.read(given.predictions, naming)
-    others = {str(path): predictions.read(path, naming).like(found) for path in given.against}
+    found = prediction_files.read(given.predictions, naming)
+    others = {str(path): prediction_files.read(path, naming).like(found) for path in given.against}
     counts, groups, said = trained_on.find(found, given.train_counts)
     by = list(prevalence.cells(given.by))
     for name in by:
@@ -112,7 +121,7 @@ def _of_a_file(given: argparse.Namespace) -> dict[str, Any]:
             raise unknown(f'further column of {found.where}', name, found.columns)
     validation = None
     if given.validation:
-        validation = predictions.read(given.validation, naming)
+        validation = prediction_files.read(given.validation, naming)
         whole.check_apart(found, validation)
     test = whole.evaluate(
         found,

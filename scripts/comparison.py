@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ltjax.errors import UserError, unknown
-from ltjax.evaluation import paired, predictions
+from ltjax.evaluation import paired, prediction_files
 from ltjax.evaluation.bootstrap import clusters_of
 from ltjax.evaluation.confusion import METRICS as PAIRED
 from ltjax.evaluation.groups import GROUP_NAMES
@@ -53,9 +53,9 @@ def compare(
     for name, made in results.items():
         for run, result in zip(runs[name], made, strict=True):
             check_data(run, result, results[first][0])
-    like = predictions.read(runs[first][0] / 'predictions.npz')
+    like = prediction_files.read(runs[first][0] / 'predictions.npz')
     predicted = {
-        name: [predictions.read(run / 'predictions.npz').like(like) for run in runs[name]]
+        name: [prediction_files.read(run / 'predictions.npz').like(like) for run in runs[name]]
         for name in runs
     }
     clusters = clusters_of(like.groups)

@@ -10,7 +10,7 @@ import pytest
 import tiny
 from ltjax import evaluate, predict
 from ltjax.errors import UserError
-from ltjax.evaluation.predictions import read
+from ltjax.evaluation.prediction_files import read
 from ltjax.report import writing
 from ltjax.run import train
 

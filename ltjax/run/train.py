@@ -28,7 +28,8 @@ from ltjax.engine.state import TrainState
 from ltjax.engine.training import Training
 from ltjax.evaluation import whole
 from ltjax.evaluation.groups import divide
-from ltjax.evaluation.predictions import COLUMN, Predictions
+from ltjax.evaluation.prediction_files import COLUMN
+from ltjax.evaluation.predictions import Predictions
 from ltjax.evaluation.probabilities import Probabilities
 from ltjax.files import user_path
 from ltjax.methods.catalog import METHODS

@@ -23,8 +23,7 @@ from ltjax.engine.checkpoint import Checkpoints
 from ltjax.engine.state import TrainState
 from ltjax.engine.step import Forward, make_forward
 from ltjax.errors import UserError
-from ltjax.evaluation import parts, recalibration, whole
-from ltjax.evaluation import predictions as evaluation
+from ltjax.evaluation import parts, prediction_files, predictions, recalibration, whole
 from ltjax.evaluation.groups import divide
 from ltjax.evaluation.parts import Wishes
 from ltjax.evaluation.probabilities import Probabilities, softmax
@@ -89,7 +88,7 @@ class Trained:
     train_counts: tuple[int, ...]
     ordered: bool
     calibration: Mapping[str, Any] | None = None
-    validation: evaluation.Predictions | None = None
+    validation: predictions.Predictions | None = None
 
     @classmethod
     def load(cls, workdir: str | os.PathLike[str]) -> 'Trained':
@@ -148,7 +147,7 @@ class Trained:
             train_counts=tuple(results['train_counts']),
             ordered=results.get('data', {}).get('class_order', {}).get('ordered', False),
             calibration=results['test'].get('calibration'),
-            validation=evaluation.read(kept) if kept.is_file() else None,
+            validation=prediction_files.read(kept) if kept.is_file() else None,
         )
 
     def predict(self, data: Any, *, side: str = '', protocol: str = '') -> Predictions:
@@ -204,7 +203,7 @@ class Trained:
             )
         found, said = self.apply(raw)
         results = whole.evaluate(
-            evaluation.Predictions(
+            predictions.Predictions(
                 str(raw.table.where),
                 found.ids,
                 found.labels.astype(np.int64),

@@ -11,7 +11,8 @@ from ltjax.errors import UserError
 from ltjax.evaluation import whole
 from ltjax.evaluation.groups import head_medium_tail
 from ltjax.evaluation.parts import Wishes
-from ltjax.evaluation.predictions import Predictions, read
+from ltjax.evaluation.prediction_files import read
+from ltjax.evaluation.predictions import Predictions
 from ltjax.evaluation.probabilities import GivenProbabilities, Probabilities, softmax
 
 COUNTS = (400, 90, 20)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ltjax.errors import UserError
-from ltjax.evaluation.predictions import Naming, read
+from ltjax.evaluation.prediction_files import Naming, read
 
 COMPOSED, TAKEN_APART = (unicodedata.normalize(form, 'naïve é') for form in ('NFC', 'NFD'))
 ARRAYS = {
@@ -38,6 +38,14 @@ def refused(path, naming=None):
     assert '\n' not in said
     assert path.name in said
     return said
+
+
+@pytest.mark.parametrize(
+    'changes',
+    [{'ids': np.array(['x', 'y\nz', 'w'])}, {'class_names': np.array(['mel', 'n\rv'])}],
+)
+def test_a_name_with_a_line_break_is_refused_in_one_line(tmp_path, changes):
+    assert 'line break' in refused(npz(tmp_path, **changes))
 
 
 def test_an_npz_with_all_it_may_have(tmp_path):
