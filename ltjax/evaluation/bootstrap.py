@@ -3,8 +3,12 @@
 Photographs of one lesion, cells of one smear and frames of one video resemble each other, so that many images of few
 patients say less than as many images of as many. Where it is known which images belong together, a resample draws
 these *clusters* whole (Davison and Hinkley, Bootstrap Methods and their Application, 1997, sec. 3.8). A resample is
-held as a weight for each image, so all resamples of a chunk are evaluated at once. The 95 % intervals are percentiles
-(Efron and Tibshirani, An Introduction to the Bootstrap, 1993, ch. 13).
+held as a weight for each image, so all resamples of a chunk are evaluated at once.
+
+The 95 % intervals are percentiles (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, ch. 13), those of
+few units a little further out, as Student's t is from the normal distribution (Hesterberg, What Teachers Should Know
+about the Bootstrap, The American Statistician, 2015, sec. 4.4). They are still too narrow where a few units have most
+of a class's images: no way of resampling knows the units that might have been drawn and were not.
 
 No class may vanish from a resample, or there would be no average over the classes. Units are therefore drawn within
 strata: of the class that is in the fewest units come all units that have it, then of the next class those that are
@@ -16,11 +20,10 @@ still be missed; a resample that misses one is drawn again.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
-from scipy import sparse
+from scipy import sparse, stats
 
 from ltjax.evaluation.confusion import MAX_MATRIX_CLASSES
 
-LEVEL = (2.5, 97.5)
 # Numbers in the largest array of a chunk of resamples: 32 MiB as int64.
 _CHUNK_SIZE = 2**22
 
@@ -78,6 +81,11 @@ class Units:
 
     def __len__(self) -> int:
         return int(self._number)
+
+    @property
+    def freedom(self) -> int:
+        """The degrees of freedom of a variance between units, within strata; 1 at least."""
+        return max(1, len(self) - len(self.strata))
 
     def draw(self, num_resamples: int, rng: np.random.Generator) -> np.ndarray:
         """Returns [num_resamples, n] int64: how often each image is drawn."""
@@ -148,25 +156,48 @@ def _chunks(total: int, num_images: int, num_classes: int) -> Iterator[int]:
         yield min(step, total - start)
 
 
-def interval(value: float, samples: np.ndarray) -> Interval:
-    """Returns JSON-able {'value', 'low', 'high'}; all None where the value is undefined (NaN)."""
-    return intervals(np.array([value]), samples[:, None])[0]
+def interval(value: float, samples: np.ndarray, freedom: float = np.inf) -> Interval:
+    """Returns JSON-able {'value', 'low', 'high'}, see `intervals`, of samples [R]."""
+    return intervals(np.array([value]), samples[:, None], freedom)[0]
 
 
-def intervals(values: np.ndarray, samples: np.ndarray) -> list[Interval]:
-    """Returns the interval of each of the values [K], from samples [R, K].
+def intervals(
+    values: np.ndarray, samples: np.ndarray, freedom: float | np.ndarray = np.inf
+) -> list[Interval]:
+    """Returns JSON-able {'value', 'low', 'high'} of figures, with the 95 % intervals that the module describes.
 
-    Of a figure that some resamples leave undefined (a precision, where nothing is called positive) it is over the
-    others.
+    All three are None where the value is undefined (NaN). Of a figure that some resamples leave undefined (a
+    precision, where nothing is called positive) the interval is over the others.
+
+    Args:
+      values: float [K].
+      samples: float [R, K], their resamples.
+      freedom: degrees of freedom, of all of them or [K]: of n units n - 1.
     """
     whole = ~np.isnan(samples).any(0)
     bounds = np.full((2, len(values)), np.nan)
-    bounds[:, whole] = np.percentile(samples[:, whole], LEVEL, axis=0)
-    for k in np.flatnonzero(~whole & ~np.isnan(values)):
-        defined = samples[~np.isnan(samples[:, k]), k]
-        bounds[:, k] = np.percentile(defined, LEVEL) if len(defined) else values[k]
+    freedom = np.broadcast_to(freedom, len(values))
+    for degrees in np.unique(freedom):
+        levels = percentiles(degrees)
+        same = freedom == degrees
+        bounds[:, whole & same] = np.percentile(samples[:, whole & same], levels, axis=0)
+        for k in np.flatnonzero(~whole & same & ~np.isnan(values)):
+            defined = samples[~np.isnan(samples[:, k]), k]
+            bounds[:, k] = np.percentile(defined, levels) if len(defined) else values[k]
     rows = np.stack([values, *bounds], axis=1).tolist()
     return [
         dict(zip(('value', 'low', 'high'), [None] * 3 if np.isnan(row[0]) else row, strict=True))
         for row in rows
     ]
+
+
+def percentiles(freedom: float = np.inf) -> np.ndarray:
+    """Returns float64 [2], the percentiles that bound 95 % intervals, from the degrees of freedom, n - 1 of n units.
+
+    >>> percentiles().round(6), percentiles(9).round(2)
+    (array([ 2.5, 97.5]), array([ 0.85, 99.15]))
+    """
+    units = freedom + 1
+    wider = 1.0 if np.isinf(units) else (units / freedom) ** 0.5
+    reach = wider * stats.t.ppf(0.975, freedom)
+    return 100 * stats.norm.cdf([-reach, reach])

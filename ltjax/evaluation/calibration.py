@@ -40,7 +40,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from ltjax.evaluation.bootstrap import LEVEL
+from ltjax.evaluation.bootstrap import percentiles
 
 # The set of all images, among the names of groups.
 ALL = 'all'
@@ -162,6 +162,7 @@ def reliability(
     groups: Mapping[str, Sequence[int]],
     bins: int = 15,
     samples: Mapping[str, np.ndarray] | None = None,
+    freedom: float = np.inf,
 ) -> dict[str, dict[str, Any]]:
     """Returns what a reliability diagram shows of the most probable class, over all and by group.
 
@@ -178,6 +179,7 @@ def reliability(
       groups: class indices by group.
       bins: how many bins; they have equal mass within each group.
       samples: resampled `bin_accuracies` [R, b] by name, of the same arguments; without there are no intervals.
+      freedom: degrees of freedom, see `ltjax.evaluation.bootstrap.intervals`.
 
     Returns:
       JSON-able, for 'all' and each group with test images: {'bins': a list from the least confident
@@ -204,7 +206,7 @@ def reliability(
             'bins': [
                 {
                     'confidence': confidence,
-                    'accuracy': {'value': accuracy} | _interval(resampled),
+                    'accuracy': {'value': accuracy} | _interval(resampled, freedom),
                     'images': number,
                 }
                 for confidence, accuracy, number, resampled in rows
@@ -214,10 +216,10 @@ def reliability(
     return found
 
 
-def _interval(resampled: np.ndarray) -> dict[str, float | None]:
+def _interval(resampled: np.ndarray, freedom: float) -> dict[str, float | None]:
     """Returns {'low', 'high'} of the defined ones of the values [R]."""
     defined = resampled[~np.isnan(resampled)]
-    bounds = np.percentile(defined, LEVEL).tolist() if len(defined) else [None, None]
+    bounds = np.percentile(defined, percentiles(freedom)).tolist() if len(defined) else [None, None]
     return dict(zip(('low', 'high'), bounds, strict=True))
 
 

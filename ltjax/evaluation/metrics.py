@@ -16,7 +16,7 @@ from sklearn import metrics as sk
 from ltjax.errors import UserError
 from ltjax.evaluation import confusion
 from ltjax.evaluation.auc import Ranks, class_aucs, rank
-from ltjax.evaluation.bootstrap import bootstrap, clusters_of, interval, intervals
+from ltjax.evaluation.bootstrap import Units, bootstrap, clusters_of, interval, intervals
 from ltjax.evaluation.probabilities import Probabilities
 from ltjax.evaluation.small_samples import (
     clusters_of_classes,
@@ -179,14 +179,18 @@ def evaluate(
     correct = np.bincount(labels[labels == predictions], minlength=num_classes)
     warnings = sample_size_warnings(test_counts, correct, class_names, groups)
     test_groups: list[int | None] = [None] * num_classes
+    numbers = test_counts
     if clusters is not None:
         numbers = clusters_of_classes(labels, clusters, num_classes)
         warnings += few_clusters_warnings(numbers, class_names)
         test_groups = numbers.tolist()
 
+    freedom = Units(labels, clusters).freedom
     of_classes = {
         figure: intervals(
-            np.where(test_counts, point[f'class {figure}'], np.nan), samples[f'class {figure}']
+            np.where(test_counts, point[f'class {figure}'], np.nan),
+            samples[f'class {figure}'],
+            np.maximum(numbers - 1, 1),
         )
         for figure in ('recall', 'precision', 'f1', 'auc')
     }
@@ -194,11 +198,17 @@ def evaluate(
     return {
         'num_images': len(labels),
         'num_groups': None if clusters is None else int(clusters.max()) + 1,
-        'metrics': {name: interval(value, samples[name]) for name, value in headline.items()},
+        'metrics': {
+            name: interval(value, samples[name], freedom) for name, value in headline.items()
+        },
         'groups': {
             name: {
                 'classes': [class_names[k] for k in classes],
-                'recall': interval(point[f'group {name}'], samples[f'group {name}']),
+                'recall': interval(
+                    point[f'group {name}'],
+                    samples[f'group {name}'],
+                    max(1, (numbers[[*classes]] - 1).clip(0).sum()),
+                ),
             }
             for name, classes in groups.items()
         },

@@ -93,8 +93,7 @@ def compare(
         num_bootstrap=num_bootstrap,
         seed=seed,
     )
-    units = Units(labels, clusters)
-    freedom = max(1, len(units) - len(units.strata))
+    freedom = Units(labels, clusters).freedom
     seeds = len(runs_a)
     return {name: _difference(point[name][0], samples[name], seeds, freedom) for name in functions}
 

@@ -53,14 +53,24 @@ class Part(NamedTuple):
 
 
 class Resampled(NamedTuple):
-    """The arrays of a statistic: on the test images [...], and on resamples [R, ...]."""
+    """The arrays of a statistic.
+
+    Attributes:
+      values: by name, of the test images [...].
+      samples: the same of resamples [R, ...].
+      freedom: degrees of freedom of their spread.
+    """
 
     values: Mapping[str, np.ndarray]
     samples: Mapping[str, np.ndarray]
+    freedom: float
 
     def figures(self) -> dict[str, Any]:
         """Returns the intervals of each array: of a number one, of [K] a list, and so on."""
-        return {name: _nested(value, self.samples[name]) for name, value in self.values.items()}
+        return {
+            name: _nested(value, self.samples[name], self.freedom)
+            for name, value in self.values.items()
+        }
 
 
 def logits(probabilities: np.ndarray) -> np.ndarray:
@@ -124,7 +134,11 @@ def of_calibration(
             accuracy = float((p.argmax(1) == labels).mean())
             said[name] |= {'accuracy': accuracy, **found[name].figures()}
         reliability = calibration.reliability(
-            labels, probabilities, groups, samples=found['reliability'].samples
+            labels,
+            probabilities,
+            groups,
+            samples=found['reliability'].samples,
+            freedom=found['reliability'].freedom,
         )
         return {**said, 'reliability': reliability}
 
@@ -210,10 +224,10 @@ def of_prediction_sets(
     return Part(statistics, finish)
 
 
-def _nested(values: np.ndarray, samples: np.ndarray) -> Any:
+def _nested(values: np.ndarray, samples: np.ndarray, freedom: float) -> Any:
     """Returns the intervals of values [...], of resamples [R, ...], in lists within lists."""
     if values.ndim == 0:
-        return interval(float(values), samples)
+        return interval(float(values), samples, freedom)
     if values.ndim == 1:
-        return intervals(values, samples)
-    return [_nested(value, samples[:, k]) for k, value in enumerate(values)]
+        return intervals(values, samples, freedom)
+    return [_nested(value, samples[:, k], freedom) for k, value in enumerate(values)]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ltjax.evaluation import confusion
-from ltjax.evaluation.bootstrap import bootstrap, clusters_of, interval
+from ltjax.evaluation.bootstrap import Units, bootstrap, clusters_of, interval
 from ltjax.evaluation.counting import mean_of_defined
 from ltjax.evaluation.predictions import Predictions
 from ltjax.evaluation.small_samples import FEW
@@ -109,6 +109,7 @@ def evaluate(
         seed=seed,
     )
     point = statistic(np.ones((1, len(labels)), np.int64))
+    freedom = Units(labels, clusters).freedom
     rows: list[dict[str, Any]] = []
     few = []
     for v, value in enumerate(values.tolist()):
@@ -120,7 +121,7 @@ def evaluate(
             )
         rows.append(
             {'name': value, 'images': int(inside.sum()), 'groups': number}
-            | {key: interval(point[key][0, v], samples[key][:, v]) for key in samples}
+            | {key: interval(point[key][0, v], samples[key][:, v], freedom) for key in samples}
         )
     warnings = []
     if few:

@@ -11,7 +11,7 @@ import numpy as np
 
 from ltjax.errors import UserError
 from ltjax.evaluation import metrics, parts, subgroups
-from ltjax.evaluation.bootstrap import bootstrap, clusters_of
+from ltjax.evaluation.bootstrap import Units, bootstrap, clusters_of
 from ltjax.evaluation.confusion import MAX_MATRIX_CLASSES
 from ltjax.evaluation.parts import USUAL, Part, Resampled, Wishes
 from ltjax.evaluation.predictions import Predictions
@@ -146,19 +146,23 @@ def _measured(
             for array, values in one(weights).items()
         }
 
+    clusters = clusters_of(test.groups)
     samples = bootstrap(
         test.labels,
         statistic,
         num_classes=len(test.class_names),
-        clusters=clusters_of(test.groups),
+        clusters=clusters,
         num_bootstrap=num_bootstrap,
         seed=seed,
     )
     points = statistic(np.ones((1, len(test.labels)), np.int64))
+    freedom = Units(test.labels, clusters).freedom
     resampled: dict[str, dict[str, Resampled]] = {part: {} for part in plans}
     for part, name in every:
         keys = [key for key in points if key[:2] == (part, name)]
         resampled[part][name] = Resampled(
-            {key[2]: points[key][0] for key in keys}, {key[2]: samples[key] for key in keys}
+            {key[2]: points[key][0] for key in keys},
+            {key[2]: samples[key] for key in keys},
+            freedom,
         )
     return {part: plan.finish(resampled[part]) for part, plan in plans.items()}
