@@ -64,11 +64,15 @@ summary { cursor: pointer; color: var(--accent); }
   td.track, th.track { display: none; }
 }
 @media print {
-  body { max-width: none; padding: 0; font-size: 10pt; }
+  html { font-size: 9pt; }
+  body { max-width: none; padding: 0; font-size: 1rem; }
   h2, h3 { break-after: avoid; }
   /* What is for another reader begins on a page of its own. */
   body > section ~ section { break-before: page; margin-top: 0; }
   figure, tr, ul.warnings { break-inside: avoid; }
+  /* Paper cannot be scrolled: all is set smaller, and a figure fits a page below its heading. */
+  .scroll, figure { overflow: visible; }
+  figure img { min-width: 0; max-width: 100%; max-height: 21cm; }
   * { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
   .search, nav { display: none; }
 }
