@@ -21,7 +21,6 @@ import re
 from collections.abc import Mapping
 
 import experiments
-import jax
 from absl import logging
 from comparison import COLUMNS, compare, markdown, value
 from experiments import Experiment
@@ -44,10 +43,12 @@ def run_all(
     runs: dict[str, list[pathlib.Path]] = {name: [] for name in rows}
     for seed in arguments.seeds:
         for name, experiment in rows.items():
-            config = experiments.make_config(experiment, arguments, seed)
+            config = experiments.make_config(
+                experiment, arguments.benchmark, seed, path=arguments.path, changes=arguments.set
+            )
             if experiment.first in rows and config.data.split.fold != -1:
-                config.start_from = str(out / slug(experiment.first, seed))
-            workdir = out / slug(name, seed)
+                config.start_from = str(out / experiments.slug(experiment.first, seed))
+            workdir = out / experiments.slug(name, seed)
             try:
                 results = start.train(config, workdir)
             except NonFiniteLossError as error:
@@ -59,12 +60,6 @@ def run_all(
     return {
         name: workdirs for name, workdirs in runs.items() if len(workdirs) == len(arguments.seeds)
     }
-
-
-def slug(name: str, seed: int) -> str:
-    """Returns an experiment's folder: 'lmd-w-o-rrl-0'."""
-    words = ''.join(letter if letter.isalnum() else ' ' for letter in name.lower()).split()
-    return f'{"-".join(words)}-{seed}'
 
 
 def main() -> None:
@@ -120,9 +115,13 @@ def main() -> None:
     if only:  # and something to compare them with
         rows = [name for name in rows if name in only or name == references[0]]
     logging.set_verbosity(logging.WARNING)
-    cache = pathlib.Path('~/.cache/ltjax/xla').expanduser()
-    jax.config.update('jax_compilation_cache_dir', str(cache))
-    configs = {name: experiments.make_config(known[name], arguments, 0) for name in rows}
+    experiments.keep_compiled()
+    configs = {
+        name: experiments.make_config(
+            known[name], arguments.benchmark, 0, path=arguments.path, changes=arguments.set
+        )
+        for name in rows
+    }
     for name, twin in experiments.twins(configs).items():
         print(f'{name} is left out: on {arguments.benchmark} it is the same as {twin}.', flush=True)
         del configs[name]

@@ -45,10 +45,7 @@ def compare(
     references = [name for name in references if name in runs]
     if not references:
         raise UserError('none of the experiments to compare with came to its end.')
-    results = {
-        name: [json.loads((run / 'results.json').read_text('utf-8')) for run in workdirs]
-        for name, workdirs in runs.items()
-    }
+    results = {name: [results_of(run) for run in workdirs] for name, workdirs in runs.items()}
     first = next(iter(runs))
     for name, made in results.items():
         for run, result in zip(runs[name], made, strict=True):
@@ -63,7 +60,7 @@ def compare(
     compared = {
         name: spec
         for name in dict.fromkeys((columns[0], 'macro_f1', 'tail_recall'))
-        if name in columns and (spec := _paired(name, sample)) is not None
+        if name in columns and (spec := paired_metric(name, sample)) is not None
     }
     table: dict[str, dict[str, Any]] = {
         name: {
@@ -100,27 +97,49 @@ def compare(
     }
 
 
-def value(result: Mapping[str, Any], column: str) -> float | None:
-    """Returns a metric of a run, or the mean recall of a group; None where there is none."""
-    test, group = result['test'], column.removesuffix('_recall')
-    if group in GROUP_NAMES:
-        figure = test['groups'].get(group, {}).get('recall', {'value': None})
-    elif column in METRIC_TITLES:
-        figure = test['metrics'].get(column, {'value': None})
-    else:
-        groups = [f'{name}_recall' for name in GROUP_NAMES]
-        raise unknown('column', column, [*METRIC_TITLES, *groups])
-    found: float | None = figure['value']
+def results_of(run: pathlib.Path) -> dict[str, Any]:
+    """Returns what the results.json of a run holds."""
+    found: dict[str, Any] = json.loads((run / 'results.json').read_text('utf-8'))
     return found
 
 
-def _paired(column: str, result: Mapping[str, Any]) -> Any:
-    """Returns what `paired.compare` takes for a column, None where it has none."""
+def value(result: Mapping[str, Any], column: str) -> float | None:
+    """Returns a metric of a run, None where there is none.
+
+    It can also be the mean recall of a group (tail_recall), a figure of a class (class_f1:NAME), or seconds.
+
+    Raises:
+      UserError: there is no such metric.
+    """
+    if column == 'seconds':
+        return float(result['seconds'])
+    test, group = result['test'], column.removesuffix('_recall')
+    figure, of_class, name = column.removeprefix('class_').partition(':')
+    if of_class:
+        rows: list[float | None] = [
+            row[figure]['value'] for row in test['per_class'] if row['name'] == name
+        ]
+        return rows[0] if rows else None
+    if group in GROUP_NAMES:
+        found = test['groups'].get(group, {}).get('recall', {'value': None})
+    elif column in METRIC_TITLES:
+        found = test['metrics'].get(column, {'value': None})
+    else:
+        groups = [f'{name}_recall' for name in GROUP_NAMES]
+        raise unknown('column', column, [*METRIC_TITLES, *groups])
+    number: float | None = found['value']
+    return number
+
+
+def paired_metric(column: str, result: Mapping[str, Any]) -> Any:
+    """Returns what `paired.compare` takes for a column, of a run's results; None where it has none."""
     group = column.removesuffix('_recall')
     if group in GROUP_NAMES:
         index = {name: k for k, name in enumerate(result['class_names'])}
         classes = result['test']['groups'].get(group, {}).get('classes', ())
         return [index[name] for name in classes] or None
+    if column.startswith('class_recall:'):
+        return [result['class_names'].index(column.partition(':')[2])]
     return column if column in PAIRED else None
 
 
@@ -159,7 +178,7 @@ def markdown(
     # The first column beside all references, the others beside the first.
     pairs = [(columns[0], reference) for reference in references]
     pairs += [(name, references[0]) for name in ('macro_f1', 'tail_recall') if name in columns[1:]]
-    header = ['method', *(_title(name) for name in columns)]
+    header = ['method', *(title(name) for name in columns)]
     header += [f'{name.replace("_", " ")} - {reference}' for name, reference in pairs]
     of = 'images (taken as independent)'
     if comparison['num_groups'] is not None:
@@ -190,8 +209,10 @@ def markdown(
     return '\n'.join(lines) + '\n'
 
 
-def _title(column: str) -> str:
-    title = METRIC_TITLES.get(column, column.removesuffix('_recall'))
-    return (
-        title.removeprefix('Macro ') if column == 'macro_auc' else f'{title[0].lower()}{title[1:]}'
-    )
+def title(column: str) -> str:
+    """Returns what a table calls a column."""
+    figure, of_class, name = column.removeprefix('class_').partition(':')
+    if of_class:
+        return f'{figure} of {name}'
+    said = METRIC_TITLES.get(column, column.removesuffix('_recall'))
+    return said.removeprefix('Macro ') if column == 'macro_auc' else f'{said[0].lower()}{said[1:]}'

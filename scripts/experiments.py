@@ -1,6 +1,5 @@
 """What scripts/compare.py can train: the rows of scripts/experiments.toml as configs, and whether they are equal."""
 
-import argparse
 import ast
 import json
 import pathlib
@@ -8,6 +7,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from ltjax import benchmarks, files, methods
@@ -67,30 +67,65 @@ def read(path: pathlib.Path = FILE) -> tuple[dict[str, Experiment], dict[str, Ta
     return experiments, tables
 
 
-def make_config(experiment: Experiment, arguments: argparse.Namespace, seed: int) -> Any:
+def make_config(
+    experiment: Experiment,
+    benchmark_name: str,
+    seed: int,
+    *,
+    path: str = '',
+    changes: Mapping[str, Any] = {},
+) -> Any:
     """Returns the config of one experiment and seed.
 
     Args:
       experiment: the row.
-      arguments: 'benchmark', 'path', and 'set', changes to all rows.
+      benchmark_name: the benchmark's.
       seed: of the run.
+      path: the data set's files, if it is not embedded.
+      changes: to all rows, by dotted name.
 
     Raises:
       UserError: an override of what the config does not have.
     """
-    benchmark = benchmarks.get(arguments.benchmark)
+    benchmark = benchmarks.get(benchmark_name)
     config = config_files.get_config(experiment.config, benchmark.name)
-    changes = dict(experiment.overrides) | ({} if benchmark.paper else dict(experiment.small))
-    changes = {k: benchmark.epochs if v == 'CE' else v for k, v in changes.items()}
-    for where, values in ((f'configs/{experiment.config}.py', changes), ('--set', arguments.set)):
+    own = dict(experiment.overrides) | ({} if benchmark.paper else dict(experiment.small))
+    own = {k: benchmark.epochs if v == 'CE' else v for k, v in own.items()}
+    for where, values in ((f'configs/{experiment.config}.py', own), ('--set', changes)):
         try:
             config.update_from_flattened_dict(values)
-        except (KeyError, TypeError) as error:
+        except KeyError:
+            keys = _flat(config.to_dict())
+            wrong = next(key for key in values if key not in keys)
+            raise UserError(f'overrides of {where}: {unknown("key", wrong, keys)}') from None
+        except TypeError as error:
             raise UserError(f'overrides of {where}: {error.args[0]}') from None
-    config.data.path = str(files.user_path(arguments.path)) if arguments.path else ''
+    config.data.path = str(files.user_path(path)) if path else ''
     config.seed = seed
     config.save_features = False
     return config
+
+
+def _flat(values: Mapping[str, Any], before: str = '') -> list[str]:
+    """Returns the dotted names of a config's values, and of the parts that hold them."""
+    found = []
+    for key, value in values.items():
+        found.append(f'{before}{key}')
+        found += _flat(value, f'{before}{key}.') if isinstance(value, dict) else []
+    return found
+
+
+def slug(name: str, seed: int) -> str:
+    """Returns an experiment's folder: 'lmd-w-o-rrl-0'."""
+    words = ''.join(letter if letter.isalnum() else ' ' for letter in name.lower()).split()
+    return f'{"-".join(words)}-{seed}'
+
+
+def keep_compiled() -> None:
+    """Keeps what is compiled for later runs, in a folder of the user's unless JAX was told of another."""
+    if not jax.config.read('jax_compilation_cache_dir'):
+        cache = pathlib.Path('~/.cache/ltjax/xla').expanduser()
+        jax.config.update('jax_compilation_cache_dir', str(cache))
 
 
 def parse_change(text: str) -> tuple[str, Any]:

@@ -59,21 +59,41 @@ _STYLE: dict[Any, Any] = {
 P = ParamSpec('P')
 
 
+def rendered(draw: Callable[P, 'Figure']) -> Callable[P, dict[str, bytes]]:
+    """Makes a function that draws a figure return it as 'svg' and 'png', in the style above."""
+
+    @functools.wraps(draw)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> dict[str, bytes]:
+        return _in_style(functools.partial(draw, *args, **kwargs), 'svg', 'png')
+
+    return wrapper
+
+
 def svg(draw: Callable[P, 'Figure']) -> Callable[P, str]:
     """Makes a function that draws a figure return it as SVG text, in the style above."""
 
     @functools.wraps(draw)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> str:
-        import matplotlib
-
-        with matplotlib.rc_context(_STYLE), warnings.catch_warnings():
-            # The font at hand only measures; whoever reads the page has one for these letters.
-            warnings.filterwarnings('ignore', message=r'Glyph \d+ .* missing from')
-            buffer = io.StringIO()
-            draw(*args, **kwargs).savefig(buffer, format='svg', metadata={'Date': None})
-        return buffer.getvalue()
+        return _in_style(functools.partial(draw, *args, **kwargs), 'svg')['svg'].decode()
 
     return wrapper
+
+
+def _in_style(draw: Callable[[], 'Figure'], *formats: str) -> dict[str, bytes]:
+    """Returns a figure in several formats, the same bytes whenever it is drawn."""
+    import matplotlib
+
+    made = {}
+    with matplotlib.rc_context(_STYLE), warnings.catch_warnings():
+        # The font at hand only measures; whoever reads the page has one for these letters.
+        warnings.filterwarnings('ignore', message=r'Glyph \d+ .* missing from')
+        figure = draw()
+        for each in formats:
+            buffer = io.BytesIO()
+            about = {'Date': None} if each == 'svg' else {'Software': None}
+            figure.savefig(buffer, format=each, metadata=about)
+            made[each] = buffer.getvalue()
+    return made
 
 
 def new_figure(width: float, height: float) -> 'Figure':

@@ -1,0 +1,70 @@
+"""One page for a whole paper: every table and figure, what the paper prints, and what differs; and the list of all."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from ltjax import benchmarks
+from ltjax.report import page
+from ltjax.report.page import Markup
+from reproduction import items
+from reproduction.items import Item
+from reproduction.tables import BEST, NEAR, Cell, Grid
+
+
+class Made(NamedTuple):
+    """A table or figure: what it is, its grid, and the SVG of a figure, or ''."""
+
+    item: Item
+    grid: Grid
+    picture: str
+
+
+def whole(title: str, benchmark: str, made: Sequence[Made]) -> str:
+    """Returns the page of a paper."""
+    on = f'On {benchmark}, not on the data of the paper.' if benchmark else "On the paper's data."
+    parts: dict[str, list[tuple[str, Markup]]] = {'Tables': [], 'Figures': []}
+    for each in made:
+        heading = f'{each.item.name}: {each.item.title}'
+        place = 'Tables' if each.item.kind == 'table' else 'Figures'
+        parts[place].append((heading, _section(each)))
+    shown = {name: sections for name, sections in parts.items() if sections}
+    return page.document(title, page.paragraph(on, 'facts'), shown)
+
+
+def _section(made: Made) -> Markup:
+    drawn = (
+        page.picture(made.picture, f'{made.item.title}: the figures are in the table below')
+        if made.picture
+        else ''
+    )
+    columns = [(name, 'number' if k else '') for k, name in enumerate(made.grid.header)]
+    rows = [[_cell(cell) for cell in row] for row in made.grid.rows]
+    return Markup(f'{drawn}{page.table(columns, rows)}{page.listing(made.grid.notes, "note")}')
+
+
+def _cell(cell: Cell) -> Markup:
+    text = page.escape(cell.text)
+    tag = {BEST: 'b', NEAR: 'u'}.get(cell.mark)
+    return Markup(f'<{tag}>{text}</{tag}>') if tag else text
+
+
+def listing(other: str) -> str:
+    """Returns all tables and figures, and what makes their data; on another benchmark, what makes that one's."""
+    lines = []
+    for paper in items.papers():
+        title, found = items.read(paper)
+        lines.append(title)
+        for item in found.values():
+            on = [other] if other else item.benchmarks
+            lines.append(f'  {item.name:12} {item.title} ({len(item.rows)} rows)')
+            lines += [f'{"":15}{name}: {_needs(name)}' for name in on]
+    return '\n'.join(lines)
+
+
+def _needs(name: str) -> str:
+    benchmark = benchmarks.get(name)
+    if benchmark.name == benchmarks.DEFAULT:
+        return 'at hand'
+    prepare = f'data_prep.{benchmark.prepare}' if benchmark.prepare else 'your own files'
+    pixels = benchmark.data_config().image_size
+    return f'{prepare}; {benchmark.epochs} epochs at {pixels} px'

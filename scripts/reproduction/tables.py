@@ -1,0 +1,259 @@
+"""What the runs of a table or figure found, as one grid of cells for Markdown, CSV, LaTeX and HTML."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import comparison
+import numpy as np
+
+from ltjax.errors import UserError
+from ltjax.evaluation import paired, prediction_files
+from ltjax.evaluation.bootstrap import clusters_of
+from reproduction.items import CLASS, Item
+from reproduction.runs import Run
+
+BEST, NEAR, PLAIN = 'best', 'near', ''
+NOT_RUN = 'not run'
+
+
+class Cell(NamedTuple):
+    """A text, and how it is marked: the best of its column, not significantly worse, or neither."""
+
+    text: str
+    mark: str = PLAIN
+
+
+class Grid(NamedTuple):
+    """A table: the names of its columns, its rows, and what is said below it."""
+
+    header: list[str]
+    rows: list[list[Cell]]
+    notes: list[str]
+
+
+class Found(NamedTuple):
+    """What an item found on a benchmark.
+
+    Attributes:
+      benchmark: its name.
+      compared: what `comparison.compare` returned of the rows that finished; None if no reference did.
+      why_not: what is missing, where nothing is there.
+      failed: rows that did not finish, and why.
+      near: by column the rows that are marked, and how.
+    """
+
+    benchmark: str
+    compared: Mapping[str, Any] | None
+    why_not: str
+    failed: Mapping[str, str]
+    near: Mapping[str, Mapping[str, str]]
+
+
+def collect(
+    item: Item, benchmark: str, runs: Mapping[str, Sequence[Run]], failed: Mapping[Any, str]
+) -> Found:
+    """Reads the runs of an item on a benchmark.
+
+    Args:
+      item: the table.
+      benchmark: its name.
+      runs: of each row, one a seed, see `runs.plan`.
+      failed: by workdir, why a run failed.
+    """
+    whole = {row: runs[row] for row in item.rows if all(run.finished for run in runs[row])}
+    lacking = {
+        row: next((failed[run.workdir] for run in runs[row] if run.workdir in failed), NOT_RUN)
+        for row in item.rows
+        if row not in whole
+    }
+    folders = {row: [run.workdir for run in made] for row, made in whole.items()}
+    references = [row for row in item.references if row in folders] or [*folders][-1:]
+    if not references:
+        return Found(benchmark, None, 'no run has finished', lacking, {})
+    try:
+        names = prediction_files.read(folders[references[0]][0] / 'predictions.npz').class_names
+        columns = _expanded(item.metrics(benchmark), names)
+        compared = comparison.compare(folders, references, columns)
+        return Found(benchmark, compared, '', lacking, _marks(folders, compared, columns))
+    except UserError as error:
+        return Found(benchmark, None, str(error), lacking, {})
+
+
+def _expanded(metrics: Sequence[str], class_names: Sequence[str]) -> list[str]:
+    """Returns the columns: of figures by class one for each class."""
+    found = []
+    for metric in metrics:
+        by_class = metric.startswith(CLASS)
+        found += [f'{metric}:{name}' for name in class_names] if by_class else [metric]
+    return found
+
+
+def _marks(
+    folders: Mapping[str, Sequence[Any]], compared: Mapping[str, Any], columns: Sequence[str]
+) -> dict[str, dict[str, str]]:
+    """Returns by column which row is best, and which are not worse by the paired test, corrected for the rows (Holm).
+
+    Of columns that have no paired test, such as the area under the curve, the best alone is marked.
+    """
+    first = next(iter(folders.values()))[0]
+    like = prediction_files.read(first / 'predictions.npz')
+    predicted = {
+        row: [prediction_files.read(run / 'predictions.npz').like(like) for run in runs]
+        for row, runs in folders.items()
+    }
+    clusters = clusters_of(like.groups)
+    result = comparison.results_of(first)
+    means = {}
+    for column in columns:
+        values = {row: each['values'][column] for row, each in compared['experiments'].items()}
+        means[column] = {row: np.mean(found) for row, found in values.items() if None not in found}
+    best = {c: max(of, key=lambda row: of[row]) for c, of in means.items() if len(of) > 1}
+    best.pop('seconds', None)
+    marks = {column: {row: BEST} for column, row in best.items()}
+    paired_columns = {c: spec for c in best if (spec := comparison.paired_metric(c, result))}
+    for row in dict.fromkeys(best[column] for column in paired_columns):
+        metrics = {c: spec for c, spec in paired_columns.items() if best[c] == row}
+        others = {
+            other: paired.compare(
+                like.labels, predicted[row], predicted[other], metrics, clusters=clusters
+            )
+            for other in folders
+            if other != row
+        }
+        for column in metrics:
+            p_values = [1.0 if (p := each[column]['p']) is None else p for each in others.values()]
+            for other, p in zip(others, paired.holm(p_values), strict=True):
+                if p >= paired.LEVEL:
+                    marks[column][other] = NEAR
+    return marks
+
+
+def grid(item: Item, found: Sequence[Found], seeds: Sequence[int]) -> Grid:
+    """Lays out what was found, in percent: values, the difference to the first reference, what the paper prints."""
+    several = len(found) > 1
+    header, parts = [''], [[[Cell(row)] for row in item.rows]]
+    notes = []
+    for each in found:
+        prefix = f'{each.benchmark}: ' if several else ''
+        if each.compared is None:
+            notes.append(f'{each.benchmark}: {each.why_not}.')
+        else:
+            columns = each.compared['columns']
+            header += [f'{prefix}{comparison.title(column)}' for column in columns]
+            parts.append([_values(row, each, columns) for row in item.rows])
+            reference = each.compared['references'][0]
+            compared = each.compared['experiments'].values()
+            name = next((c for c in columns for e in compared if c in e[f'vs {reference}']), None)
+            if name is not None and len(compared) > 1:
+                header.append(f'{prefix}{comparison.title(name)} - {reference}')
+                parts.append([[_difference(row, each, name, reference)] for row in item.rows])
+        if absent := [row for row, why in each.failed.items() if why == NOT_RUN]:
+            notes.append(f'Not run on {each.benchmark}: {"; ".join(absent)}.')
+        notes += [f'{each.benchmark}, {r}: {w}.' for r, w in each.failed.items() if w != NOT_RUN]
+    for benchmark in item.benchmarks:
+        printed = {row: item.published.get(row, {}).get(benchmark) for row in item.rows}
+        if not any(printed.values()):
+            continue
+        length = max(len(values) for values in printed.values() if values)
+        names = [*item.metrics(benchmark)]
+        titles = [comparison.title(n) for n in names] if len(names) == length else [''] * length
+        header += [f'paper, {benchmark}: {title}'.rstrip(': ') for title in titles]
+        parts.append([_printed(printed[row], length) for row in item.rows])
+    rows = [[cell for part in row for cell in part] for row in zip(*parts, strict=True)]
+    notes += _explained(found, seeds) + list(item.differs)
+    return Grid(header, rows, notes)
+
+
+def _values(row: str, found: Found, columns: Sequence[str]) -> list[Cell]:
+    """Returns mean, and standard deviation of several seeds, of each column."""
+    compared = (found.compared or {})['experiments'].get(row)
+    if compared is None:
+        return [Cell('failed' if found.failed.get(row) != NOT_RUN else '-') for _ in columns]
+    cells = []
+    for column in columns:
+        values = compared['values'][column]
+        if None in values:
+            cells.append(Cell('-'))
+            continue
+        scale, digits = (1, 0) if column == 'seconds' else (100, 1)
+        text = f'{scale * np.mean(values):.{digits}f}'
+        if len(values) > 1:
+            text += f' ± {scale * np.std(values, ddof=1):.{digits}f}'
+        cells.append(Cell(text, found.near.get(column, {}).get(row, PLAIN)))
+    return cells
+
+
+def _difference(row: str, found: Found, column: str, reference: str) -> Cell:
+    compared = (found.compared or {})['experiments'].get(row, {})
+    one = compared.get(f'vs {reference}', {}).get(column)
+    if row == reference or one is None or one['difference'] is None:
+        return Cell('')
+    difference, low, high = (100 * one[key] for key in ('difference', 'low', 'high'))
+    mark = BEST if one.get('p_holm', 1.0) < paired.LEVEL else PLAIN
+    return Cell(f'{difference:+.1f} [{low:+.1f}, {high:+.1f}]', mark)
+
+
+def _printed(values: Sequence[float | None] | None, length: int) -> list[Cell]:
+    given = values or [None] * length
+    return [Cell('' if value is None else f'{value:g}') for value in given]
+
+
+def _explained(found: Sequence[Found], seeds: Sequence[int]) -> list[str]:
+    several = len(seeds) > 1
+    spread = ' ± standard deviation' if several else ''
+    said = [f'Ours: percent, mean{spread} over seeds {", ".join(map(str, seeds))}.']
+    for each in found:
+        if each.compared is None:
+            continue
+        groups = each.compared['num_groups']
+        of = 'taken as independent' if groups is None else f'of {groups:,} groups, drawn whole'
+        training = 'and the training' if several else 'but not the training'
+        said.append(
+            f'{each.benchmark}: 95 % intervals cover the choice of {each.compared["num_images"]:,} test images, '
+            f'{of}, {training}.'
+        )
+    said.append(
+        "Bold: the best of a column, and a difference that is not zero at 5 % after Holm's correction. "
+        'Underlined: not significantly worse than the best, by the paired test.'
+    )
+    return said
+
+
+def markdown(made: Grid) -> str:
+    """Returns a grid as a table of Markdown, the notes as a list below."""
+    marked = {BEST: '**{}**', NEAR: '<u>{}</u>', PLAIN: '{}'}
+    lines = ['| ' + ' | '.join(made.header) + ' |', '|---' * len(made.header) + '|']
+    for row in made.rows:
+        cells = [marked[c.mark].format(c.text) if c.text else '' for c in row]
+        lines.append('| ' + ' | '.join(cells) + ' |')
+    return '\n'.join([*lines, '', *(f'- {note}' for note in made.notes)]) + '\n'
+
+
+def comma_separated(made: Grid) -> str:
+    """Returns a grid as CSV, without marks and notes."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator='\n')
+    writer.writerow(made.header)
+    writer.writerows([cell.text for cell in row] for row in made.rows)
+    return text.getvalue()
+
+
+def latex(made: Grid, caption: str) -> str:
+    """Returns a grid as a LaTeX table with the rules of booktabs."""
+    marked = {BEST: r'\textbf{%s}', NEAR: r'\underline{%s}', PLAIN: '%s'}
+    lines = [r'\begin{table}', rf'\caption{{{_tex(caption)}}}']
+    lines += [rf'\begin{{tabular}}{{l{"r" * (len(made.header) - 1)}}}', r'\toprule']
+    lines += [' & '.join(map(_tex, made.header)) + r' \\', r'\midrule']
+    for row in made.rows:
+        cells = [marked[c.mark] % _tex(c.text) if c.text else '' for c in row]
+        lines.append(' & '.join(cells) + r' \\')
+    lines += [r'\bottomrule', r'\end{tabular}', r'\end{table}']
+    return '\n'.join([*lines, *(f'% {note}' for note in made.notes)]) + '\n'
+
+
+def _tex(text: str) -> str:
+    special = {'\\': r'\textbackslash{}', '±': r'$\pm$', '~': r'\~{}', '^': r'\^{}'}
+    special |= {letter: f'\\{letter}' for letter in '&%$#_{}'}
+    return ''.join(special.get(letter, letter) for letter in text)

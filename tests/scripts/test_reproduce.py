@@ -1,0 +1,320 @@
+"""The papers' tables and figures: all are there, run in miniature, and end the same however they are started."""
+
+import csv
+import functools
+import io
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import experiments
+import numpy as np
+import pytest
+import reproduce
+from reproduction import items, runs, tables
+
+import tiny
+from ltjax import files, provenance
+from ltjax.errors import UserError
+from ltjax.evaluation import paired
+from ltjax.evaluation.metrics import evaluate
+from ltjax.run import start
+
+SMALL = 'npz'
+PRINTED = {
+    'lmd': 'T1 T2 T3 T4 T5 F3 F6 F7',
+    'aduni': 'T1 T2 F1 F2 F5',
+    'alpa': 'T1 T2 T3 T4 T5',
+    'iccl': 'T1 T2 T3 T4 T5 T6 T7 T8 T8_cRT F4',
+    'proco': 'T1 T2 T3 losses',
+}
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+    return tiny.npz(tmp_path_factory.mktemp('data') / 'a.npz')
+
+
+@pytest.fixture
+def shrunk(monkeypatch, data):
+    """Every row is shrunk, but for what the row itself changes."""
+    make = experiments.make_config
+
+    def smaller(experiment, benchmark, seed, **others):
+        made = make(experiment, benchmark, seed, **others)
+        before = made.to_dict()
+        tiny.shrink(made)
+        changed = {k: v for k, v in experiment.overrides.items() if not k.startswith('model.')}
+        for key, value in changed.items():
+            if key in ('method.icc.rounds', 'method.rrl.epochs', 'method.icc.virtual_per_class'):
+                continue
+            made.update_from_flattened_dict({key: value})
+        assert before['method']['name'] == made.method.name
+        return made
+
+    monkeypatch.setattr(experiments, 'make_config', smaller)
+    return data
+
+
+def call(monkeypatch, *words):
+    monkeypatch.setattr(sys, 'argv', ['reproduce.py', *map(str, words)])
+    monkeypatch.setenv('XLA_FLAGS', '')
+    monkeypatch.setenv('OMP_NUM_THREADS', '1')
+    reproduce.main()
+
+
+def test_all_tables_and_figures_are_there():
+    assert {paper: ' '.join(items.read(paper)[1]) for paper in items.papers()} == PRINTED
+
+
+@pytest.mark.parametrize('paper', PRINTED)
+@pytest.mark.parametrize('small', [False, True])
+def test_every_row_makes_a_config_on_every_benchmark(paper, small, tmp_path):
+    for item in items.get(paper, small=small):
+        for benchmark in (SMALL,) if small else item.benchmarks:
+            planned = runs.plan(item, benchmark, runs.Options((0,), tmp_path))
+            assert set(item.rows) <= set(planned)
+            assert all(len(made) == 1 for made in planned.values())
+
+
+def test_what_the_papers_print_is_as_printed():
+    """Some figures of each paper, looked up in its text."""
+    lmd, aduni, alpa, iccl, proco = (
+        items.read(p)[1] for p in ('lmd', 'aduni', 'alpa', 'iccl', 'proco')
+    )
+    assert lmd['T1'].published['LMD']['hyper_kvasir@lmd'] == [98.96, 62.99, 92.43, 62.35, 67.27]
+    assert lmd['T3'].published['cRT']['isic2019_lt_r300@lmd'] == [92.79, 53.89]
+    assert lmd['T3'].published['LMD w/o FDC']['isic2019_lt_r500@lmd'] == [91.73, 46.23]
+    assert aduni['T1'].published['AdUni']['aptos2019@aduni'] == [83.9, 69.5]
+    assert alpa['T3'].published['CE']['aptos2019@alpa'][-1] == 47
+    assert iccl['T1'].published['M2m'] == {
+        'cifar100_lt_r100@iccl': [43.5], 'cifar100_lt_r10@iccl': [57.6],
+        'cifar10_lt_r100@iccl': [79.1], 'cifar10_lt_r10@iccl': [87.5],
+    }  # fmt: skip
+    assert iccl['T3'].published['LDAM-DRW']['inaturalist2018@iccl_200'] == [66.1, None, None, None]
+    assert proco['losses'].published['InfoNCE']['isic2018@proco'] == [73.9]
+
+
+def test_a_sweep_trains_its_first_stage_once_and_its_middle_not_again(tmp_path):
+    [item] = items.get('lmd/T4', small=True)
+    planned = runs.plan(item, 'fashion_mnist_lt_mini', runs.Options((0, 1), tmp_path))
+    folders = {row: [run.workdir.name for run in made] for row, made in planned.items()}
+    assert folders['LMD'] == ['lmd-0', 'lmd-1'] == folders['LMD, lambda_e 0.0001']
+    assert folders['LMD, lambda_e 0.01'] == ['lmd-lambda-e-0-01-0', 'lmd-lambda-e-0-01-1']
+    swept = planned['LMD, lambda_e 0.01'][1]
+    assert swept.config.start_from == str(planned['LMD'][1].workdir)
+    assert swept.config.method.icc.lambda_e == 0.01
+    every = [run for made in planned.values() for run in made]
+    first, later = runs.waves(every)
+    assert [run.workdir.name for run in first] == ['lmd-0', 'lmd-1']
+    assert len(later) == 8
+
+
+def leave(config, workdir, **others):
+    """Leaves what tables read of a finished run, whose predictions are those of chance and its seed and name."""
+    rng = np.random.default_rng([config.seed, *workdir.name.encode()])
+    labels = np.repeat(np.arange(3), 8)
+    logits = rng.normal(size=(24, 3)) + 2 * np.eye(3)[labels]
+    names = ['a', 'b', 'c']
+    workdir.mkdir(parents=True)
+    arrays = {'ids': np.arange(24).astype(str), 'labels': labels, 'logits': logits}
+    np.savez(workdir / 'predictions.npz', **arrays, class_names=np.array(names))
+    test = evaluate(
+        labels,
+        logits,
+        class_names=names,
+        train_counts=tiny.COUNTS,
+        groups={'head': [0], 'medium': [1], 'tail': [2]},
+        num_bootstrap=10,
+        ordered=True,
+    )
+    results = {'test': test, 'class_names': names, 'train_counts': [*tiny.COUNTS], 'versions': {}}
+    results |= {'seconds': rng.uniform(1, 9), 'split_sha256': 's'}
+    results['data'] = {'identity': dict.fromkeys(('images', 'split', 'contents'), 'c')}
+    files.write_json(workdir / 'results.json', results)
+    files.write_json(workdir / 'config.json', provenance.of(json.loads(config.to_json())))
+
+
+@pytest.mark.parametrize(
+    ('paper', 'seeds'), [*((paper, '0') for paper in PRINTED), ('proco', '0,1')]
+)
+def test_a_whole_paper(paper, seeds, data, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(start, 'train', leave)
+    quick = functools.partial(paired.compare, num_bootstrap=20)
+    monkeypatch.setattr(paired, 'compare', quick)
+    words = (paper, '--benchmark', SMALL, '--path', data, '--out', tmp_path, '--seeds', seeds)
+    call(monkeypatch, *words)
+    assert 'failed' not in capsys.readouterr().out
+    folder = tmp_path / 'tables' / SMALL
+    for name in PRINTED[paper].split():
+        rows = list(csv.reader(io.StringIO((folder / f'{paper}-{name}.csv').read_text())))
+        [item] = items.get(f'{paper}/{name}', small=True)
+        assert [row[0] for row in rows[1:]] == list(item.rows)
+        assert all(row[1] not in ('', '-', 'failed') for row in rows[1:])
+        lines = (folder / f'{paper}-{name}.tex').read_text().splitlines()
+        assert sum(line.endswith(r' \\') for line in lines) == len(rows)
+        assert json.loads((folder / f'{paper}-{name}.json').read_text())
+        if item.kind != 'table':
+            assert (folder / f'{paper}-{name}.png').read_bytes().startswith(b'\x89PNG')
+            assert '<svg' in (folder / f'{paper}-{name}.svg').read_text()
+    page = (folder / f'{paper}.html').read_text()
+    assert page.count('<table>') == len(PRINTED[paper].split())
+
+    # Again: nothing is trained, and the same comes out.
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    monkeypatch.setattr(start, 'train', None)
+    call(monkeypatch, *words)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+@pytest.mark.slow
+def test_a_table_in_miniature(shrunk, tmp_path, monkeypatch, capsys):
+    """With real trainings, one of which takes its first stage from another."""
+    call(monkeypatch, 'iccl/T8_cRT', '--benchmark', SMALL, '--path', shrunk, '--out', tmp_path)
+    assert 'failed' not in capsys.readouterr().out
+    folder = tmp_path / SMALL
+    assert (folder / 'crt-retrained-as-iccl-0' / 'results.json').exists()
+    rows = list(
+        csv.reader(io.StringIO((tmp_path / 'tables' / SMALL / 'iccl-T8_cRT.csv').read_text()))
+    )
+    assert len(rows) == 5
+    assert all(float(row[1]) > 0 for row in rows[1:])
+
+
+def test_a_run_that_fails_is_told_and_the_others_go_on(shrunk, tmp_path, monkeypatch, capsys):
+    def sometimes(config, workdir, **others):
+        if config.method.name == 'proco' and config.method.recalibration == 'none':
+            raise UserError('the loss became NaN')
+        leave(config, workdir)
+
+    monkeypatch.setattr(start, 'train', sometimes)
+    call(monkeypatch, 'proco/losses', '--benchmark', SMALL, '--path', shrunk, '--out', tmp_path)
+    said = capsys.readouterr().out
+    assert 'ProCo, queue alone, seed 0 on npz: failed: the loss became NaN' in said
+    assert '| ProCo, queue alone | failed |' in said
+    assert '- npz, ProCo, queue alone: the loss became NaN.' in said
+    assert '| CE | ' in said
+
+
+@pytest.mark.slow
+@pytest.mark.processes
+def test_runs_come_out_the_same_however_they_are_started(data, tmp_path):
+    """One after the other, two at once, by a scheduler on this machine; and killed on the way, by SIGKILL."""
+    script = pathlib.Path(reproduce.__file__).resolve()
+    found = {}
+    cache = {'JAX_COMPILATION_CACHE_DIR': str(tmp_path / 'xla')}
+    environment = os.environ | cache | {'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0'}
+    for name, words in {
+        'here': ['--jobs', '1'], 'at once': ['--jobs', '2'], 'scheduled': ['--launcher', 'local'],
+    }.items():  # fmt: skip
+        out = tmp_path / name.replace(' ', '-')
+        command = [sys.executable, script, 'alpa/T1', '--benchmark', SMALL, '--path', data]
+        command += ['--seeds', '0,1', '--out', out, *words]
+        for change in ('method.train.epochs=2', 'method.train.batch_size=16', 'num_bootstrap=10'):
+            command += ['--set', change]
+        if name == 'at once':
+            with subprocess.Popen(command, start_new_session=True, env=environment) as process:
+                wait_for(lambda out=out: any(out.glob(f'{SMALL}/*/metrics.jsonl')))
+                os.killpg(process.pid, signal.SIGKILL)
+        ended = subprocess.run(
+            command, capture_output=True, text=True, check=False, timeout=300, env=environment
+        )
+        assert ended.returncode == 0, ended.stderr
+        assert 'failed' not in ended.stdout, ended.stdout
+        runs_of = [out / SMALL / f'ce-{seed}' / 'predictions.npz' for seed in (0, 1)]
+        table = out / 'tables' / SMALL / 'alpa-T1.csv'
+        found[name] = [np.load(path)['logits'].tobytes() for path in runs_of] + [table.read_text()]
+    assert found['here'] == found['at once'] == found['scheduled']
+
+
+def wait_for(true, seconds=240):
+    """Waits until something is true."""
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_what_is_missing_is_named_and_the_rest_is_planned(tmp_path, monkeypatch, capsys):
+    (tmp_path / 'isic').mkdir()
+    path = f'isic2018@proco={tmp_path / "isic"}'
+    call(monkeypatch, 'proco', '--path', path, '--out', tmp_path, '--print')
+    lines = capsys.readouterr().out.splitlines()
+    assert all('isic2018@proco' in line for line in lines if 'reproduce.py' in line)
+    assert sum('--row ProCo ' in line for line in lines) == 1  # of three tables that have it
+    with pytest.raises(
+        UserError,
+        match=r'no such data .*aptos2019@aduni: its data are not given: python -m data_prep',
+    ):
+        call(monkeypatch, 'aduni/F2', '--out', tmp_path)
+
+
+def test_a_command_line_trains_one_run(shrunk, tmp_path, monkeypatch):
+    [item] = items.get('proco/losses', small=True)
+    asked = runs.Options((3,), tmp_path, {SMALL: str(shrunk)}, {'num_bootstrap': 7})
+    run = runs.plan(item, SMALL, asked)['CE'][0]
+    words = runs.command(run, asked)
+    assert words[:2] == [sys.executable, str(pathlib.Path(reproduce.__file__).resolve())]
+    call(monkeypatch, *words[2:])
+    found = json.loads((tmp_path / SMALL / 'ce-3' / 'results.json').read_text())
+    assert found['method'] == 'cross_entropy'
+    assert sorted(path.name for path in (tmp_path / SMALL).iterdir()) == ['ce-3']
+    assert not runs.outdated(run)
+    changed = run._replace(
+        config=runs.plan(item, SMALL, asked._replace(seeds=(4,)))['CE'][0].config
+    )
+    assert runs.outdated(changed) == 'its seed is 3, and would be 4 now'
+
+
+@pytest.mark.parametrize(
+    ('words', 'message'),
+    [
+        (['lmd/T9'], "unknown table or figure of lmd 'T9'"),
+        (['lmdd'], "unknown paper 'lmdd'.*did you mean lmd"),
+        ([], 'say what: aduni, alpa, iccl, lmd, proco'),
+        (['lmd', '--seeds', 'x'], '--seeds=x: give numbers'),
+        (['lmd', '--jobs', '0'], '--jobs=0'),
+        (['lmd', '--jobs', '2', '--launcher', 'local'], '--jobs is for this machine'),
+        (['lmd', '--benchmark', 'mnist'], "unknown benchmark 'mnist'"),
+        (
+            ['lmd/T1', '--path', 'isic2018@proco=x'],
+            "unknown benchmark 'isic2018@proco'.*hyper_kvasir@lmd",
+        ),
+        (['lmd/T1', '--path', '/not/there'], '/not/there does not exist'),
+        (['lmd/T1', '--benchmark', 'fashion_mnist_lt_mini', '--row', 'CEE'], "no such row 'CEE'"),
+        (
+            ['lmd/T1', '--benchmark', 'fashion_mnist_lt_mini', '--set', 'seeed=1'],
+            'overrides of --set.*seeed',
+        ),
+    ],
+)
+def test_mistakes_are_one_line(words, message, monkeypatch, tmp_path):
+    with pytest.raises(UserError, match=message) as error:
+        call(monkeypatch, *words, '--out', tmp_path)
+    assert '\n' not in str(error.value)
+
+
+def test_a_grid_in_three_forms():
+    rows = [
+        [tables.Cell('CE'), tables.Cell('50.0 ± 1.0'), tables.Cell('')],
+        [
+            tables.Cell('a_b & 5 %'),
+            tables.Cell('60.0', tables.BEST),
+            tables.Cell('+1', tables.NEAR),
+        ],
+    ]
+    grid = tables.Grid(['', 'macro F1', 'd'], rows, ['Said.'])
+    assert tables.markdown(grid) == (
+        '|  | macro F1 | d |\n|---|---|---|\n| CE | 50.0 ± 1.0 |  |\n'
+        '| a_b & 5 % | **60.0** | <u>+1</u> |\n\n- Said.\n'
+    )
+    assert tables.comma_separated(grid) == ',macro F1,d\nCE,50.0 ± 1.0,\na_b & 5 %,60.0,+1\n'
+    made = tables.latex(grid, '50 %')
+    assert r'\caption{50 \%}' in made
+    assert r'CE & 50.0 $\pm$ 1.0 &  \\' in made
+    assert r'a\_b \& 5 \% & \textbf{60.0} & \underline{+1} \\' in made
+    assert '% Said.' in made
