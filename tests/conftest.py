@@ -16,11 +16,16 @@ import resource
 # What the environment says holds for the processes that tests start, too.
 # Threads of OpenMP that wait for a core wait busily: the map of a report's 24 images took 18 seconds of a processor.
 os.environ.setdefault('OMP_NUM_THREADS', '1')
-# These networks and losses compile ten times as long as they run: so compile without optimisation, and, where XLA still
-# has it, write loops in the older of its two ways, which takes half the time. It ends at flags that it does not know.
+# These networks and losses compile ten times as long as they run: so compile without optimisation, each function in one
+# piece, and, where XLA still has it, write loops in the older of its two ways, which takes half the time. It ends at
+# flags that it does not know.
 os.environ.setdefault('JAX_DISABLE_MOST_OPTIMIZATIONS', '1')
-if importlib.metadata.version('jaxlib').startswith('0.10.'):
-    os.environ.setdefault('XLA_FLAGS', '--xla_cpu_use_fusion_emitters=false')
+os.environ.setdefault(
+    'XLA_FLAGS',
+    '--xla_cpu_parallel_codegen_split_count=1'
+    + ' --xla_cpu_use_fusion_emitters=false'
+    * importlib.metadata.version('jaxlib').startswith('0.10.'),
+)
 
 import jax
 import pytest
@@ -51,6 +56,15 @@ def enough_devices(request):
 def strict_shapes():
     """Shape mistakes that broadcasting would hide raise instead."""
     with jax.numpy_rank_promotion('raise'):
+        yield
+
+
+@pytest.fixture(scope='module')
+def traced_once():
+    """For modules whose tests train one config again and again: see tiny.traced_once."""
+    import tiny
+
+    with tiny.traced_once():
         yield
 
 

@@ -13,6 +13,8 @@ from ltjax.errors import UserError
 from ltjax.losses import class_probabilities, contrastive, parametric, queues
 from ltjax.methods.task import Task
 
+pytestmark = pytest.mark.usefixtures('traced_once')
+
 STEPS = 3  # an epoch: 56 images in batches of 16
 SMALL = {'embedding_dim': 8, 'queue': 32, 'alpha.decay_epochs': 2}
 COUNTS = np.array(tiny.COUNTS)

@@ -16,6 +16,8 @@ from ltjax.losses import heads, proto_instances, prototypes, queues
 from ltjax.methods.task import Task
 from ltjax.run import train, trained
 
+pytestmark = pytest.mark.usefixtures('traced_once')
+
 LAST = {'select': 'last'}
 SMALL = {'queue': 32, 'num_negatives': 4, 'width': 8, 'hidden': 16, 'prototype_weight': 1.0}
 COUNTS = np.array(tiny.COUNTS)

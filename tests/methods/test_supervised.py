@@ -17,6 +17,8 @@ from ltjax.losses import class_probabilities
 from ltjax.methods.supervised.mixing import _PLACES as PLACES
 from ltjax.methods.supervised.mixing import MIXINGS, _draws
 
+pytestmark = pytest.mark.usefixtures('traced_once')
+
 COUNTS = np.array(tiny.COUNTS)
 PRIOR = jnp.asarray(losses.log_prior(COUNTS), jnp.float32)
 MARGINS = jnp.asarray(losses.ldam_margins(COUNTS), jnp.float32)

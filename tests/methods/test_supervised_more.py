@@ -12,6 +12,8 @@ from ltjax.engine.state import flatten
 from ltjax.engine.step import key_for
 from ltjax.errors import UserError
 
+pytestmark = pytest.mark.usefixtures('traced_once')
+
 COUNTS = np.array(tiny.COUNTS)
 LABELS = jnp.array([0, 0, 1, 1, 0, 2])
 LOG_PRIOR = jnp.asarray(losses.log_prior(COUNTS), jnp.float32)
