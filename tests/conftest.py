@@ -30,6 +30,7 @@ os.environ.setdefault(
 import jax
 import pytest
 
+ENOUGH = 1.0  # GB
 MEMORY: dict[str, str] = {}
 RISES: list[tuple[float, str]] = []
 PLATFORM = os.environ.get('LTJAX_TEST_PLATFORM', 'cpu')
@@ -95,17 +96,39 @@ def peak_memory():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
 
 
-@pytest.fixture(autouse=True, scope='module')
-def forgotten_afterwards(request):
-    """A module's compiled functions go when it ends, and their memory too: those of all modules take several GB."""
-    before = peak_memory()
-    yield
-    RISES.append((peak_memory() - before, request.module.__name__))
+def memory():
+    """Returns how much memory this process has, where the system says so: GB."""
+    try:
+        pages = int(pathlib.Path('/proc/self/statm').read_text('ascii').split()[1])
+    except OSError:
+        return 0.0
+    return pages * resource.getpagesize() / 1e9
+
+
+def forget():
+    """Lets go what is compiled, and what nobody needs any more."""
     jax.clear_caches()
     gc.collect()
     # glibc keeps what is freed.
     if trim := getattr(ctypes.CDLL(None), 'malloc_trim', None):
         trim(0)
+
+
+@pytest.fixture(autouse=True, scope='module')
+def forgotten_afterwards(request):
+    """A module's compiled functions go when it ends: those of all modules take several GB."""
+    before = peak_memory()
+    yield
+    RISES.append((peak_memory() - before, request.module.__name__))
+    forget()
+
+
+@pytest.fixture(autouse=True)
+def forgotten_between():
+    """Of a module that compiles so much or has so large arrays they go before it ends."""
+    yield
+    if memory() > ENOUGH:
+        forget()
 
 
 def pytest_sessionfinish(session):

@@ -161,7 +161,7 @@ def test_paco_is_that_of_the_golden_tested_function(network, batch, memory, alph
 
 def test_the_momentum_encoder_is_the_moving_average_of_the_parameters(network, memory):
     update = recipe(variant='paco', momentum=0.75).stages[0].updates[0]
-    after = update.after_step(memory, nnx.state(network), jnp.int32(0))
+    after = jax.jit(update.after_step)(memory, nnx.state(network), jnp.int32(0))
     parameters, slow = flatten(nnx.state(network, nnx.Param)), flatten(memory['momentum'])
     moved = flatten(after['momentum'])
     assert set(moved) == set(parameters)

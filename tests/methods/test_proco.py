@@ -215,7 +215,7 @@ def test_the_momentum_encoder_is_the_moving_average_of_the_parameters():
     made = config(momentum=0.75).method
     update = methods.recipe(made, Task(COUNTS, (0.5,), (0.25,))).stages[0].updates[0]
     model, _, extra, _, after, _ = one_step()
-    moved = flatten(update.after_step(extra, after, jnp.int32(0))['momentum'])
+    moved = flatten(jax.jit(update.after_step)(extra, after, jnp.int32(0))['momentum'])
     parameters, slow = flatten(nnx.state(model, nnx.Param)), flatten(extra['momentum'])
     assert set(moved) == set(parameters)
     for name, value in moved.items():

@@ -137,9 +137,10 @@ def test_referral_is_drawn(test_set):
 
 def test_without_validation_what_is_chosen_is_left_out():
     test = evaluated(validated=None)
-    assert plain(every(test)).count('there are no predictions of validation images') == 2
+    markup = every(test)
+    assert plain(markup).count('there are no predictions of validation images') == 2
     assert 'temperature' not in sections.calibrated(test)
-    assert len(pictures(every(test))) == 5
+    assert len(pictures(markup)) == 5
 
 
 def test_what_could_not_be_fitted_is_said():

@@ -94,9 +94,3 @@ def test_a_run_shows_its_errors(workdir):
     assert f'is {names[found["labels"][0]]}' in svg
     assert 'Errors on rare classes' in (workdir / 'report.html').read_text('utf-8')
     assert errors(workdir / 'nowhere.npz') == ''
-
-
-def test_none_are_written_where_none_are_asked_for(tmp_path):
-    train.run(tiny.config('cross_entropy', tiny.npz(tmp_path / 'data.npz')), tmp_path / 'run')
-    assert not (tmp_path / 'run' / looking.FILE).exists()
-    assert 'Errors on rare classes' not in (tmp_path / 'run' / 'report.html').read_text('utf-8')
