@@ -60,6 +60,18 @@ def strict_shapes():
         yield
 
 
+@pytest.fixture(autouse=True, scope='module')
+def plain_figures(request):
+    """Figures of reports are arranged and not drawn, which takes most of a tiny run, but where they are looked at."""
+    if request.node.get_closest_marker('figures'):
+        yield
+        return
+    import tiny
+
+    with tiny.plain_figures():
+        yield
+
+
 @pytest.fixture(scope='module')
 def traced_once():
     """For modules whose tests train one config again and again: see tiny.traced_once."""

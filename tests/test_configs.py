@@ -14,6 +14,8 @@ from ltjax.errors import UserError
 from ltjax.run import build, train
 from ltjax.run.settings import Settings
 
+pytestmark = pytest.mark.figures
+
 
 @pytest.fixture(
     scope='module',

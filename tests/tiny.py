@@ -3,6 +3,7 @@
 import contextlib
 import contextvars
 import importlib
+import io
 import pathlib
 from collections.abc import Iterator
 from typing import Any
@@ -139,6 +140,24 @@ def training(
         first = firsts.setdefault(key, result)
         result._init, result._forward, result.first = first._init, first._forward, first
     return result
+
+
+@contextlib.contextmanager
+def plain_figures() -> Iterator[None]:
+    """Within it a figure of a report is an empty one."""
+    from matplotlib.figure import Figure
+
+    drawn = Figure.savefig
+
+    def savefig(figure: Figure, file: Any, **options: Any) -> None:
+        if isinstance(file, io.StringIO):  # as a report has them
+            file.write('<svg xmlns="http://www.w3.org/2000/svg"/>')
+        else:
+            drawn(figure, file, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, 'savefig', savefig)
+        yield
 
 
 @contextlib.contextmanager

@@ -15,6 +15,8 @@ from ltjax.evaluation.probabilities import Probabilities
 from ltjax.report import decision_sections as sections
 from ltjax.report.writing import write_report
 
+pytestmark = pytest.mark.figures
+
 NAMES = ('<b>bold</b>', 'a & "b"', '$x_1$')
 COUNTS = (400, 90, 20)
 ORDER = by_training_size(COUNTS)

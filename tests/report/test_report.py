@@ -10,6 +10,8 @@ from ltjax.evaluation.groups import head_medium_tail
 from ltjax.evaluation.metrics import evaluate
 from ltjax.report.writing import curves_by_stage, read_metrics, write_report
 
+pytestmark = pytest.mark.figures
+
 NAMES = ['<script>alert(1)</script>', 'B & B', 'naïve']
 
 

@@ -15,6 +15,8 @@ from ltjax.evaluation.probabilities import Probabilities
 from ltjax.report.errors import errors
 from ltjax.run import looking, train
 
+pytestmark = pytest.mark.figures
+
 
 @pytest.fixture(scope='module')
 def workdir(tmp_path_factory):
