@@ -16,15 +16,21 @@ import resource
 # What the environment says holds for the processes that tests start, too.
 # Threads of OpenMP that wait for a core wait busily: the map of a report's 24 images took 18 seconds of a processor.
 os.environ.setdefault('OMP_NUM_THREADS', '1')
-# These networks and losses compile ten times as long as they run: so compile without optimisation, and, where XLA still
-# has it, write loops in the older of its two ways, which takes half the time. It ends at flags that it does not know.
+# These networks and losses compile ten times as long as they run: so compile without optimisation, each function in one
+# piece, and, where XLA still has it, write loops in the older of its two ways, which takes half the time. It ends at
+# flags that it does not know.
 os.environ.setdefault('JAX_DISABLE_MOST_OPTIMIZATIONS', '1')
-if importlib.metadata.version('jaxlib').startswith('0.10.'):
-    os.environ.setdefault('XLA_FLAGS', '--xla_cpu_use_fusion_emitters=false')
+os.environ.setdefault(
+    'XLA_FLAGS',
+    '--xla_cpu_parallel_codegen_split_count=1'
+    + ' --xla_cpu_use_fusion_emitters=false'
+    * importlib.metadata.version('jaxlib').startswith('0.10.'),
+)
 
 import jax
 import pytest
 
+ENOUGH = 1.0  # GB
 MEMORY: dict[str, str] = {}
 RISES: list[tuple[float, str]] = []
 PLATFORM = os.environ.get('LTJAX_TEST_PLATFORM', 'cpu')
@@ -51,6 +57,27 @@ def enough_devices(request):
 def strict_shapes():
     """Shape mistakes that broadcasting would hide raise instead."""
     with jax.numpy_rank_promotion('raise'):
+        yield
+
+
+@pytest.fixture(autouse=True, scope='module')
+def plain_figures(request):
+    """Figures of reports are arranged and not drawn, which takes most of a tiny run, but where they are looked at."""
+    if request.node.get_closest_marker('figures'):
+        yield
+        return
+    import tiny
+
+    with tiny.plain_figures():
+        yield
+
+
+@pytest.fixture(scope='module')
+def traced_once():
+    """For modules whose tests train one config again and again: see tiny.traced_once."""
+    import tiny
+
+    with tiny.traced_once():
         yield
 
 
@@ -81,17 +108,39 @@ def peak_memory():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
 
 
-@pytest.fixture(autouse=True, scope='module')
-def forgotten_afterwards(request):
-    """A module's compiled functions go when it ends, and their memory too: those of all modules take several GB."""
-    before = peak_memory()
-    yield
-    RISES.append((peak_memory() - before, request.module.__name__))
+def memory():
+    """Returns how much memory this process has, where the system says so: GB."""
+    try:
+        pages = int(pathlib.Path('/proc/self/statm').read_text('ascii').split()[1])
+    except OSError:
+        return 0.0
+    return pages * resource.getpagesize() / 1e9
+
+
+def forget():
+    """Lets go what is compiled, and what nobody needs any more."""
     jax.clear_caches()
     gc.collect()
     # glibc keeps what is freed.
     if trim := getattr(ctypes.CDLL(None), 'malloc_trim', None):
         trim(0)
+
+
+@pytest.fixture(autouse=True, scope='module')
+def forgotten_afterwards(request):
+    """A module's compiled functions go when it ends: those of all modules take several GB."""
+    before = peak_memory()
+    yield
+    RISES.append((peak_memory() - before, request.module.__name__))
+    forget()
+
+
+@pytest.fixture(autouse=True)
+def forgotten_between():
+    """Of a module that compiles so much or has so large arrays they go before it ends."""
+    yield
+    if memory() > ENOUGH:
+        forget()
 
 
 def pytest_sessionfinish(session):

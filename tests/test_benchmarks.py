@@ -97,15 +97,7 @@ def sets(tmp_path_factory):
     return get
 
 
-@pytest.fixture
-def forgotten():
-    """What a training compiled goes with it: that of all pairs takes gigabytes."""
-    yield
-    jax.clear_caches()
-
-
 @pytest.mark.slow
-@pytest.mark.usefixtures('forgotten')
 @pytest.mark.parametrize(('method', 'name'), PAIRS)
 def test_every_method_trains_in_every_papers_experiment(tmp_path, sets, method, name):
     experiment = benchmarks.get(name)

@@ -14,6 +14,8 @@ from ltjax.errors import UserError
 from ltjax.run import build, train
 from ltjax.run.settings import Settings
 
+pytestmark = pytest.mark.figures
+
 
 @pytest.fixture(
     scope='module',
@@ -29,7 +31,7 @@ def finished(request, tmp_path_factory):
 
 
 def test_a_run_leaves_all_its_files(finished):
-    _, workdir, results = finished
+    made, workdir, results = finished
     names = {path.name for path in workdir.iterdir()}
     assert names == {
         'config.json', 'metrics.jsonl', 'results.json', 'predictions.npz', 'validation.npz',
@@ -41,7 +43,10 @@ def test_a_run_leaves_all_its_files(finished):
     )
     assert results['train_counts'] == list(tiny.COUNTS)
     assert 0 <= results['test']['metrics']['balanced_accuracy']['value'] <= 1
-    assert (workdir / 'report.html').read_text('utf-8').startswith('<!DOCTYPE html>')
+    page = (workdir / 'report.html').read_text('utf-8')
+    assert page.startswith('<!DOCTYPE html>')
+    assert made.errors_shown == 0  # and then there is neither a file nor a section of them
+    assert 'Errors on rare classes' not in page
     assert (workdir / 'model_card.md').read_text('utf-8').startswith('# Model card: ')
 
 

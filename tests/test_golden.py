@@ -40,11 +40,18 @@ def test_there_are_golden_files():
     assert ARRAY_FILES, f'no .npz files under {ROOT}'
 
 
-@pytest.mark.parametrize('dtype', [np.float64, np.float32], ids=['float64', 'float32'])
 @pytest.mark.parametrize(
-    'path',
-    [pytest.param(p, marks=[] if p in QUICK else pytest.mark.slow) for p in ARRAY_FILES],
-    ids=[name_of(p) for p in ARRAY_FILES],
+    ('path', 'dtype'),
+    [
+        pytest.param(
+            path,
+            dtype,
+            marks=[] if path in QUICK and dtype == np.float64 else pytest.mark.slow,
+            id=f'{name_of(path)}-{np.dtype(dtype)}',
+        )
+        for path in ARRAY_FILES
+        for dtype in (np.float64, np.float32)
+    ],
 )
 def test_values_and_gradients(path, dtype):
     wrong = walk(path, dtype)

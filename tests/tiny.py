@@ -1,7 +1,11 @@
 """Data sets and runs small enough to train in a second; shared by the tests."""
 
+import contextlib
+import contextvars
 import importlib
+import io
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -15,6 +19,7 @@ from ltjax.data.reading.table import Column
 from ltjax.engine import loop, rounds
 from ltjax.engine.checkpoint import Checkpoints
 from ltjax.engine.logbook import Logbook
+from ltjax.engine.rounds import Rounds, Runner
 from ltjax.engine.state import flatten, parameter_filter
 from ltjax.engine.step import make_step
 from ltjax.engine.training import Training
@@ -27,6 +32,10 @@ CONFIGS = sorted(path.stem for path in (ROOT / 'configs').glob('*.py'))
 COUNTS = (32, 16, 8)
 STAGES = ('pretrain', 'train', 'retrain', 'rrl')
 LAST = {'select': 'last'}
+# Inside `traced_once`: the first training of each config and mesh.
+_FIRST: contextvars.ContextVar[dict[Any, Training] | None] = contextvars.ContextVar(
+    'first', default=None
+)
 
 
 def arrays(
@@ -126,7 +135,52 @@ def training(
     if mesh is not None:
         result.mesh = mesh
         result.__post_init__()
+    if (firsts := _FIRST.get()) is not None:
+        key = (made.to_json_best_effort(), str(data.train_counts), result.mesh)
+        first = firsts.setdefault(key, result)
+        result._init, result._forward, result.first = first._init, first._forward, first
     return result
+
+
+@contextlib.contextmanager
+def plain_figures() -> Iterator[None]:
+    """Within it a figure of a report is an empty one."""
+    from matplotlib.figure import Figure
+
+    drawn = Figure.savefig
+
+    def savefig(figure: Figure, file: Any, **options: Any) -> None:
+        if isinstance(file, io.StringIO):  # as a report has them
+            file.write('<svg xmlns="http://www.w3.org/2000/svg"/>')
+        else:
+            drawn(figure, file, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, 'savefig', savefig)
+        yield
+
+
+@contextlib.contextmanager
+def traced_once() -> Iterator[None]:
+    """Trainings of one config share what JAX traced of it, which takes longer than the steps and is always the same.
+
+    What is not jitted is each training's own: the recipe, and whatever it might keep.
+    """
+    runner = Rounds.runner
+
+    steps: dict[Any, Any] = {}
+
+    def shared(rounds_: Rounds, update: Any) -> Runner:
+        made, first = runner(rounds_, update), getattr(rounds_._training, 'first', None)
+        return made._replace(
+            step=steps.setdefault((id(first), made.name), made.step) if first else made.step
+        )
+
+    token = _FIRST.set({})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Rounds, 'runner', shared)
+        yield
+    _FIRST.reset(token)
 
 
 def run(made: Any, folder: pathlib.Path, **options: Any) -> tuple[Any, dict[str, Any], list[dict]]:

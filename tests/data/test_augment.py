@@ -22,7 +22,17 @@ def test_every_list_keeps_shape_type_and_range(name, shape):
     assert views.max() <= 1.0
 
 
-@pytest.mark.parametrize('name', sorted(set(augment.VIEWS) - {'none'}))
+# A view takes a second to compile. Those of this set have most kinds of operations; each has tests of its own below.
+QUICK = {'lmd_strong', 'moco_v2', 'cifar'}
+
+
+@pytest.mark.parametrize(
+    'name',
+    [
+        pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow)
+        for name in sorted(set(augment.VIEWS) - {'none'})
+    ],
+)
 def test_same_key_same_views_and_other_key_other_views(name):
     images = noise(8, 14, 18, 3)
     first = draw(name, images)

@@ -14,6 +14,8 @@ from ltjax.engine.preemption import Interruption
 from ltjax.engine.stage import Loss, Recipe, Stage, Stream, Update
 from ltjax.errors import Preempted, UserError
 
+pytestmark = pytest.mark.usefixtures('traced_once')
+
 STEPS = 3
 
 

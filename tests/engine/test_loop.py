@@ -19,7 +19,7 @@ from ltjax.engine.state import TrainState
 from ltjax.errors import UserError
 from ltjax.run import train
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('traced_once')]
 
 
 @pytest.fixture(scope='module')

@@ -9,7 +9,7 @@ from ltjax.engine import loop, rounds
 from ltjax.engine.preemption import Interruption
 from ltjax.errors import Preempted
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('traced_once')]
 
 METHODS = ('lmd', 'aduni', 'alpa', 'iccl', 'proco')
 

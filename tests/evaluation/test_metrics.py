@@ -17,6 +17,8 @@ from ltjax.evaluation.small_samples import sample_size_warnings
 from ltjax.evaluation.table import format_metrics
 from scripts.benchmarks.evaluation import many_classes
 
+pytestmark = pytest.mark.figures  # the size of a report counts them
+
 
 def test_softmax_is_float64_and_stable():
     probabilities = softmax(np.array([[1e4, 0.0], [0.0, np.log(3.0)]], np.float32))

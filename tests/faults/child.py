@@ -99,7 +99,8 @@ def main(method: str, data: str, workdir: str, cache: str, *fault: str) -> None:
     if fault:
         strike(fault[0], int(fault[1]), fault[2])
     try:
-        train.run(config, pathlib.Path(workdir))
+        with tiny.plain_figures():
+            train.run(config, pathlib.Path(workdir))
     except UserError as error:
         print(f'error: {error}', file=sys.stderr)
         sys.exit(2)

@@ -13,6 +13,8 @@ from ltjax.errors import UserError
 from ltjax.losses import class_probabilities, contrastive, parametric, queues
 from ltjax.methods.task import Task
 
+pytestmark = pytest.mark.usefixtures('traced_once')
+
 STEPS = 3  # an epoch: 56 images in batches of 16
 SMALL = {'embedding_dim': 8, 'queue': 32, 'alpha.decay_epochs': 2}
 COUNTS = np.array(tiny.COUNTS)
@@ -159,7 +161,7 @@ def test_paco_is_that_of_the_golden_tested_function(network, batch, memory, alph
 
 def test_the_momentum_encoder_is_the_moving_average_of_the_parameters(network, memory):
     update = recipe(variant='paco', momentum=0.75).stages[0].updates[0]
-    after = update.after_step(memory, nnx.state(network), jnp.int32(0))
+    after = jax.jit(update.after_step)(memory, nnx.state(network), jnp.int32(0))
     parameters, slow = flatten(nnx.state(network, nnx.Param)), flatten(memory['momentum'])
     moved = flatten(after['momentum'])
     assert set(moved) == set(parameters)

@@ -15,6 +15,8 @@ from ltjax.errors import UserError
 from ltjax.methods.task import Task
 from ltjax.run import train, trained
 
+pytestmark = pytest.mark.usefixtures('traced_once')
+
 COUNTS = np.array(tiny.COUNTS)
 PRINTED = {'coefficients': 'printed', 'classifier': 'linear'}
 

@@ -15,6 +15,8 @@ from ltjax.models.weight_files import read
 from ltjax.models.weights import to_torch
 from ltjax.run import train, trained
 
+pytestmark = pytest.mark.usefixtures('traced_once')
+
 PLAIN = {'train.optimizer.weight_decay': 0.0}
 
 

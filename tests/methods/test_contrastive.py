@@ -14,6 +14,8 @@ from ltjax.engine.state import flatten
 from ltjax.errors import UserError
 from ltjax.losses import contrastive
 
+pytestmark = pytest.mark.usefixtures('traced_once')
+
 NAMES = ('supcon', 'cicl', 'infonce', 'conmix')
 STEPS = 2  # an epoch: 56 images in batches of 24
 

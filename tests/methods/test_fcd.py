@@ -14,6 +14,8 @@ from ltjax.errors import UserError
 from ltjax.methods.supervised import distillation
 from ltjax.methods.supervised.logit_losses import Moment, plain
 
+pytestmark = pytest.mark.usefixtures('traced_once')
+
 BOX = 2e-3
 STEPS = 3  # a round: 56 images in batches of 16
 CHANGES = {'retrain.optimizer.box': BOX, 'retrain.optimizer.learning_rate': 0.05}

@@ -9,6 +9,8 @@ from ltjax import methods
 from ltjax.errors import UserError
 from ltjax.methods import flexible
 
+pytestmark = pytest.mark.usefixtures('traced_once')
+
 LABELS = np.repeat(np.arange(3), tiny.COUNTS)
 
 

@@ -13,7 +13,7 @@ from ltjax.errors import UserError
 from ltjax.losses import class_probabilities
 from ltjax.run import train
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('traced_once')]
 
 STEPS = 3  # a round: 56 images in batches of 16
 

@@ -9,7 +9,7 @@ from ltjax.engine.state import flatten
 from ltjax.methods.lmd.settings import READINGS
 from ltjax.run import train
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('traced_once')]
 
 
 @pytest.fixture(scope='module')

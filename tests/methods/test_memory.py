@@ -13,6 +13,8 @@ from ltjax.errors import UserError
 from ltjax.methods.memory import ADDED, ModulatedAttention
 from ltjax.run import train, trained
 
+pytestmark = pytest.mark.usefixtures('traced_once')
+
 PLAIN = {'retrain.optimizer.weight_decay': 0.0}
 PER_STAGE = 6  # steps
 

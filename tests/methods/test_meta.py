@@ -9,6 +9,8 @@ from ltjax import losses, methods, sharding
 from ltjax.errors import UserError
 from ltjax.run import train
 
+pytestmark = pytest.mark.usefixtures('traced_once')
+
 STEPS = 3  # a round: 56 images in batches of 16
 
 

@@ -13,6 +13,8 @@ from ltjax.errors import UserError
 from ltjax.methods.task import Task
 from ltjax.run import train
 
+pytestmark = pytest.mark.usefixtures('traced_once')
+
 
 @pytest.fixture(scope='module')
 def data(tmp_path_factory):

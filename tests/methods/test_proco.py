@@ -16,6 +16,8 @@ from ltjax.losses import heads, proto_instances, prototypes, queues
 from ltjax.methods.task import Task
 from ltjax.run import train, trained
 
+pytestmark = pytest.mark.usefixtures('traced_once')
+
 LAST = {'select': 'last'}
 SMALL = {'queue': 32, 'num_negatives': 4, 'width': 8, 'hidden': 16, 'prototype_weight': 1.0}
 COUNTS = np.array(tiny.COUNTS)
@@ -213,7 +215,7 @@ def test_the_momentum_encoder_is_the_moving_average_of_the_parameters():
     made = config(momentum=0.75).method
     update = methods.recipe(made, Task(COUNTS, (0.5,), (0.25,))).stages[0].updates[0]
     model, _, extra, _, after, _ = one_step()
-    moved = flatten(update.after_step(extra, after, jnp.int32(0))['momentum'])
+    moved = flatten(jax.jit(update.after_step)(extra, after, jnp.int32(0))['momentum'])
     parameters, slow = flatten(nnx.state(model, nnx.Param)), flatten(extra['momentum'])
     assert set(moved) == set(parameters)
     for name, value in moved.items():

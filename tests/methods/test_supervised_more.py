@@ -12,6 +12,8 @@ from ltjax.engine.state import flatten
 from ltjax.engine.step import key_for
 from ltjax.errors import UserError
 
+pytestmark = pytest.mark.usefixtures('traced_once')
+
 COUNTS = np.array(tiny.COUNTS)
 LABELS = jnp.array([0, 0, 1, 1, 0, 2])
 LOG_PRIOR = jnp.asarray(losses.log_prior(COUNTS), jnp.float32)
@@ -173,19 +175,14 @@ def test_the_second_stage_of_cc_sam_is_its_golden_tested_function(batch, step, a
 # Two stages: what the first leaves alone, and what the second moves.
 
 
-@pytest.fixture(
-    scope='module',
-    params=[
-        pytest.param(name, marks=[] if name == 'disalign' else pytest.mark.slow)
-        for name in ('disalign', 'mislas', 'cc_sam', 'lws')
-    ],
-)
+@pytest.fixture(scope='module', params=['disalign', 'mislas', 'cc_sam', 'lws'])
 def finished(request, data, tmp_path_factory):
     made = tiny.tuned(request.param, data)
     folder = tmp_path_factory.mktemp(request.param)
     return request.param, made, tiny.watch(made, folder)
 
 
+@pytest.mark.slow
 def test_stages_move_what_they_train_and_nothing_else(finished):
     name, _, (steps, (state, _, rows)) = finished
     assert tiny.finite(state, rows)

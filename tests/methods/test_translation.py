@@ -15,6 +15,8 @@ from ltjax.errors import UserError
 from ltjax.methods.task import Task
 from ltjax.run import train
 
+pytestmark = pytest.mark.usefixtures('traced_once')
+
 STEPS = 3  # a round: 56 images in batches of 16
 # Every larger class may lend, and a probability of a tenth will do: else these networks translate nothing.
 EASY = {'retrain.beta': 0.0, 'retrain.confidence': 0.1}

@@ -52,8 +52,12 @@ def test_a_written_model_reads_back_in_the_same_names(tmp_path):
     ('name', 'layout', 'key'),
     [
         ('resnet18', 'timm', 'layer4.1.conv2.weight'),
-        ('efficientnet_lite0', 'timm', 'blocks.6.0.conv_pwl.weight'),
-        ('convnext_tiny', 'torchvision', 'features.7.2.block.5.weight'),
+        pytest.param(
+            *('efficientnet_lite0', 'timm', 'blocks.6.0.conv_pwl.weight'), marks=pytest.mark.slow
+        ),
+        pytest.param(
+            *('convnext_tiny', 'torchvision', 'features.7.2.block.5.weight'), marks=pytest.mark.slow
+        ),
     ],
 )
 def test_names_of_a_library_are_recognised_and_kept(tmp_path, name, layout, key):

@@ -29,7 +29,16 @@ LAYOUTS = {
     'efficientnet_lite0': 'original',
     'efficientnet_lite0_timm': 'timm',
 }
+# Larger than another of the same blocks, or of the same names.
+SLOW = ('base', 'small', 'resnext', 'tiny_timm', 'lite0_timm')
 ROUND_TRIPS = [name for name in LAYOUTS if 'small' not in name and 'base' not in name]
+
+
+def slow_if_large(names):
+    return [
+        pytest.param(name, marks=[pytest.mark.slow] if any(part in name for part in SLOW) else [])
+        for name in names
+    ]
 
 
 @functools.cache
@@ -64,7 +73,7 @@ def assert_same(got, want):
         np.testing.assert_array_equal(value, want[key], strict=True)
 
 
-@pytest.mark.parametrize('name', ROUND_TRIPS)
+@pytest.mark.parametrize('name', slow_if_large(ROUND_TRIPS))
 def test_round_trip_is_exact(name):
     tensors = drawn(name)
     model = abstract(name.removesuffix('_timm'))
@@ -76,7 +85,7 @@ def test_round_trip_is_exact(name):
         assert_same(to_torch(back, LAYOUTS[name]), tensors)
 
 
-@pytest.mark.parametrize('name', LAYOUTS)
+@pytest.mark.parametrize('name', slow_if_large(LAYOUTS))
 def test_a_layout_is_recognised_and_written_by_its_keys(name):
     keys, model = listed(name), abstract(name.removesuffix('_timm'))
     assert layout_of(model, keys) == LAYOUTS[name]
@@ -91,7 +100,9 @@ def test_a_layout_is_recognised_and_written_by_its_keys(name):
     }
 
 
-@pytest.mark.parametrize('name', ['convnext_tiny', 'convnext_small', 'convnext_base'])
+@pytest.mark.parametrize(
+    'name', slow_if_large(['convnext_tiny', 'convnext_small', 'convnext_base'])
+)
 def test_the_same_tensor_in_three_layouts(name):
     rows = [line.split('\t') for line in (KEYS / f'keymap_{name}.txt').read_text().splitlines()]
     model = abstract(name)

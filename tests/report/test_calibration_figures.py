@@ -10,6 +10,8 @@ from ltjax.evaluation.calibration import bin_accuracies, reliability
 from ltjax.report.calibration import reliability_diagram
 from ltjax.report.style import GROUP_COLOURS
 
+pytestmark = pytest.mark.figures
+
 GROUPS = {'head': (0,), 'medium': (1,), 'tail': (2,)}
 
 

@@ -15,6 +15,8 @@ from ltjax.evaluation.probabilities import Probabilities
 from ltjax.report import decision_sections as sections
 from ltjax.report.writing import write_report
 
+pytestmark = pytest.mark.figures
+
 NAMES = ('<b>bold</b>', 'a & "b"', '$x_1$')
 COUNTS = (400, 90, 20)
 ORDER = by_training_size(COUNTS)
@@ -137,9 +139,10 @@ def test_referral_is_drawn(test_set):
 
 def test_without_validation_what_is_chosen_is_left_out():
     test = evaluated(validated=None)
-    assert plain(every(test)).count('there are no predictions of validation images') == 2
+    markup = every(test)
+    assert plain(markup).count('there are no predictions of validation images') == 2
     assert 'temperature' not in sections.calibrated(test)
-    assert len(pictures(every(test))) == 5
+    assert len(pictures(markup)) == 5
 
 
 def test_what_could_not_be_fitted_is_said():

@@ -9,6 +9,8 @@ from ltjax.evaluation.operating_points import SHARES
 from ltjax.report import decisions
 from ltjax.report.style import GROUP_COLOURS
 
+pytestmark = pytest.mark.figures
+
 NONE = {'value': None, 'low': None, 'high': None}
 NAMES = ['a <b> & c', 'costs $5 to $9', '_background']
 

@@ -7,6 +7,8 @@ import pytest
 from ltjax.report import figures
 from ltjax.report.embedding import mapped_classes, stratified_subset, tsne
 
+pytestmark = pytest.mark.figures
+
 NAMES = ['a <b> & c', 'costs $5 to $9', '_background']
 GROUPS = ['head', 'medium', 'tail']
 

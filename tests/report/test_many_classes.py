@@ -6,6 +6,8 @@ import pytest
 from ltjax.evaluation import confusion
 from ltjax.report import many_classes
 
+pytestmark = pytest.mark.figures
+
 SIZE = 300
 NAMES = [f'_class {k}' for k in range(SIZE)]
 GROUPS = ['head'] * 100 + ['medium'] * 100 + ['tail'] * 100

@@ -10,11 +10,12 @@ from ltjax.evaluation.groups import head_medium_tail
 from ltjax.evaluation.metrics import evaluate
 from ltjax.report.writing import curves_by_stage, read_metrics, write_report
 
+pytestmark = pytest.mark.figures
+
 NAMES = ['<script>alert(1)</script>', 'B & B', 'naïve']
 
 
-@pytest.fixture
-def workdir(tmp_path):
+def finished_run(folder):
     """A finished run of three classes and thirty test images, without what serves decisions."""
     rng = np.random.default_rng(0)
     labels = np.repeat(np.arange(3), [15, 10, 5])
@@ -53,23 +54,35 @@ def workdir(tmp_path):
             'said': ['30 images: train 30', 'passed over: 3 DICOM'],
         },
     }  # fmt: skip
-    (tmp_path / 'results.json').write_text(json.dumps(results))
+    (folder / 'results.json').write_text(json.dumps(results))
     config = {'command': 'python main.py --note "<i>"', 'seed': 3, 'note': '</pre><script>'}
-    (tmp_path / 'config.json').write_text(json.dumps(config))
+    (folder / 'config.json').write_text(json.dumps(config))
     rows = [
         {'stage': 'rrl', 'step': step, 'loss': 1 / step, 'val_balanced_accuracy': step / 100}
         for step in (10, 20)
     ]
     lines = [json.dumps(row) for row in rows]
-    (tmp_path / 'metrics.jsonl').write_text('\n'.join([*lines, '{"stage": "rr']))
+    (folder / 'metrics.jsonl').write_text('\n'.join([*lines, '{"stage": "rr']))
     np.savez(
-        tmp_path / 'predictions.npz',
+        folder / 'predictions.npz',
         ids=np.arange(30).astype(str),
         labels=labels,
         logits=logits,
         features=features,
     )
-    return tmp_path
+    return folder
+
+
+@pytest.fixture
+def workdir(tmp_path):
+    return finished_run(tmp_path)
+
+
+@pytest.fixture(scope='module')
+def written(tmp_path_factory):
+    """A run with its report, and the report's page: as they are, for tests that only read."""
+    folder = finished_run(tmp_path_factory.mktemp('run'))
+    return folder, read(folder)
 
 
 class Page(html.parser.HTMLParser):
@@ -107,8 +120,8 @@ def read(workdir):
     return Page(path.read_text(encoding='utf-8'))
 
 
-def test_report_is_whole_and_self_contained(workdir):
-    page = read(workdir)
+def test_report_is_whole_and_self_contained(written):
+    workdir, page = written
     assert page.tags.count('img') == 6
     assert all(ref.startswith('data:image/svg+xml;base64,') for ref in page.references)
     # These results hold no calibration, operating points, referral and prediction sets: there is no section of them.
@@ -125,8 +138,8 @@ def test_report_is_whole_and_self_contained(workdir):
     assert not list(workdir.glob('*.tmp'))
 
 
-def test_contents_lead_to_the_headings_of_three_readers(workdir):
-    page = read(workdir)
+def test_contents_lead_to_the_headings_of_three_readers(written):
+    _, page = written
     assert page.links == page.ids
     assert len(set(page.ids)) == len(page.ids)
     readers = ['for-the-clinician', 'for-the-statistician', 'for-the-engineer']
@@ -139,8 +152,8 @@ def test_contents_lead_to_the_headings_of_three_readers(workdir):
     assert len(levels) == 1 + len(page.ids)
 
 
-def test_texts_from_data_are_escaped(workdir):
-    page = read(workdir)
+def test_texts_from_data_are_escaped(written):
+    workdir, page = written
     assert 'script' not in page.tags
     assert NAMES[0] in page.text
     text = (workdir / 'report.html').read_text(encoding='utf-8')
@@ -150,13 +163,14 @@ def test_texts_from_data_are_escaped(workdir):
     assert 'naïve' in text
 
 
-def test_report_is_repeatable_and_replaces_the_last_one(workdir):
-    first = write_report(workdir).read_bytes()
+def test_report_is_repeatable_and_replaces_the_last_one(written):
+    workdir, _ = written
+    first = (workdir / 'report.html').read_bytes()
     assert write_report(workdir).read_bytes() == first
 
 
-def test_classes_come_in_order_of_training_size(workdir):
-    text = read(workdir).text
+def test_classes_come_in_order_of_training_size(written):
+    text = written[1].text
     table = text[text.index('training images', text.rindex('Classes')) :]
     assert table.index('B & B') < table.index('alert(1)') < table.index('naïve')
 
@@ -169,8 +183,8 @@ def test_report_without_features(workdir):
     assert page.tags.count('img') == 5
 
 
-def test_what_was_decided_about_the_data_is_said(workdir):
-    text = read(workdir).text
+def test_what_was_decided_about_the_data_is_said(written):
+    text = written[1].text
     for line in ('From /set <1> (folder).', 'passed over: 3 DICOM', 'sha256 c0ffeec0ffee'):
         assert line in text
 

@@ -15,6 +15,8 @@ from ltjax.evaluation.probabilities import Probabilities
 from ltjax.report.errors import errors
 from ltjax.run import looking, train
 
+pytestmark = pytest.mark.figures
+
 
 @pytest.fixture(scope='module')
 def workdir(tmp_path_factory):
@@ -94,9 +96,3 @@ def test_a_run_shows_its_errors(workdir):
     assert f'is {names[found["labels"][0]]}' in svg
     assert 'Errors on rare classes' in (workdir / 'report.html').read_text('utf-8')
     assert errors(workdir / 'nowhere.npz') == ''
-
-
-def test_none_are_written_where_none_are_asked_for(tmp_path):
-    train.run(tiny.config('cross_entropy', tiny.npz(tmp_path / 'data.npz')), tmp_path / 'run')
-    assert not (tmp_path / 'run' / looking.FILE).exists()
-    assert 'Errors on rare classes' not in (tmp_path / 'run' / 'report.html').read_text('utf-8')

@@ -50,6 +50,7 @@ def to_rates(psi, kernel, bias, drawn, probability, training, balanced):
     return np.bincount(labels, to_image, steps.CLASSES) / (1 + np.exp(psi))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('redraw', [False, True])
 def test_ten_steps_agree(redraw):
     drawn_images, others = steps.drawn_batches(2), steps.drawn_batches(3)

@@ -1,6 +1,7 @@
 """Ten steps of BBN equal those of an implementation in NumPy with gradients by hand, in float64."""
 
 import numpy as np
+import pytest
 
 from methods.dynamics import steps
 
@@ -78,6 +79,7 @@ class Reference(steps.Network):
         return alpha, float((alpha * of_first + (1 - alpha) * of_second).mean())
 
 
+@pytest.mark.slow
 def test_ten_steps_equal_those_by_hand():
     batches = [
         ordinary | {'reversed': other}

@@ -19,6 +19,7 @@ def noise_of(step):
         return np.asarray(jax.random.normal(key, (steps.BATCH, steps.CLASSES))) / 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('stage', STAGES)
 def test_ten_steps(stage):
     form, batches = STAGES[stage], steps.drawn_batches(0)

@@ -1,6 +1,7 @@
 """Ten steps of OLTR's second stage equal those of an implementation in NumPy with gradients by hand, in float64."""
 
 import numpy as np
+import pytest
 
 from methods.dynamics import steps
 
@@ -134,6 +135,7 @@ class Reference(steps.Network):
         return cross_entropy, centroid_loss
 
 
+@pytest.mark.slow
 def test_ten_steps_equal_those_by_hand():
     batches = steps.drawn_batches(5, PLACES)
     leaves = {

@@ -64,6 +64,7 @@ def by_hand(before, batches, alphas):
     return network.arrays, slow, keys, key_labels, losses
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', ['paco', 'paco_aduc'])
 def test_ten_steps_are_those_of_the_formulas(name):
     batches = steps.drawn_batches(0, views=('first', 'second'))
