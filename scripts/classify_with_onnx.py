@@ -1,7 +1,7 @@
 """Classifies a folder of images by an exported model, without JAX: `python classify_with_onnx.py MODEL.onnx FOLDER`.
 
-Copy this file: it needs Python 3.10 or newer, `pip install onnxruntime numpy pillow`, and nothing else. It prints a CSV:
-the file, the most probable class and the probability of every class. What it has to know it reads from the model.
+Copy this file: it needs Python 3.10 or newer, `pip install onnxruntime numpy pillow`, and nothing else. It prints a
+CSV: the file, the most probable class and the probability of every class. What it has to know it reads from the model.
 Images become the same pixels, bit for bit, as `ltjax predict` makes of them with OpenCV; see docs/deployment.md.
 """
 
@@ -16,7 +16,9 @@ from PIL import Image, ImageOps
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
 
 
-def read(path: pathlib.Path, size: tuple[int, int], channels: int, interpolation: str | None) -> np.ndarray:
+def read(
+    path: pathlib.Path, size: tuple[int, int], channels: int, interpolation: str | None
+) -> np.ndarray:
     """Returns an image file as uint8 [height, width, channels]: upright, on white, of the model's size."""
     with Image.open(path) as image:
         image.load()
@@ -29,7 +31,7 @@ def read(path: pathlib.Path, size: tuple[int, int], channels: int, interpolation
     upright = upright.convert('L' if channels == 1 else 'RGB')
     if upright.size != size and not interpolation:
         raise ValueError(f'{path} is {upright.size}, the model takes {size}: resize it.')
-    if upright.size != size and interpolation != 'area':
+    if upright.size != size and interpolation and interpolation != 'area':
         upright = upright.resize(size, Image.Resampling[interpolation.upper()])
     pixels = np.asarray(upright).reshape(upright.height, upright.width, channels)
     if upright.size == size:
@@ -52,7 +54,7 @@ def shrink(pixels: np.ndarray, side: int) -> np.ndarray:
         scale = length / side
         start = np.arange(side) * scale
         end = np.minimum(start + scale, length)
-        total = np.float32(0)
+        total: np.ndarray = np.zeros(1, np.float32)
         for tap in range(int(np.ceil(scale)) + 1):
             at = np.floor(start) + tap
             share = np.minimum(at + 1, end) - np.maximum(at, start)

@@ -16,9 +16,11 @@ NAMES = ('café', 'naïve', 'b, "c"')
 
 
 def trained(made, *, size=32, channels=3, **others):
-    """Returns what a run of the config `made` might have left, but that its numbers are drawn: NAMES are its classes."""
+    """Returns what a run of the config `made` might have left, with drawn numbers and the classes NAMES."""
     settings = Settings.of(made)
-    task = dataclasses.replace(tiny.task(), columns=tiny.columns(settings.data.further or ('site',)))
+    task = dataclasses.replace(
+        tiny.task(), columns=tiny.columns(settings.data.further or ('site',))
+    )
     recipe = methods.recipe(settings.method, task)
     model = nnx.eval_shape(
         lambda: build.create_model(settings, recipe, len(NAMES), channels, nnx.Rngs(0))

@@ -91,18 +91,24 @@ class Onnx(_Files):
         import onnx
 
         images = _any_number_of(image_shape)
-        with _without_warnings('jax2onnx'):
-            model = jax2onnx.to_onnx(
-                plain(function, images),
-                [images],
-                opset=OPSET,
-                model_name=about['model'],
-                input_names=_NAMES[:1],
-                output_names=_NAMES[1:],
-            )
-        model.ir_version = IR_VERSION
-        onnx.helper.set_model_props(model, {METADATA: json.dumps(about, ensure_ascii=False)})
-        onnx.checker.check_model(model)
+        try:
+            with _without_warnings('jax2onnx', 'onnx_ir'):
+                model = jax2onnx.to_onnx(
+                    plain(function, images),
+                    [images],
+                    opset=OPSET,
+                    model_name=about['model'],
+                    input_names=_NAMES[:1],
+                    output_names=_NAMES[1:],
+                )
+            model.ir_version = IR_VERSION
+            onnx.helper.set_model_props(model, {METADATA: json.dumps(about, ensure_ascii=False)})
+            onnx.checker.check_model(model)
+        except Exception as error:  # what it does not know, jax2onnx says in many ways
+            reason = ' '.join(f'{type(error).__name__}: {error}'.split())
+            raise UserError(
+                f'this model cannot be written as ONNX: {reason}. Please report it, or take --format=stablehlo.'
+            ) from error
         path.write_bytes(model.SerializeToString())
 
     def run(self, path: pathlib.Path, images: np.ndarray) -> Arrays:
@@ -140,17 +146,19 @@ class StableHlo(_Files):
 
 
 @contextlib.contextmanager
-def _without_warnings(library: str) -> Iterator[None]:
-    """Within it, a library keeps its warnings to itself: that parts of it which are not used here do not load."""
-    logger = logging.getLogger(library)
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+def _without_warnings(*libraries: str) -> Iterator[None]:
+    """Within it, libraries keep their warnings to themselves: that parts of them which are not used do not load."""
+    loggers = [logging.getLogger(library) for library in libraries]
+    levels = [logger.level for logger in loggers]
     try:
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 FORMATS: Mapping[str, Format] = MappingProxyType({'onnx': Onnx(), 'stablehlo': StableHlo()})
@@ -160,7 +168,6 @@ def _in_batches(run: Callable[[np.ndarray], Any], images: np.ndarray) -> Arrays:
     parts = [run(images[start : start + _BATCH]) for start in range(0, len(images), _BATCH)]
     logits, probabilities = (np.concatenate(values) for values in zip(*parts, strict=True))
     return logits, probabilities
-
 
 
 def _any_number_of(image_shape: tuple[int, int, int]) -> jax.ShapeDtypeStruct:

@@ -112,11 +112,10 @@ def write(
 
 def in_float32(trained: Trained) -> Trained:
     """Returns the model that computes in float32, in which its parameters are, whatever it was trained in."""
+    if trained.settings.model.dtype == 'float32':
+        return trained
     model = nnx.merge(trained.graphdef, trained.state, copy=True)
-    for _, module in nnx.iter_modules(model):
-        dtype = getattr(module, 'dtype', None)
-        if dtype is not None and jnp.dtype(dtype) == jnp.bfloat16:
-            module.dtype = jnp.dtype(jnp.float32)
+    model.set_attributes(dtype=jnp.dtype(jnp.float32))
     return dataclasses.replace(trained, graphdef=nnx.graphdef(model))
 
 
@@ -247,7 +246,9 @@ def compare(ours: np.ndarray, theirs: np.ndarray, of: str) -> Checked:
       UserError: they differ by more than rounding, or say another class where there is no near tie.
     """
     largest = np.abs(ours).max()
-    difference = float(np.abs(ours - theirs).max() / largest) if largest else float(np.abs(theirs).max())
+    difference = (
+        float(np.abs(ours - theirs).max() / largest) if largest else float(np.abs(theirs).max())
+    )
     second, first = np.sort(ours, axis=1)[:, -2:].T
     same = ours.argmax(1) == theirs.argmax(1)
     ties = ~same & (first - second < TOLERANCE * largest)

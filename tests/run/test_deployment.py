@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+import classify_with_onnx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +12,6 @@ import pytest
 from flax import nnx
 from PIL import Image
 
-import classify_with_onnx
 import random_weights
 import tiny
 from ltjax import export
@@ -42,7 +42,7 @@ def workdir(tmp_path_factory):
 
 @pytest.fixture
 def model():
-    return random_weights.trained(tiny.config('cross_entropy'  , 'any'), size=12, channels=1)
+    return random_weights.trained(tiny.config('cross_entropy', 'any'), size=12, channels=1)
 
 
 def call(workdir, out, *more):
@@ -209,9 +209,7 @@ def test_a_run_without_weights(workdir, tmp_path):
 
 def test_a_run_has_to_have_the_scaling(model, tmp_path):
     with pytest.raises(UserError, match='the run has no vector scaling'):
-        deployment.write(
-            tmp_path / 'm', model, ABSENT, format_name='stablehlo', calibrate='vector'
-        )
+        deployment.write(tmp_path / 'm', model, ABSENT, format_name='stablehlo', calibrate='vector')
 
 
 def test_functions_become_plain():
