@@ -49,6 +49,7 @@ def call(workdir, out, *more):
     export.main([f'--workdir={workdir}', f'--out={out}', *more])
 
 
+@pytest.mark.slow
 def test_stablehlo_needs_jax_alone(workdir, tmp_path, capsys):
     file = tmp_path / 'm.stablehlo'
     call(workdir, file, '--calibrate=temperature')
@@ -236,10 +237,10 @@ def test_functions_become_plain():
 
 
 def test_batch_norms_are_folded():
-    model = create('resnet18', num_classes=3, channels=1, stem='cifar', rngs=nnx.Rngs(0))
+    model = create('small_cnn', num_classes=3, channels=1, width=4, rngs=nnx.Rngs(0))
     set_batch_norm(model, 'running')
-    model.bn1.mean[...] += 0.5
-    model.layer1[0].bn1.var[...] *= 2
+    model.norms[0].mean[...] += 0.5
+    model.norms[1].var[...] *= 2
     images = jax.random.normal(jax.random.key(0), (2, 8, 8, 1))
     before = model(images).logits
     fold(model)
