@@ -24,7 +24,7 @@ COMMANDS = {
     'evaluate': Command('ltjax.evaluate', 'evaluate predictions, and compare them'),
     'audit': Command('ltjax.data.audit.__main__', 'look for mistakes in a data set'),
     'show': Command('ltjax.data.show', 'draw what augmentation does to images'),
-    'export': Command('ltjax.export', 'write a trained model under the names of PyTorch'),
+    'export': Command('ltjax.export', 'write a trained model for other programs'),
 }
 
 

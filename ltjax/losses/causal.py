@@ -62,7 +62,7 @@ def deconfounded_logits(
 def _head_logits(units: jax.Array, weight: jax.Array, scale: float, gamma: float) -> jax.Array:
     length = lengths(weight)
     scaled = jnp.where(length > 0, weight / (jnp.where(length > 0, length, 1) + gamma), 0)
-    heads = linear_logits(units.reshape(len(units), -1), scaled.reshape(len(scaled), -1))
+    heads = linear_logits(units.reshape(units.shape[0], -1), scaled.reshape(scaled.shape[0], -1))
     return scale / units.shape[1] * heads
 
 

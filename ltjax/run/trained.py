@@ -76,6 +76,7 @@ class Trained:
       ordered: whether the classes are grades, in their order.
       calibration: what results.json says of it; None if the run did not measure it.
       validation: what the model says of the validation images; None if the run left no validation.npz.
+      wished: of decisions, {'sensitivity' or 'specificity': share}; None if the run chose no thresholds.
     """
 
     settings: Settings
@@ -89,6 +90,7 @@ class Trained:
     ordered: bool
     calibration: Mapping[str, Any] | None = None
     validation: predictions.Predictions | None = None
+    wished: Mapping[str, float] | None = None
 
     @classmethod
     def load(cls, workdir: str | os.PathLike[str]) -> 'Trained':
@@ -148,6 +150,7 @@ class Trained:
             ordered=results.get('data', {}).get('class_order', {}).get('ordered', False),
             calibration=results['test'].get('calibration'),
             validation=prediction_files.read(kept) if kept.is_file() else None,
+            wished=results['test'].get('operating_points', {}).get('wished'),
         )
 
     def predict(self, data: Any, *, side: str = '', protocol: str = '') -> Predictions:
