@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ltjax.data import long_tail, reading, splits
+from ltjax.data import cache, long_tail, reading, splits
 from ltjax.data.indivisible import Units
 from ltjax.data.reading import Images, Raw, values
 from ltjax.data.reading.images import shows_something
@@ -109,7 +109,7 @@ def load(config: Data | Mapping[str, Any]) -> DataSet:
             f'{table.where} was prepared at {stored} px, and {wanted} are asked for: run its data_prep '
             f'command with --size={wanted}, or take --config.data.image_size={stored}.'
         )
-    raw = reading.read(config, table)
+    raw = reading.read(config, table, load=cache.load)
     arrangement = arrange(table, raw.rows, raw.digests, config)
     labels = np.asarray(raw.labels)
     return DataSet(raw.images, labels, raw.ids, raw.class_names, raw, arrangement)

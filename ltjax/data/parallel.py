@@ -9,7 +9,7 @@ import concurrent.futures
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from typing import TypeVar
 
 Item = TypeVar('Item')
@@ -31,7 +31,7 @@ def processors() -> int:
 
 def in_order(
     function: Callable[[Item], Made], items: Iterable[Item], *, threads: int = 0
-) -> Iterator[Made]:
+) -> Generator[Made, None, None]:
     """Yields what `function` makes of each item, in their order.
 
     Close it (`contextlib.closing`) where it may be left before its end: it then waits for what is under way alone.

@@ -5,6 +5,7 @@ Training, the audit, prediction and pictures of views all read here; the rules a
 
 import dataclasses
 import pathlib
+from collections.abc import Callable, Sequence
 from importlib import resources
 
 import numpy as np
@@ -108,12 +109,19 @@ def _written(config: Data) -> Written:
     return npz.read(path)
 
 
-def read(config: Data, table: Table | None = None) -> Raw:
+Load = Callable[
+    [pathlib.Path, Sequence[str], Data, Sequence[Excluded]],
+    decoding.Loaded,
+]
+
+
+def read(config: Data, table: Table | None = None, *, load: Load = decoding.load) -> Raw:
     """Reads the images of a table, brought to the size and channels that the config asks for.
 
     Args:
       config: the `data` part of a config.
       table: from `survey`; None: it is made.
+      load: what reads image files, see `decoding.load`.
 
     Raises:
       UserError: images that cannot be read and may not be left out, or of several sizes or channels.
@@ -128,7 +136,7 @@ def read(config: Data, table: Table | None = None) -> Raw:
     images: Images
     if isinstance(pixels, Files):
         names = [pixels.names[row] for row in kept]
-        loaded = decoding.load(pixels.root, names, config, excluded)
+        loaded = load(pixels.root, names, config, excluded)
         id_of = dict(zip(names, table.ids[kept].tolist(), strict=True))
         excluded = tuple(e._replace(path=id_of.get(e.path, e.path)) for e in loaded.excluded)
         images, kept = loaded.images, kept[loaded.rows]

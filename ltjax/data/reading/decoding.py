@@ -10,6 +10,7 @@ from absl import logging
 
 from ltjax import files
 from ltjax.data import parallel
+from ltjax.data.prepared import records
 from ltjax.data.reading import images as image_files
 from ltjax.data.reading.table import Excluded
 from ltjax.data.settings import Data
@@ -19,7 +20,7 @@ from ltjax.errors import UserError
 class Loaded(NamedTuple):
     """Image files that were read."""
 
-    images: np.ndarray  # uint8 [N, H, W, C]
+    images: np.ndarray | records.StoredImages  # uint8 [N, H, W, C]
     rows: np.ndarray  # int64 [N], their places in the list that was asked for
     digests: np.ndarray  # str [N], see `images.digest`, of the pixels as they are stored
     contents: np.ndarray  # str [N], digests of the files' bytes
