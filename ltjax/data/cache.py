@@ -17,11 +17,6 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
-
 import cv2
 import numpy as np
 import PIL
@@ -76,13 +71,17 @@ def load(
     if place is None or len(names) <= FEWEST:
         return decoding.load(root, names, config, excluded)
     home = place / _key(config)
+
+    def waiting() -> None:
+        to_log(f'another run decodes the same images into {home}: waiting for it')
+
     try:
-        with _alone(home):
+        home.mkdir(parents=True, exist_ok=True)
+        with files.locked(home / 'lock', waiting):
             found = _kept(home, root, names, config)
-    except (OSError, RuntimeError) as error:  # ArrayRecord raises the latter, of a disk too
-        reason = getattr(error, 'strerror', None) or ' '.join(str(error).split())
+    except OSError as error:
         to_log(
-            f'nothing is kept in {home} ({reason}), and images are decoded in every run: '
+            f'nothing is kept in {home} ({error.strerror or error}), and images are decoded in every run: '
             '--config.data.cache=FOLDER keeps them elsewhere.'
         )
         found = None
@@ -120,34 +119,14 @@ def _sha256(value: Any) -> str:
     return hashlib.sha256(json.dumps(value).encode()).hexdigest()
 
 
-@contextlib.contextmanager
-def _alone(home: pathlib.Path) -> Iterator[None]:
-    """Keeps other runs out, and waits for one that is in.
-
-    Raises:
-      OSError: the folder cannot be written or locked.
-    """
-    home.mkdir(parents=True, exist_ok=True)
-    if fcntl is None:
-        raise OSError('this system has no locks')
-    with (home / 'lock').open('a', encoding='utf-8') as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            to_log(f'another run decodes the same images into {home}: waiting for it')
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
 def _kept(home: pathlib.Path, root: pathlib.Path, names: Sequence[str], config: Data) -> _Version:
     """Returns the version of the files as they are now, made if it is not there.
 
     Raises:
       UserError: images of mixed sizes or channels.
       OSError: the disk is full or fails.
-      RuntimeError: the same.
     """
-    stamps = [_stamp(root, name) for name in names]
+    stamps = [decoding.stamp_of(root, name) for name in names]
     version = home / _sha256([list(names), stamps])[:16]
     if (found := _opened(version, root, config)) is not None:
         return found
@@ -193,15 +172,6 @@ def _kept(home: pathlib.Path, root: pathlib.Path, names: Sequence[str], config: 
 
 def _versions(home: pathlib.Path) -> list[pathlib.Path]:
     return sorted(path for path in home.iterdir() if path.is_dir())
-
-
-def _stamp(root: pathlib.Path, name: str) -> Stamp:
-    """Returns the stamp of an image's file, also where the disk has its name in another form of Unicode."""
-    with contextlib.suppress(OSError, ValueError):
-        return decoding.stamp(root / name)
-    with contextlib.suppress(OSError, UserError):
-        return decoding.stamp(image_files.inside(root, name, allow_outside=True))
-    return NO_STAMP
 
 
 def _opened(version: pathlib.Path, root: pathlib.Path, config: Data) -> _Version | None:

@@ -106,8 +106,8 @@ def load(config: Data | Mapping[str, Any]) -> DataSet:
     stored, wanted = table.written.side, config.image_size
     if 0 < stored < wanted:
         raise UserError(
-            f'{table.where} was prepared at {stored} px, and {wanted} are asked for: run its data_prep '
-            f'command with --size={wanted}, or take --config.data.image_size={stored}.'
+            f'{table.where} was prepared at {stored} px, and {wanted} are asked for: prepare it with {wanted}, or take '
+            f'--config.data.image_size={stored}.'
         )
     raw = reading.read(config, table, load=cache.load)
     arrangement = arrange(table, raw.rows, raw.digests, config)
@@ -250,7 +250,7 @@ def _leaks(
     found = {}
     for what, (crossing, first) in units.crossing(of).items():
         found[what] = crossing
-        if settings.allow_leaks or table.written.layout in ('prepared', 'tfds'):
+        if settings.allow_leaks or table.written.published:
             continue
         one, other = (f'{table.ids[rows[at]]} ({of[at]})' for at in first)
         raise UserError(

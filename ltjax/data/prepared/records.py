@@ -197,6 +197,12 @@ def is_one(root: pathlib.Path) -> bool:
     return isinstance(manifest, dict) and 'shards' in manifest
 
 
+def is_begun(root: pathlib.Path) -> bool:
+    """Tells whether a folder holds a prepared set, or nothing but what is written of one with its first shard."""
+    begun = ('write.lock', 'unfinished.', 'images-00000.')
+    return is_one(root) or all(path.name.startswith(begun) for path in root.iterdir())
+
+
 def read(root: pathlib.Path) -> Prepared:
     """Opens the prepared set in `root`.
 
@@ -204,9 +210,11 @@ def read(root: pathlib.Path) -> Prepared:
       UserError: there is none, it is unfinished, or its table was changed.
     """
     if (root / 'unfinished.json').exists():
-        raise UserError(f'{root} is not finished: run its data_prep command again.')
+        raise UserError(f'{root} is not finished: run the command that prepares it again.')
     if not (root / 'manifest.json').exists():
-        raise UserError(f'{root} holds no prepared set: make one with python -m data_prep.NAME.')
+        raise UserError(
+            f'{root} holds no prepared set: make one with python -m data_prep.NAME, or ltjax prepare.'
+        )
     manifest = read_json(root / 'manifest.json')
     if manifest.get('format') != FORMAT:
         raise UserError(

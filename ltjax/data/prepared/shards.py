@@ -1,8 +1,10 @@
 """Writes a shard of a prepared set: its records, and what is known of the files that they were made of."""
 
+import contextlib
 import dataclasses
+import errno
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from array_record.python.array_record_module import ArrayRecordWriter
@@ -41,6 +43,15 @@ class Settings(NamedTuple):
     originals: bool  # whether to keep what `originals` says
 
 
+@contextlib.contextmanager
+def _disk_errors(path: pathlib.Path) -> Iterator[None]:
+    """Makes of what ArrayRecord raises what Python does."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise OSError(errno.EIO, ' '.join(str(error).split()), str(path)) from None
+
+
 def write(
     path: pathlib.Path,
     images: Iterable[Encoded],
@@ -62,6 +73,7 @@ def write(
 
     Raises:
       UserError: an image cannot be read and may not be left out, or has another shape than the first one.
+      OSError: the disk is full or fails.
     """
     partial = path.with_suffix('.partial')
     options = 'group_size:1,uncompressed' if settings.encoding == 'raw' else 'group_size:1'
@@ -80,10 +92,12 @@ def write(
                 state.shape, state.first = image.shape, image.file
             if unlike := decoding.unlikeness(image.file, image.shape, state.first, state.shape):
                 raise UserError(unlike)
-            writer.write(image.data)
+            with _disk_errors(partial):
+                writer.write(image.data)
             written += 1
     finally:
-        writer.close()
+        with _disk_errors(partial):
+            writer.close()
     partial.replace(path)
     shard = {'file': path.name, 'records': written, 'sha256': records.sha256(path)}
     if not settings.originals:

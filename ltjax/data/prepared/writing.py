@@ -90,11 +90,32 @@ def write(
 
     Raises:
       UserError: doubled ids or class names, labels out of range, a further column called as another, a split of an
-        unknown id or into unknown parts, a folder that holds another set, an image that cannot be read.
+        unknown id or into unknown parts, a folder that holds another set or that another program writes, an image that
+        cannot be read.
+      OSError: the disk is full or fails.
     """
     _check(plan)
-    key = _fingerprint(plan, images_per_shard)
     out.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(files.locked(out / 'write.lock'))
+        except BlockingIOError:
+            raise UserError(f'another program writes {out}: wait for it.') from None
+        except OSError:  # a file system without locks
+            pass
+        manifest = _write(out, plan, images_per_shard, threads, report)
+        (out / 'write.lock').unlink(missing_ok=True)
+    return manifest
+
+
+def _write(
+    out: pathlib.Path,
+    plan: Plan,
+    images_per_shard: int,
+    threads: int,
+    report: Callable[[str], None],
+) -> dict[str, Any]:
+    key = _fingerprint(plan, images_per_shard)
     wanted = [
         plan.items[at : at + images_per_shard] for at in range(0, len(plan.items), images_per_shard)
     ]
@@ -102,7 +123,7 @@ def write(
     first = len(state.shards)
     if first < len(wanted) and (out / 'manifest.json').exists():
         _save(out, key, state)  # it is not whole from here on
-    progress = parallel.Progress(f'{plan.name}: {plan.encoding} to {out}', len(plan.items), report)
+    progress = parallel.Progress(plan.name, len(plan.items), report)
     progress.advance(min(first * images_per_shard, len(plan.items)), ready=True)
     settings = shards.Settings(plan.encoding, plan.on_damaged == 'stop', plan.originals)
     encode = functools.partial(_encoded, plan=plan)
@@ -214,7 +235,8 @@ def _begun(out: pathlib.Path, key: str, wanted: Sequence[Sequence[Item]]) -> Sta
         excluded = {id_: why for id_, why in earlier['excluded'].items() if id_ in kept}
         if not whole:
             return State()
-        return State(whole, excluded, tuple(earlier['shape']), earlier['first'])
+        shape = tuple(earlier.get('shape', ()))  # which older sets do not say
+        return State(whole, excluded, shape, earlier.get('first', ''))
     return State()
 
 

@@ -39,7 +39,7 @@ class Raw:
       labels: int32 [N], -1 where there is none; None if no image has one.
       class_names: the K classes.
       groups: int or str [N], '' where there is none; None if no image has one.
-      digests: str [N], of pixels, see `images.digest`; '' for sets that stay on disk.
+      digests: str [N], of pixels, see `images.digest`; '' for published sets that stay on disk.
       contents: str [N], of files' bytes or of pixels, by which a changed image is known; '' for prepared sets.
       stamps: int64 [N, 2], size and time of change of the images' files; 0 where they have none of their own.
       excluded: what was left out.
@@ -148,8 +148,11 @@ def read(config: Data, table: Table | None = None, *, load: Load = decoding.load
     else:
         stored_images = pixels.select(kept)
         images = stored_images
+        known = table.written.digests
+        digests = digests if known is None else known[kept]
         if stored_images.nbytes <= IN_MEMORY_BYTES:
             images = stored_images[:]
+        if known is None and isinstance(images, np.ndarray):
             digests = np.array([image_files.digest(image) for image in images])
     return Raw(
         images=images,

@@ -150,6 +150,15 @@ def stamp(file: pathlib.Path) -> tuple[int, int]:
     return found.st_size, found.st_mtime_ns
 
 
+def stamp_of(root: pathlib.Path, name: str) -> tuple[int, int]:
+    """Returns the stamp of an image's file, also where the disk has its name in another form of Unicode; or zeros."""
+    with contextlib.suppress(OSError, ValueError):
+        return stamp(root / name)
+    with contextlib.suppress(OSError, UserError):
+        return stamp(image_files.inside(root, name, allow_outside=True))
+    return 0, 0
+
+
 def write(path: pathlib.Path, excluded: Sequence[Excluded]) -> None:
     """Writes what was left out as a CSV with the columns path and reason."""
     files.write_csv(path, [Excluded._fields, *excluded])
