@@ -108,11 +108,13 @@ def write_text(path: pathlib.Path, text: str) -> None:
     os.replace(temporary, path)
 
 
-def write_csv(path: pathlib.Path, rows: Iterable[Iterable[object]]) -> None:
+def write_csv(
+    path: pathlib.Path, rows: Iterable[Iterable[object]], lineterminator: str = '\n'
+) -> None:
     """Writes a CSV whole or not at all, its columns' names being the first row."""
     temporary = path.with_name(f'{path.name}.tmp')
     with temporary.open('w', newline='', encoding='utf-8') as file:
-        csv.writer(file, lineterminator='\n').writerows(rows)
+        csv.writer(file, lineterminator=lineterminator).writerows(rows)
     os.replace(temporary, path)
 
 

@@ -73,7 +73,7 @@ def read(root: pathlib.Path, shards: Sequence[Mapping[str, Any]]) -> Originals:
         try:
             if records.sha256(path) != shard['originals']['sha256']:
                 raise ValueError('a byte of it was changed')
-            with np.load(path, allow_pickle=False) as arrays:
+            with path.open('rb') as file, np.load(file, allow_pickle=False) as arrays:
                 found.append([arrays[name] for name in Originals._fields])
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise UserError(f'{path} cannot be read ({error}): prepare the set again.') from None

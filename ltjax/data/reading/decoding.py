@@ -2,7 +2,7 @@
 
 import contextlib
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -55,6 +55,20 @@ def one(root: pathlib.Path, name: str, config: Data) -> Decoded:
     return Decoded(file, image, digest, content, before)
 
 
+def tried(
+    root: pathlib.Path, names: Sequence[str], config: Data
+) -> Generator[Decoded | Excluded, None, None]:
+    """Yields each of the image files, in their order, with all processors; or why it cannot be read."""
+
+    def read(name: str) -> Decoded | Excluded:
+        try:
+            return one(root, name, config)
+        except UserError as error:
+            return Excluded(name, str(error))
+
+    yield from parallel.in_order(read, names)
+
+
 def load(
     root: pathlib.Path, names: Sequence[str], config: Data, excluded: Sequence[Excluded] = ()
 ) -> Loaded:
@@ -77,15 +91,9 @@ def load(
     rows, damaged = list[int](), list[Excluded]()
     progress = parallel.Progress(f'decoding {root}', len(names))
 
-    def tried(name: str) -> Decoded | Excluded:
-        try:
-            return one(root, name, config)
-        except UserError as error:
-            return Excluded(name, str(error))
-
     with (
         image_files.pixel_limit(config.max_pixels),
-        contextlib.closing(parallel.in_order(tried, names)) as found,
+        contextlib.closing(tried(root, names, config)) as found,
     ):
         for row, each in enumerate(found):
             progress.advance()
@@ -112,6 +120,20 @@ def load(
     )
 
 
+def refuse(
+    root: pathlib.Path,
+    number: int,
+    config: Data,
+    damaged: Sequence[Excluded],
+    excluded: Sequence[Excluded],
+) -> None:
+    """Raises UserError if images that cannot be read may not be left out, or nothing is left; see `left_out`."""
+    unfit = [each for each in excluded if each.kind != 'unlabelled']
+    stops = config.on_damaged == 'stop'
+    if refusal := too_damaged(root, [*unfit, *damaged], number + len(unfit), stops):
+        raise UserError(refusal)
+
+
 def left_out(
     root: pathlib.Path,
     number: int,
@@ -131,10 +153,7 @@ def left_out(
     Raises:
       UserError: they may not be left out, or nothing is left.
     """
-    unfit = [each for each in excluded if each.kind != 'unlabelled']
-    stops = config.on_damaged == 'stop'
-    if refusal := too_damaged(root, [*unfit, *damaged], number + len(unfit), stops):
-        raise UserError(refusal)
+    refuse(root, number, config, damaged, excluded)
     everything = (*excluded, *damaged)
     if everything:
         logging.warning(
