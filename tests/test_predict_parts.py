@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ import pytest
 import tiny
 from ltjax import predict
 from ltjax.data import prepare
-from ltjax.data.reading import decoding
+from ltjax.data.reading import decoding, npz
 from ltjax.errors import UserError
 from ltjax.run import applying, train, trained
 from own_data.sets import pixels, save, table
@@ -262,3 +263,36 @@ def test_killed_and_started_again(workdir, tmp_path):
         assert len(found['ids']) == 5000
         expected = predict.Trained.load(workdir).predict(data)
         np.testing.assert_allclose(found['logits'], expected.logits, rtol=1e-4, atol=1e-5)
+
+
+def test_images_of_an_npz_stay_on_disk_unless_they_are_compressed(tmp_path, monkeypatch, capsys):
+    for channels in ((), (1,), (3,)):
+        images = np.random.default_rng(0).integers(0, 256, (20, 6, 5, *channels), np.uint8)
+        for save_as in (np.savez, np.savez_compressed):
+            save_as(tmp_path / 'a.npz', labels=np.arange(20) % 2, images=images)
+            whole, found = (npz.read(tmp_path / 'a.npz', mapped=each) for each in (False, True))
+            assert isinstance(found.pixels, np.memmap) == (save_as is np.savez)
+            assert found.labels == whole.labels
+            rows = np.array([3, 4, 19])
+            some = npz.some(found.pixels, rows)
+            assert type(some) is np.ndarray
+            np.testing.assert_array_equal(some, whole.pixels[rows])
+    assert capsys.readouterr().err == ''
+    monkeypatch.setattr(npz, '_LARGE', 10)
+    npz.read(tmp_path / 'a.npz', mapped=True)
+    assert 'a.npz is compressed, so that all of its images are read' in capsys.readouterr().err
+
+
+def test_a_damaged_npz_is_found_before_the_first_part(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (20, 6, 5), np.uint8)
+    np.savez(tmp_path / 'a.npz', images=images)
+    data = bytearray((tmp_path / 'a.npz').read_bytes())
+    data[data.find(images[10].tobytes())] ^= 1
+    (tmp_path / 'a.npz').write_bytes(data)
+    with pytest.raises(UserError, match='a.npz is not a readable npz of plain arrays .Bad CRC'):
+        npz.read(tmp_path / 'a.npz', mapped=True)
+    np.save(tmp_path / 'b.npy', np.array([{}], dtype=object), allow_pickle=True)
+    with zipfile.ZipFile(tmp_path / 'b.npz', 'w') as archive:
+        archive.write(tmp_path / 'b.npy', 'images.npy')
+    with pytest.raises(UserError, match='b.npz is not a readable npz of plain arrays'):
+        npz.read(tmp_path / 'b.npz', mapped=True)

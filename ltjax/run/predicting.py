@@ -110,7 +110,7 @@ class Source:
             rows = self.rows[at : at + size]
             known = self.table.written.digests
             if isinstance(pixels, np.ndarray):
-                stored = np.asarray(pixels[rows])
+                stored = npz.some(pixels, rows)
                 images = reading.conform(stored, self.config)
             else:
                 stored = images = pixels.select(rows)[:]
@@ -221,7 +221,7 @@ def source(model: 'Trained', data: Any, *, side: str = '', protocol: str = '') -
         class_order=json.dumps(model.class_names),  # what the model knows is meant, even 'NA'
     )
     if pixels is None:
-        table = reading.survey(config)
+        table = reading.survey(config, mapped=True)
     else:
         table = rules.make(npz.written({'images': pixels}, 'the array'), config)
     table.refuse(*_FAULTS)

@@ -59,16 +59,16 @@ class Raw:
     table: Table
 
 
-def survey(config: Data) -> Table:
+def survey(config: Data, *, mapped: bool = False) -> Table:
     """Returns the table of the files that `config` (the `data` part of a config) names, without decoding images.
 
     A path given for the embedded set stands in for its file. A folder with a manifest.json is a prepared
-    set, whatever the format says.
+    set, whatever the format says. Of an npz, images stay on disk if `mapped`.
 
     Raises:
       UserError: nothing can be said of the files. What is wrong in them is among the table's faults.
     """
-    return make(_written(config), config)
+    return make(_written(config, mapped), config)
 
 
 def format_of(path: pathlib.Path) -> str:
@@ -88,7 +88,7 @@ def format_of(path: pathlib.Path) -> str:
     return FORMAT_OF_SUFFIX[path.suffix.lower()]
 
 
-def _written(config: Data) -> Written:
+def _written(config: Data, mapped: bool) -> Written:
     if config.format == 'embedded' and not config.path:
         resource = resources.files('ltjax.data') / 'embedded' / f'{config.name}.npz'
         with resources.as_file(resource) as path:
@@ -106,7 +106,7 @@ def _written(config: Data) -> Written:
     readers = {'folder': folder.read, 'csv': csv_table.read}
     if config.format in readers:
         return readers[config.format](path, config)
-    return npz.read(path)
+    return npz.read(path, mapped=mapped)
 
 
 Load = Callable[
