@@ -145,6 +145,18 @@ def test_parts_of_changed_files_are_made_anew(
     same(found, call(workdir, data, tmp_path / 'whole.npz'))
 
 
+def test_parts_of_an_npz_that_was_written_again_are_not_taken(
+    workdir, photos, tmp_path, small_parts, monkeypatch, capsys
+):
+    data, out = as_npz(photos, tmp_path), tmp_path / 'out.npz'
+    interrupted(workdir, data, out, monkeypatch)
+    np.savez(data, images=np.stack([pixels(900 + number, 14) for number in range(NUMBER)]))
+    capsys.readouterr()
+    found = call(workdir, data, out)
+    assert 'were done before' not in capsys.readouterr().err
+    same(found, call(workdir, data, tmp_path / 'whole.npz'))
+
+
 @pytest.mark.parametrize('how', ['cut', 'other flags', 'other images'])
 def test_parts_of_something_else_are_not_taken(
     how, workdir, photos, tmp_path, small_parts, monkeypatch, capsys

@@ -80,8 +80,10 @@ class Source:
         return dataclasses.replace(self, rows=rows)
 
     def stamps(self, start: int, stop: int) -> list[tuple[int, int]]:
-        """Returns the stamps of the images' files from one place in `rows` to before another; [] of other sets."""
+        """Returns the stamps of the images' files from one place in `rows` to before another, or that of their npz."""
         pixels = self.table.written.pixels
+        if isinstance(pixels, np.ndarray) and self.config.path:
+            return [decoding.stamp(user_path(self.config.path))]
         if not isinstance(pixels, Files):
             return []
         rows = self.rows[start:stop].tolist()
