@@ -106,8 +106,8 @@ def load(config: Data | Mapping[str, Any]) -> DataSet:
     stored, wanted = table.written.side, config.image_size
     if 0 < stored < wanted:
         raise UserError(
-            f'{table.where} was prepared at {stored} px, and {wanted} are asked for: prepare it with {wanted}, or take '
-            f'--config.data.image_size={stored}.'
+            f'{table.where} was prepared at {stored} px, and {wanted} are asked for: run its data_prep '
+            f'command with --size={wanted} (ltjax prepare: --image-size), or take --config.data.image_size={stored}.'
         )
     raw = reading.read(config, table, load=cache.load)
     arrangement = arrange(table, raw.rows, raw.digests, config)
