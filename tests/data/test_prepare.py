@@ -1,6 +1,7 @@
 """One's own data as a prepared set: what is trained on, audited and predicted is as from the files themselves."""
 
 import json
+import resource
 import signal
 import subprocess
 import sys
@@ -239,3 +240,30 @@ def test_ctrl_c_ends_at_once(tmp_path):
     assert time.monotonic() - sent < 5
     assert program.returncode == 130
     assert said == 'interrupted: the same command goes on\n'
+
+
+def test_a_full_disk_is_one_line_and_it_goes_on(tmp_path, monkeypatch, capsys):
+    path = folder(tmp_path / 'photos', {'a': 6, 'b': 6})
+    flags = [
+        'prepare',
+        str(path),
+        f'--out={tmp_path / "set"}',
+        '--image-size=200',
+        '--encoding=raw',
+    ]
+    monkeypatch.setattr(sys, 'argv', flags)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, before[1]))
+    try:
+        with pytest.raises(SystemExit) as end:
+            prepare.cli()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert end.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert 'File too large' in line
+    assert 'Mend that, and give the same command again: it goes on.' in line
+    with pytest.raises(UserError, match='holds no prepared set'):
+        records.read(tmp_path / 'set')
+    prepare.cli()
+    assert len(load(tmp_path / 'set', format='prepared', split__val=0.2).ids) == 12
