@@ -65,11 +65,13 @@ def load(
     Images of more than `IN_MEMORY_BYTES` stay on disk. Where nothing can be kept, a line says why.
 
     Raises:
-      UserError: as `decoding.load`.
+      UserError: as `decoding.load`; or the cache lies in a folder of images, where it would be read as a class.
     """
     place = folder(config)
     if place is None or len(names) <= FEWEST:
         return decoding.load(root, names, config, excluded)
+    if config.format == 'folder' and place.resolve().is_relative_to(root.resolve()):
+        raise UserError(f'{place} lies in the data, {root}: give a --config.data.cache elsewhere.')
     home = place / _key(config)
 
     def waiting() -> None:

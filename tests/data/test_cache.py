@@ -165,6 +165,12 @@ def test_it_can_be_switched_off(photos, value, capsys):
     assert capsys.readouterr().err == ''
 
 
+def test_it_is_not_kept_between_the_images(photos):
+    with pytest.raises(UserError, match='lies in the data'):
+        datasets.load(config(photos, cache=str(photos / 'kept')))
+    assert sorted(path.name for path in photos.iterdir()) == ['mel', 'nv']
+
+
 def test_where_it_is_by_default(monkeypatch):
     monkeypatch.setenv('XDG_CACHE_HOME', '/caches')
     assert cache.folder(Data()) == pathlib.Path('/caches/ltjax/data')
