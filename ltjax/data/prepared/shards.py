@@ -76,7 +76,9 @@ def write(
       OSError: the disk is full or fails.
     """
     partial = path.with_suffix('.partial')
-    options = 'group_size:1,uncompressed' if settings.encoding == 'raw' else 'group_size:1'
+    # Pixels as they are should be read at once, and encoded ones gain nothing: public sets stay as they have been.
+    plain = settings.originals or settings.encoding == 'raw'
+    options = 'group_size:1,uncompressed' if plain else 'group_size:1'
     writer = ArrayRecordWriter(str(partial), options)
     found, written = list[Original](), 0
     try:
