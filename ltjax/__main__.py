@@ -23,6 +23,7 @@ COMMANDS = {
     'predict': Command('ltjax.predict', 'apply a trained model to images'),
     'evaluate': Command('ltjax.evaluate', 'evaluate predictions, and compare them'),
     'audit': Command('ltjax.data.audit.__main__', 'look for mistakes in a data set'),
+    'prepare': Command('ltjax.data.prepare', 'decode a data set once, to train on it often'),
     'show': Command('ltjax.data.show', 'draw what augmentation does to images'),
     'export': Command('ltjax.export', 'write a trained model for other programs'),
 }

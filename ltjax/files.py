@@ -1,11 +1,17 @@
 """Files written whole or not at all; paths as users write them, and those that checkpoints can be kept in."""
 
+import contextlib
 import csv
 import json
 import os
 import pathlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 import numpy as np
 
@@ -61,6 +67,35 @@ def check_name(path: pathlib.Path) -> None:
         )
 
 
+@contextlib.contextmanager
+def locked(path: pathlib.Path, on_wait: Callable[[], None] | None = None) -> Iterator[None]:
+    """Keeps out others who lock the file `path`, until the block or the process ends, however it ends.
+
+    Args:
+      path: made if it is not there; who removes it does so inside the block.
+      on_wait: is called if another is in, for whose end it waits then.
+
+    Raises:
+      BlockingIOError: another is in, and there is no `on_wait`.
+      OSError: there are no locks here, or the file cannot be written.
+    """
+    if fcntl is None:
+        raise OSError('this system has no locks')
+    while True:
+        with path.open('a', encoding='utf-8') as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if on_wait is None:
+                    raise
+                on_wait()
+                fcntl.flock(file, fcntl.LOCK_EX)
+            if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                yield
+                return
+            # Else who was in has removed it.
+
+
 def write_json(path: pathlib.Path, values: Any) -> None:
     """Writes JSON whole or not at all."""
     write_text(path, json.dumps(values, indent=1) + '\n')
@@ -73,11 +108,13 @@ def write_text(path: pathlib.Path, text: str) -> None:
     os.replace(temporary, path)
 
 
-def write_csv(path: pathlib.Path, rows: Iterable[Iterable[object]]) -> None:
+def write_csv(
+    path: pathlib.Path, rows: Iterable[Iterable[object]], lineterminator: str = '\n'
+) -> None:
     """Writes a CSV whole or not at all, its columns' names being the first row."""
     temporary = path.with_name(f'{path.name}.tmp')
     with temporary.open('w', newline='', encoding='utf-8') as file:
-        csv.writer(file, lineterminator='\n').writerows(rows)
+        csv.writer(file, lineterminator=lineterminator).writerows(rows)
     os.replace(temporary, path)
 
 

@@ -10,10 +10,11 @@ probabilities for patients among whom the classes have other shares. From Python
 """
 
 import argparse
-import csv
 import dataclasses
 import pathlib
+import shutil
 import sys
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -24,7 +25,7 @@ from ltjax.data.settings import ON_PROBLEM
 from ltjax.errors import UserError
 from ltjax.evaluation.prevalence import shares
 from ltjax.evaluation.recalibration import SCALINGS
-from ltjax.files import check_target, user_path, write_json, write_npz
+from ltjax.files import check_target, user_path, write_csv, write_json, write_npz
 from ltjax.run import predicting
 from ltjax.run.trained import Predictions, Trained
 
@@ -63,16 +64,24 @@ def write(
 def _write_csv(path: pathlib.Path, found: Predictions, groups: np.ndarray | None) -> None:
     """Writes one row an image: id, label (empty if unknown), prediction, any group, and a probability a class."""
     names = found.class_names
-    with path.open('w', newline='', encoding='utf-8') as file:
-        writer = csv.writer(file)
+
+    def rows() -> Iterator[list[str]]:
         group_column = [] if groups is None else ['group']
-        header = ['id', 'label', 'prediction', *group_column]
-        writer.writerow([*header, *(f'p({name})' for name in names)])
+        yield ['id', 'label', 'prediction', *group_column, *(f'p({name})' for name in names)]
         for row, (name, label) in enumerate(zip(found.ids, found.labels, strict=True)):
             probabilities = found.probabilities[row]
             cells = [name, names[label] if label >= 0 else '', names[int(probabilities.argmax())]]
             cells += [] if groups is None else [groups[row]]
-            writer.writerow([*cells, *(f'{value:.6g}' for value in probabilities)])
+            yield [*cells, *(f'{value:.6g}' for value in probabilities)]
+
+    write_csv(path, rows(), lineterminator='\r\n')
+
+
+def _make_folder(folder: pathlib.Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f'cannot make {folder} ({error.strerror}): give another --out.') from None
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
@@ -110,8 +119,6 @@ def parse(argv: list[str]) -> argparse.Namespace:
         raise UserError(f'{given.out} should end in .npz or .csv.')
     if given.features and given.out.suffix == '.csv':
         raise UserError(f'{given.out} holds no features: end it in .npz, or leave out --features.')
-    if not given.out.parent.is_dir():
-        raise UserError(f'{given.out.parent} is no folder: make it first.')
     check_target(given.out, given.data)
     return given
 
@@ -135,8 +142,10 @@ def main(argv: list[str]) -> None:
     model = Trained.load(given.workdir)
     meant = _meant(given, model)
     scaling = model.scaling(given.calibrate) if given.calibrate else None
-    raw = predicting.read(model, config, side=given.split, protocol=given.protocol)
-    found, said = model.apply(raw)
+    source = predicting.source(model, config, side=given.split, protocol=given.protocol)
+    _make_folder(given.out.parent)
+    parts = given.out.with_name(f'{given.out.name}.parts')
+    found, said, applied = model.apply(source, features=given.features, folder=parts)
     if scaling is not None:
         # As float64: two that differ in the last bit could else become equal, and the first would win.
         found = dataclasses.replace(found, logits=scaling.apply(found.logits))
@@ -145,18 +154,18 @@ def main(argv: list[str]) -> None:
         found = dataclasses.replace(found, logits=logits)
         named = zip(model.class_names, found_shares, strict=True)
         said.append(f'prevalence: {", ".join(f"{name} {share:.3g}" for name, share in named)}')
-    groups = None if raw.groups is None else raw.groups.astype(np.str_)
-    write(given.out, found, model, groups, given.features)
+    write(given.out, found, model, source.of(applied.rows).groups, given.features)
     labels = found.labels
     print(f'{given.out}: {len(labels)} images')
     for line in said:
         print(f'note: {line}')
-    if raw.table.written.passed_over:
-        print(f'passed over: {summary.listed(raw.table.written.passed_over)}')
-    if raw.excluded:
+    if source.table.written.passed_over:
+        print(f'passed over: {summary.listed(source.table.written.passed_over)}')
+    if applied.excluded:
         listed = given.out.with_name(f'{given.out.name}.excluded.csv')
-        decoding.write(listed, raw.excluded)
-        print(f'{listed}: {len(raw.excluded)} images that cannot be read')
+        decoding.write(listed, applied.excluded)
+        print(f'{listed}: {len(applied.excluded)} images that cannot be read')
+    shutil.rmtree(parts, ignore_errors=True)
     labelled = labels >= 0
     if labelled.any():
         some = '' if labelled.all() else f' on the {labelled.sum()} images with a label'
@@ -169,7 +178,13 @@ def main(argv: list[str]) -> None:
 @exits()
 def cli() -> None:
     """The entry point."""
-    main(sys.argv[1:])
+    try:
+        main(sys.argv[1:])
+    except OSError as error:
+        raise UserError(
+            f'{error.filename or "the output"}: {error.strerror or error}. Mend that, and give the same command again: '
+            'it goes on.'
+        ) from None
 
 
 if __name__ == '__main__':

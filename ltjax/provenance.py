@@ -66,17 +66,17 @@ def source_digest() -> str:
 def differences(
     theirs: Mapping[str, Any], ours: Mapping[str, Any], prefix: str = '', free: Sequence[str] = ()
 ) -> list[tuple[str, Any, Any]]:
-    """Returns (name, theirs, ours) of what differs; names in `free` do not count on the first level.
+    """Returns (name, theirs, ours) of what differs; names in `free`, such as 'mesh' or 'data.cache', do not count.
 
     A key that is missing is like an empty list: older versions have not all keys of today.
     """
     found = []
     for name in sorted(set(theirs) | set(ours)):
         a, b = theirs.get(name), ours.get(name)
-        if a == b or name in free or (a in (None, []) and b in (None, [])):
+        if a == b or prefix + name in free or (a in (None, []) and b in (None, [])):
             continue
         if isinstance(a, dict) and isinstance(b, dict):
-            found += differences(a, b, f'{prefix}{name}.', ())
+            found += differences(a, b, f'{prefix}{name}.', free)
         else:
             found.append((prefix + name, a, b))
     return found

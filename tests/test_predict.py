@@ -73,6 +73,12 @@ def test_an_npz_keeps_its_ids_and_labels(workdir, tmp_path, capsys):
     assert f'accuracy {accuracy:.1%}, balanced accuracy' in shown
 
 
+def test_the_folder_of_the_output_is_made(workdir, tmp_path):
+    out = tmp_path / 'new' / 'deep' / 'out.npz'
+    call(workdir, npz(tmp_path / 'a.npz'), out)
+    assert [path.name for path in out.parent.iterdir()] == ['out.npz']
+
+
 def test_features_are_written_on_request(workdir, tmp_path):
     call(workdir, npz(tmp_path / 'a.npz'), tmp_path / 'out.npz', '--features')
     with np.load(tmp_path / 'out.npz', allow_pickle=False) as archive:
@@ -146,7 +152,7 @@ def test_mistakes_are_named(workdir, tmp_path):
     assert 'holds no finished run' in refused(tmp_path, data, out)
     assert 'absent.npz does not exist' in refused(workdir, tmp_path / 'absent.npz', out)
     assert 'out.txt should end in .npz or .csv' in refused(workdir, data, tmp_path / 'out.txt')
-    assert 'is no folder: make it first' in refused(workdir, data, tmp_path / 'new' / 'out.npz')
+    assert 'cannot make' in refused(workdir, data, data / 'out.npz')
     (tmp_path / 'a.txt').write_text('', 'utf-8')
     assert 'a.txt is no folder, .csv or .npz' in refused(workdir, tmp_path / 'a.txt', out)
     strange = folder(tmp_path / 'strange', ['scc/1.png', 'nv/2.png'])

@@ -88,7 +88,7 @@ def run(source: Source, description: str, argv: Sequence[str] | None = None) -> 
     parser.add_argument('--on-damaged', choices=ON_PROBLEM, default='stop')
     parser.add_argument('--seed', type=int, default=0, help='chooses splits that are drawn')
     parser.add_argument('--partial', action='store_true', help='take fewer images than published')
-    parser.add_argument('--threads', type=int, default=4)
+    parser.add_argument('--threads', type=int, default=0, help='that decode; 0: all')
     if source.options is not None:
         source.options(parser)
     arguments = parser.parse_args(argv)

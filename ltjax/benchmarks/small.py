@@ -45,4 +45,5 @@ BENCHMARKS = (
     _own('npz'),
     _own('folder'),
     _own('csv'),
+    _own('prepared'),
 )

@@ -61,6 +61,7 @@ DATA_SETS: dict[str, dict[str, Any]] = {
     'npz': {},
     'folder': {'format': 'folder'},
     'csv': {'format': 'csv'},
+    'prepared': {'format': 'prepared'},
 }
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ltjax.data import long_tail, reading, splits
+from ltjax.data import cache, long_tail, reading, splits
 from ltjax.data.indivisible import Units
 from ltjax.data.reading import Images, Raw, values
 from ltjax.data.reading.images import shows_something
@@ -107,9 +107,9 @@ def load(config: Data | Mapping[str, Any]) -> DataSet:
     if 0 < stored < wanted:
         raise UserError(
             f'{table.where} was prepared at {stored} px, and {wanted} are asked for: run its data_prep '
-            f'command with --size={wanted}, or take --config.data.image_size={stored}.'
+            f'command with --size={wanted} (ltjax prepare: --image-size), or take --config.data.image_size={stored}.'
         )
-    raw = reading.read(config, table)
+    raw = reading.read(config, table, load=cache.load)
     arrangement = arrange(table, raw.rows, raw.digests, config)
     labels = np.asarray(raw.labels)
     return DataSet(raw.images, labels, raw.ids, raw.class_names, raw, arrangement)
@@ -250,7 +250,7 @@ def _leaks(
     found = {}
     for what, (crossing, first) in units.crossing(of).items():
         found[what] = crossing
-        if settings.allow_leaks or table.written.layout in ('prepared', 'tfds'):
+        if settings.allow_leaks or table.written.published:
             continue
         one, other = (f'{table.ids[rows[at]]} ({of[at]})' for at in first)
         raise UserError(

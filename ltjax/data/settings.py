@@ -80,6 +80,8 @@ class Data:
       name: of the set, see `catalog`.
       format: who reads it, see `ltjax.data.reading`.
       path: of the folder or file.
+      cache: folder in which decoded images of more than 2,000 files are kept for the next run; 'auto': ltjax/data in
+        the user's folder for such; '' or 'off': nowhere.
       allow_outside: whether images may lie outside the folder, or that of the CSV.
       columns: of a CSV.
       further: names of what the files say of an image beside its label, such as its site: columns of a CSV or a
@@ -103,6 +105,7 @@ class Data:
     name: str = ''
     format: Format = 'npz'
     path: str = ''
+    cache: str = 'auto'
     allow_outside: bool = False
     columns: Columns = Columns()
     further: tuple[str, ...] = ()

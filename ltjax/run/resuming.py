@@ -82,7 +82,7 @@ def checked_start(settings: Settings) -> pathlib.Path | None:
         raise UserError(f'{path} is no run: correct --config.start_from.')
     theirs, ours = ownership.read_config(path), settings.values
     for name in ('seed', 'data', 'model'):
-        if provenance.differences({name: theirs[name]}, {name: ours[name]}):
+        if provenance.differences({name: theirs[name]}, {name: ours[name]}, free=FREE):
             raise UserError(f'{path} differs in {name} from this config: start from another run.')
     return path
 
@@ -184,7 +184,8 @@ def changes(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> tuple[list[st
     harmless: list[str] = []
     for name, before, now in found:
         group, _, key = name.partition('.')
-        free = group in ('git', 'devices') or name == 'versions.python' or key.split('.')[0] in FREE
+        free = group in ('git', 'devices') or name == 'versions.python'
+        free = free or any(f'{key}.'.startswith(f'{each}.') for each in FREE)
         (harmless if free else serious).append(f'{name}: {before}, now {now}')
     return serious, harmless
 

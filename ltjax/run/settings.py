@@ -15,9 +15,9 @@ from ltjax import benchmarks
 from ltjax.data.settings import Data
 from ltjax.settings import at_least, typed
 
-# Keys that change no result: when to save, what to watch, how to share the work.
+# Keys that change no result: when to save, what to watch, how to share the work, where to keep what was decoded.
 FREE = (
-    'checkpoint', 'watchdog_minutes', 'on_nonfinite', 'max_skipped', 'mesh', 'accumulate', 'errors_shown',
+    'checkpoint', 'watchdog_minutes', 'on_nonfinite', 'max_skipped', 'mesh', 'accumulate', 'errors_shown', 'data.cache',
 )  # fmt: skip
 
 Values = Mapping[str, Any]

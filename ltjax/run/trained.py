@@ -3,20 +3,24 @@
 import contextlib
 import dataclasses
 import functools
+import hashlib
 import json
+import math
 import os
+import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 from absl import logging
 from flax import nnx
 
-from ltjax import methods, sharding
+from ltjax import methods, provenance, sharding
 from ltjax.data import augment
 from ltjax.data import identity as identities
 from ltjax.data.identity import FORCEABLE, Identity
-from ltjax.data.reading import Images, Raw
+from ltjax.data.reading import Images
 from ltjax.data.reading.table import Column
 from ltjax.engine import inference
 from ltjax.engine.checkpoint import Checkpoints
@@ -30,10 +34,13 @@ from ltjax.evaluation.probabilities import Probabilities, softmax
 from ltjax.evaluation.recalibration import SCALINGS, Temperature, VectorScaling
 from ltjax.files import user_path
 from ltjax.methods.task import Task
-from ltjax.run import build, ownership, predicting
+from ltjax.run import applying, build, ownership, predicting
+from ltjax.run.applying import Applied
+from ltjax.run.predicting import Source
 from ltjax.run.settings import Settings
 
 BATCH_SIZE = 256
+_PART_BYTES = 1 << 28  # of images that are in memory at the same time, unless a batch is larger
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -165,7 +172,7 @@ class Trained:
         Raises:
           UserError: the data cannot be read, or have classes or a shape that the model does not know.
         """
-        found, said = self.apply(predicting.read(self, data, side=side, protocol=protocol))
+        found, said, _ = self.apply(predicting.source(self, data, side=side, protocol=protocol))
         for line in said:
             logging.warning('%s', line)
         return found
@@ -197,22 +204,22 @@ class Trained:
         """
         if num_bootstrap < 1:
             raise UserError(f'num_bootstrap is {num_bootstrap}: use 1 or more.')
-        raw = predicting.read(self, data, side=side, protocol=protocol)
-        unlabelled = predicting.known_labels(raw, self.class_names)[0] < 0
+        source = predicting.source(self, data, side=side, protocol=protocol)
+        unlabelled = predicting.known_labels(source, self.class_names)[0] < 0
         if unlabelled.any():
             raise UserError(
-                f'{unlabelled.sum()} of {len(raw.ids)} images of {raw.table.where} have no label '
-                f'({raw.ids[unlabelled.argmax()]} for one): give each one to evaluate, or predict.'
+                f'{unlabelled.sum()} of {len(source.ids)} images of {source.table.where} have no label '
+                f'({source.ids[unlabelled.argmax()]} for one): give each one to evaluate, or predict.'
             )
-        found, said = self.apply(raw)
+        found, said, applied = self.apply(source, features=False)
         results = whole.evaluate(
             predictions.Predictions(
-                str(raw.table.where),
+                str(source.table.where),
                 found.ids,
                 found.labels.astype(np.int64),
                 self.class_names,
                 Probabilities(found.logits),
-                None if raw.groups is None else raw.groups.astype(np.str_),
+                source.of(applied.rows).groups,
             ),
             train_counts=self.train_counts,
             groups=divide(
@@ -260,16 +267,54 @@ class Trained:
         corrected = recalibration.correct_prior(probabilities, presumed, shares)
         return parts.logits(corrected), np.asarray(shares)
 
-    def apply(self, raw: Raw) -> tuple[Predictions, list[str]]:
-        """Returns what the model says of images from `predicting.read`, and lines about what was decided."""
-        labels, said = predicting.known_labels(raw, self.class_names)
-        known = identities.overlap(raw.digests, self.identity) if self.identity is not None else 0
+    def apply(
+        self, source: Source, *, features: bool = True, folder: pathlib.Path | None = None
+    ) -> tuple[Predictions, list[str], Applied]:
+        """Applies the model to images, part by part.
+
+        Args:
+          source: from `predicting.source`.
+          features: whether to keep them.
+          folder: for parts, from which an interrupted call goes on; who has written what is returned removes it. None:
+            none are kept.
+
+        Returns:
+          What the model says, lines about what was decided, and which images could be read.
+
+        Raises:
+          UserError: images cannot be read, or have classes or a shape that the model does not know.
+          OSError: a part cannot be written.
+        """
+        labels, said = predicting.known_labels(source, self.class_names)
+        mesh = sharding.make_mesh()
+        batch = -(-BATCH_SIZE // mesh.size) * mesh.size
+        size = batch * max(1, min(4, _PART_BYTES // (batch * math.prod(self.image_shape))))
+        key = self._key(source, features) if folder is not None else ''
+        kept = applying.Kept(folder, key, source)
+        applied = applying.run(source, self.forward, size=size, kept=kept, features=features)
+        ids = source.of(applied.rows).ids
+        labels = labels[np.searchsorted(source.rows, applied.rows)]
+        known = 0
+        if self.identity is not None:
+            known = identities.overlap(applied.digests, self.identity)
         if known:
             said.append(
-                f'{known} of {len(raw.ids)} images are among those that the model was trained on'
+                f'{known} of {len(ids)} images are among those that the model was trained on'
             )
-        features, logits = self.forward(raw.images)
-        return Predictions(raw.ids, labels, logits, features, self.class_names), said
+        found = Predictions(ids, labels, applied.logits, applied.features, self.class_names)
+        return found, said, applied
+
+    def _key(self, source: Source, features: bool) -> str:
+        """Returns what tells apart whose parts are whose: the network, the device, the images and how they are read."""
+        digest = hashlib.sha256()
+        for value in jax.tree.leaves(self.state):
+            digest.update(np.ascontiguousarray(jax.device_get(value)).tobytes())
+        devices = jax.devices()
+        config = dataclasses.asdict(source.config)
+        known = [config, features, source.ids.tolist(), source.table.written.source]
+        known += [len(devices), devices[0].device_kind, provenance.versions(), self.data_sha256]
+        digest.update(json.dumps(known).encode())
+        return digest.hexdigest()
 
     def forward(self, images: Images) -> tuple[np.ndarray, np.ndarray]:
         """Returns features float32 [N, C] and logits float32 [N, K] of images of the model's size and channels."""

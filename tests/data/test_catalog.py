@@ -11,7 +11,7 @@ from ltjax.errors import UserError
 def test_settings_fit_together(name):
     config = catalog.get(name)
     assert config.name == name
-    assert config.format in ('embedded', 'npz', 'folder', 'csv', 'tfds')
+    assert config.format in ('embedded', 'npz', 'folder', 'csv', 'prepared', 'tfds')
     assert len(config.mean) == len(config.std)
     assert all(0 < value < 1 for value in (*config.mean, *config.std))
     assert 0 < config.split.val + config.split.test < 1

@@ -121,7 +121,9 @@ def test_an_interrupted_writing_goes_on(tmp_path, stops_at):
     with pytest.raises(KeyboardInterrupt):
         write(out, plan(items=given(True)), threads=1)
     if stops_at >= 8:
-        with pytest.raises(UserError, match='is not finished: run its data_prep command again'):
+        with pytest.raises(
+            UserError, match='is not finished: run the command that prepares it again'
+        ):
             records.read(out)
     else:
         with pytest.raises(UserError, match='holds no prepared set'):

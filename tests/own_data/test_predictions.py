@@ -45,9 +45,9 @@ def named(tmp_path_factory):
 
 def labels(model, path, **flags):
     """Returns labels by id, and what was said."""
-    raw = predicting.read(model, arguments.config(path))
-    found, said = predicting.known_labels(raw, model.class_names)
-    return dict(zip(raw.ids.tolist(), found.tolist(), strict=True)), said
+    source = predicting.source(model, arguments.config(path))
+    found, said = predicting.known_labels(source, model.class_names)
+    return dict(zip(source.ids.tolist(), found.tolist(), strict=True)), said
 
 
 def npz(path, numbers, **more):

@@ -1,6 +1,7 @@
 """Prepared sets: images decoded and resized once, encoded in ArrayRecord shards, beside a table and a manifest.
 
-    FOLDER/images-00000.array_record ...   one encoded image a record (PNG or JPEG), in the order of the table
+    FOLDER/images-00000.array_record ...   one encoded image a record (PNG, JPEG, raw), in the order of the table
+    FOLDER/images-00000.npz ...            of one's own: what is known of the files that they were made of
     FOLDER/records.csv                     id, label (class name) and group of every record, and further columns
     FOLDER/splits/NAME.csv                 id and split of a protocol: train, val or test; or fold: 0, 1, ...
     FOLDER/manifest.json                   classes, counts, sizes, licence, origin, excluded images, sha256 of all files
@@ -29,12 +30,15 @@ from ltjax.errors import UserError, unknown
 
 FORMAT = 1
 FILES = ('manifest.json', 'unfinished.json')
-ENCODINGS = ('png', 'jpeg')
+ENCODINGS = ('png', 'jpeg', 'raw')
+_AT_ONCE = 1024  # images that are decoded before they are put into their place
 COLUMNS = ('id', 'label', 'group')  # of records.csv; any others are further ones
 
 
 def encode(image: np.ndarray, encoding: str) -> bytes:
-    """Returns uint8 [H, W, C] as PNG or JPEG bytes."""
+    """Returns uint8 [H, W, C] as PNG or JPEG bytes, or as they are."""
+    if encoding == 'raw':
+        return image.tobytes()
     pixels = image[:, :, ::-1] if image.shape[2] == 3 else image
     options = [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR]
     options += [cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
@@ -83,15 +87,15 @@ class Prepared:
     def stored(self, conform: Callable[[np.ndarray], np.ndarray] | None = None) -> 'StoredImages':
         """Returns all images, to be decoded when they are read; `conform` is applied to each batch."""
         rows = np.arange(len(self.ids))
-        channels = self.manifest['channels']
-        return StoredImages(
-            self._reader(),
-            rows,
-            lambda data: decode(data, channels),
-            conform or (lambda images: images),
-        )
+        return StoredImages(self.reader(), rows, self.decode, conform or (lambda images: images))
 
-    def _reader(self) -> Callable[[int], bytes]:
+    def decode(self, data: bytes) -> np.ndarray:
+        """Returns the uint8 [H, W, C] of a record."""
+        if self.manifest['encoding'] == 'raw':
+            return np.frombuffer(data, np.uint8).reshape(self.manifest['shape'])
+        return decode(data, self.manifest['channels'])
+
+    def reader(self) -> Callable[[int], bytes]:
         """Returns what reads the encoded image of a row, and says of which set a damaged one is."""
         paths = [str(self.root / shard['file']) for shard in self.manifest['shards']]
         with self._naming_damage():
@@ -124,9 +128,11 @@ class Prepared:
           UserError: a file is missing or was changed.
         """
         manifest = self.manifest
-        for entry in (*manifest['shards'], manifest['records'], *manifest['splits'].values()):
-            path = self.root / entry['file']
-            if not path.exists() or sha256(path) != entry['sha256']:
+        beside = [shard['originals'] for shard in manifest['shards'] if 'originals' in shard]
+        tables = (manifest['records'], *manifest['splits'].values(), *beside)
+        for entry in (*manifest['shards'], *tables):
+            if not is_whole(self.root, entry):
+                path = self.root / entry['file']
                 raise UserError(f'{path} is missing or was changed: prepare the set again.')
 
 
@@ -160,9 +166,17 @@ class StoredImages:
         return math.prod(self.shape)
 
     def __getitem__(self, index: slice | np.ndarray) -> np.ndarray:
-        rows = self._rows[index]
-        images = list(self._pool.map(self._image, rows.tolist()))
-        return self._conform(np.stack(images))
+        rows = self._rows[index].tolist()
+        if len(rows) <= _AT_ONCE:
+            return self._some(rows)
+        first = self._some(rows[:1])
+        made = np.empty((len(rows), *first.shape[1:]), np.uint8)
+        for start in range(0, len(rows), _AT_ONCE):
+            made[start : start + _AT_ONCE] = self._some(rows[start : start + _AT_ONCE])
+        return made
+
+    def _some(self, rows: list[int]) -> np.ndarray:
+        return self._conform(np.stack(list(self._pool.map(self._image, rows))))
 
     def _image(self, row: int) -> np.ndarray:
         return self._decoded(self._encoded(row))
@@ -183,6 +197,12 @@ def is_one(root: pathlib.Path) -> bool:
     return isinstance(manifest, dict) and 'shards' in manifest
 
 
+def is_begun(root: pathlib.Path) -> bool:
+    """Tells whether a folder holds a prepared set, or nothing but what is written of one with its first shard."""
+    begun = ('write.lock', 'unfinished.', 'images-00000.')
+    return is_one(root) or all(path.name.startswith(begun) for path in root.iterdir())
+
+
 def read(root: pathlib.Path) -> Prepared:
     """Opens the prepared set in `root`.
 
@@ -190,9 +210,11 @@ def read(root: pathlib.Path) -> Prepared:
       UserError: there is none, it is unfinished, or its table was changed.
     """
     if (root / 'unfinished.json').exists():
-        raise UserError(f'{root} is not finished: run its data_prep command again.')
+        raise UserError(f'{root} is not finished: run the command that prepares it again.')
     if not (root / 'manifest.json').exists():
-        raise UserError(f'{root} holds no prepared set: make one with python -m data_prep.NAME.')
+        raise UserError(
+            f'{root} holds no prepared set: make one with python -m data_prep.NAME, or ltjax prepare.'
+        )
     manifest = read_json(root / 'manifest.json')
     if manifest.get('format') != FORMAT:
         raise UserError(
@@ -227,6 +249,12 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
         return json.loads(path.read_text('utf-8'))
     except (OSError, ValueError) as error:
         raise UserError(f'{path} cannot be read ({error}): remove it and prepare again.') from None
+
+
+def is_whole(root: pathlib.Path, entry: Mapping[str, str]) -> bool:
+    """Tells whether a file is as a manifest says."""
+    path = root / entry['file']
+    return path.exists() and sha256(path) == entry['sha256']
 
 
 def sha256(path: pathlib.Path) -> str:

@@ -1,27 +1,31 @@
 """Writes prepared sets (see `prepared`). It can be interrupted and run again: shards that are whole are kept."""
 
-import concurrent.futures
+import contextlib
 import dataclasses
+import functools
 import hashlib
+import itertools
 import json
 import pathlib
-import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
-from array_record.python.array_record_module import ArrayRecordWriter
 
 from ltjax import files
-from ltjax.data.prepared import records
+from ltjax.data import parallel
+from ltjax.data.prepared import records, shards
+from ltjax.data.prepared.originals import NO_STAMP, Original, Stamp
+from ltjax.data.prepared.shards import Encoded, State
 from ltjax.data.reading import images as image_files
+from ltjax.data.reading.decoding import Decoded
 from ltjax.data.settings import ON_PROBLEM
 from ltjax.data.splits import NAMES
 from ltjax.errors import UserError, unknown
 
-_AT_ONCE = 256  # images decoded before they are written
+IMAGES_PER_SHARD = 1024
 
 
 class Item(NamedTuple):
@@ -29,10 +33,11 @@ class Item(NamedTuple):
 
     id: str  # the original's name, unique in the set
     label: int  # class index
-    # The image file; or a function that returns uint8 [H, W, C].
-    source: pathlib.Path | Callable[[], np.ndarray]
+    # The image file; or a function that returns uint8 [H, W, C], or an image as it is to be written.
+    source: pathlib.Path | Callable[[], np.ndarray | Decoded]
     group: str = ''  # lesion, patient, video or the like; '' where it is not known
     columns: Mapping[str, str] = MappingProxyType({})  # what else is known of it, by name
+    stamp: Stamp = NO_STAMP  # of its file now: a shard of other files is written anew
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,24 +47,33 @@ class Plan:
     name: str  # of the set
     class_names: tuple[str, ...]  # K names
     items: Sequence[Item]  # its images
-    image_size: int  # pixels a side
-    channels: int  # 1 or 3
+    image_size: (
+        int  # pixels a side; 0, for `Decoded` alone: as the first one has them, and all must
+    )
+    channels: int  # 1 or 3; 0: likewise
     licence: str  # under which the images may be used
     origin: str  # where the files came from
     # By protocol, the split ('train', 'val', 'test') or fold (a number) of the ids that it uses.
     splits: Mapping[str, Mapping[str, str]]
-    encoding: str = 'png'  # 'png' (lossless) or 'jpeg' (quality 95, no chroma subsampling)
+    # 'png' or 'raw' (both lossless; the latter is read at once), or 'jpeg' (quality 95, no chroma subsampling).
+    encoding: str = 'png'
     # 'stop' at an unreadable image, or 'exclude' it and list it in the manifest.
     on_damaged: str = 'stop'
     ordered: bool = False  # whether the classes are grades, in their order
+    originals: bool = False  # whether to keep what `originals` says; the sources are functions of a `Decoded` then
+    # Ids that were left out before, and why.
+    excluded: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    about: Mapping[str, Any] = dataclasses.field(
+        default_factory=dict
+    )  # what else the manifest says
 
 
 def write(
     out: pathlib.Path,
     plan: Plan,
     *,
-    images_per_shard: int = 1024,
-    threads: int = 4,
+    images_per_shard: int = IMAGES_PER_SHARD,
+    threads: int = 0,
     report: Callable[[str], None] = print,
 ) -> dict[str, Any]:
     """Writes a prepared set; whole shards of an earlier attempt at the same plan are kept.
@@ -68,7 +82,7 @@ def write(
       out: the folder, made if it is not there.
       plan: what to write.
       images_per_shard: records in a shard file.
-      threads: that decode at the same time; the result does not depend on them.
+      threads: that decode at the same time, 0: as many as there are processors; the result does not depend on them.
       report: gets a line of progress now and then.
 
     Returns:
@@ -76,29 +90,52 @@ def write(
 
     Raises:
       UserError: doubled ids or class names, labels out of range, a further column called as another, a split of an
-        unknown id or into unknown parts, a folder that holds another set, an image that cannot be read.
+        unknown id or into unknown parts, a folder that holds another set or that another program writes, an image that
+        cannot be read.
+      OSError: the disk is full or fails.
     """
     _check(plan)
-    key = _fingerprint(plan, images_per_shard)
     out.mkdir(parents=True, exist_ok=True)
-    shards, excluded = _begun(out, key)
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(files.locked(out / 'write.lock'))
+        except BlockingIOError:
+            raise UserError(f'another program writes {out}: wait for it.') from None
+        except OSError:  # a file system without locks
+            pass
+        manifest = _write(out, plan, images_per_shard, threads, report)
+        (out / 'write.lock').unlink(missing_ok=True)
+    return manifest
+
+
+def _write(
+    out: pathlib.Path,
+    plan: Plan,
+    images_per_shard: int,
+    threads: int,
+    report: Callable[[str], None],
+) -> dict[str, Any]:
+    key = _fingerprint(plan, images_per_shard)
     wanted = [
         plan.items[at : at + images_per_shard] for at in range(0, len(plan.items), images_per_shard)
     ]
-    started, done_before = time.monotonic(), len(shards)
-    with concurrent.futures.ThreadPoolExecutor(threads) as pool:
-        for number in range(done_before, len(wanted)):
+    state = _begun(out, key, wanted)
+    first = len(state.shards)
+    if first < len(wanted) and (out / 'manifest.json').exists():
+        _save(out, key, state)  # it is not whole from here on
+    progress = parallel.Progress(plan.name, len(plan.items), report)
+    progress.advance(min(first * images_per_shard, len(plan.items)), ready=True)
+    settings = shards.Settings(plan.encoding, plan.on_damaged == 'stop', plan.originals)
+    encode = functools.partial(_encoded, plan=plan)
+    items = itertools.chain.from_iterable(wanted[first:])
+    with contextlib.closing(parallel.in_order(encode, items, threads=threads)) as encoded:
+        for number in range(first, len(wanted)):
             path = out / f'images-{number:05d}.array_record'
-            written, damaged = _write_shard(path, wanted[number], plan, pool)
-            excluded |= damaged
-            shards.append({'file': path.name, 'records': written, 'sha256': records.sha256(path)})
-            state = {'plan': key, 'shards': shards, 'excluded': excluded}
-            files.write_json(out / 'unfinished.json', state)
-            done = min(len(plan.items), (number + 1) * images_per_shard)
-            new = done - done_before * images_per_shard
-            rate = new / max(time.monotonic() - started, 1e-9)
-            report(f'{plan.name}: {done} of {len(plan.items)} images, {rate:.0f} a second')
-    manifest = _manifest(out, plan, shards, excluded) | {'plan': key}
+            some = itertools.islice(encoded, len(wanted[number]))
+            shard = shards.write(path, some, state, progress, settings)
+            state.shards.append(shard | _stamps_of(wanted[number]))
+            _save(out, key, state)
+    manifest = _manifest(out, plan, state) | {'plan': key}
     files.write_json(out / 'manifest.json', manifest)
     (out / 'unfinished.json').unlink(missing_ok=True)
     return manifest
@@ -109,7 +146,8 @@ def _check(plan: Plan) -> None:
         raise unknown('encoding', plan.encoding, records.ENCODINGS)
     if plan.on_damaged not in ON_PROBLEM:
         raise unknown('on_damaged', plan.on_damaged, ON_PROBLEM)
-    if plan.image_size < 1 or plan.channels not in (1, 3):
+    given = plan.image_size > 0 and plan.channels > 0
+    if plan.image_size < 0 or plan.channels not in (0, 1, 3) or not (given or plan.originals):
         raise UserError(
             f'{plan.name}: {plan.image_size} pixels and {plan.channels} channels: '
             'give a size above 0 and 1 or 3 channels.'
@@ -177,72 +215,66 @@ def _fingerprint(plan: Plan, images_per_shard: int) -> str:
     return digest.hexdigest()
 
 
-def _begun(out: pathlib.Path, key: str) -> tuple[list[dict[str, Any]], dict[str, str]]:
+def _begun(out: pathlib.Path, key: str, wanted: Sequence[Sequence[Item]]) -> State:
     """Returns the whole shards of an earlier attempt at the same plan, and what it excluded."""
-    for name in ('manifest.json', 'unfinished.json'):
+    for name in ('unfinished.json', 'manifest.json'):
         path = out / name
         if not path.exists():
             continue
         earlier = records.read_json(path)
         if earlier.get('plan') != key:
             raise UserError(f'{out} holds another set or other settings: give another --out.')
-        shards = []
-        for shard in earlier['shards']:
-            file = out / shard['file']
-            if not file.exists() or records.sha256(file) != shard['sha256']:
+        whole = []
+        for shard, items in zip(earlier['shards'], wanted, strict=False):
+            entries = [shard, *([shard['originals']] if 'originals' in shard else [])]
+            sound = all(records.is_whole(out, entry) for entry in entries)
+            if not sound or _stamps_of(items).get('stamps') != shard.get('stamps'):
                 break
-            shards.append(shard)
-        return shards, dict(earlier['excluded'])
-    return [], {}
+            whole.append(shard)
+        kept = {item.id for item in itertools.chain.from_iterable(wanted[: len(whole)])}
+        excluded = {id_: why for id_, why in earlier['excluded'].items() if id_ in kept}
+        if not whole:
+            return State()
+        shape = tuple(earlier.get('shape', ()))  # which older sets do not say
+        return State(whole, excluded, shape, earlier.get('first', ''))
+    return State()
 
 
-def _write_shard(
-    path: pathlib.Path,
-    items: Sequence[Item],
-    plan: Plan,
-    pool: concurrent.futures.Executor,
-) -> tuple[int, dict[str, str]]:
-    """Writes one shard, whole or not at all; returns its number of records and what was excluded."""
-    partial = path.with_suffix('.partial')
-    writer = ArrayRecordWriter(str(partial), 'group_size:1')
-    excluded, written = {}, 0
-    try:
-        for at in range(0, len(items), _AT_ONCE):
-            some = items[at : at + _AT_ONCE]
-            for item, encoded in zip(
-                some, pool.map(lambda i: _encoded(i, plan), some), strict=True
-            ):
-                if isinstance(encoded, UserError):
-                    if plan.on_damaged == 'stop':
-                        raise UserError(f'{encoded} (or exclude it: --on-damaged=exclude)')
-                    excluded[item.id] = str(encoded)
-                else:
-                    writer.write(encoded)
-                    written += 1
-    finally:
-        writer.close()
-    partial.replace(path)
-    return written, excluded
+def _save(out: pathlib.Path, key: str, state: State) -> None:
+    files.write_json(out / 'unfinished.json', {'plan': key, **dataclasses.asdict(state)})
 
 
-def _encoded(item: Item, plan: Plan) -> bytes | UserError:
+def _stamps_of(items: Sequence[Item]) -> dict[str, str]:
+    """Returns what tells whether a shard is still of the same files, {} if it is of none."""
+    stamps = [item.stamp for item in items]
+    if all(stamp == NO_STAMP for stamp in stamps):
+        return {}
+    return {'stamps': hashlib.sha256(json.dumps(stamps).encode()).hexdigest()}
+
+
+def _encoded(item: Item, plan: Plan) -> Encoded:
     try:
         if isinstance(item.source, pathlib.Path):
-            image = image_files.decode(item.source, plan.channels)
+            made: np.ndarray | Decoded = image_files.decode(item.source, plan.channels)
         else:
-            image = item.source()
+            made = item.source()
     except UserError as error:
-        return error
-    if image.shape[2] != plan.channels:
-        return UserError(f'{item.id} has {image.shape[2]} channels, not {plan.channels}.')
-    return records.encode(image_files.resize(image, plan.image_size), plan.encoding)
+        return Encoded(Original(item.id, stamp=item.stamp, error=str(error)))
+    if isinstance(made, Decoded):
+        image, file = made.image, str(made.file)
+        original = Original(item.id, made.digest, made.content, made.stamp)
+    elif made.shape[2] != plan.channels:
+        wrong = f'{item.id} has {made.shape[2]} channels, not {plan.channels}.'
+        return Encoded(Original(item.id, error=wrong))
+    else:
+        image, file = image_files.resize(made, plan.image_size), item.id
+        original = Original(item.id)
+    return Encoded(original, records.encode(image, plan.encoding), image.shape, file)
 
 
-def _manifest(
-    out: pathlib.Path, plan: Plan, shards: list[dict[str, Any]], excluded: Mapping[str, str]
-) -> dict[str, Any]:
+def _manifest(out: pathlib.Path, plan: Plan, state: State) -> dict[str, Any]:
     """Writes the table and the splits; returns the manifest."""
-    kept = [item for item in plan.items if item.id not in excluded]
+    kept = [item for item in plan.items if item.id not in state.excluded]
     further = _columns(plan.items)
     rows = [
         (
@@ -275,11 +307,14 @@ def _manifest(
         'class_names': list(plan.class_names),
         'ordered': plan.ordered,
         'counts': [counts[k] for k in range(len(plan.class_names))],
-        'image_size': plan.image_size,
-        'channels': plan.channels,
+        'image_size': plan.image_size or min(state.shape[:2], default=0),
+        'channels': plan.channels or (state.shape[2] if state.shape else 0),
+        'shape': list(state.shape),
+        'first': state.first,
         'encoding': plan.encoding,
         'records': {'file': 'records.csv', 'sha256': records.sha256(out / 'records.csv')},
         'splits': splits,
-        'shards': shards,
-        'excluded': dict(excluded),
+        'shards': state.shards,
+        'excluded': {**plan.excluded, **state.excluded},
+        **plan.about,
     }

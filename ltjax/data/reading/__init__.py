@@ -5,6 +5,7 @@ Training, the audit, prediction and pictures of views all read here; the rules a
 
 import dataclasses
 import pathlib
+from collections.abc import Callable, Sequence
 from importlib import resources
 
 import numpy as np
@@ -38,7 +39,7 @@ class Raw:
       labels: int32 [N], -1 where there is none; None if no image has one.
       class_names: the K classes.
       groups: int or str [N], '' where there is none; None if no image has one.
-      digests: str [N], of pixels, see `images.digest`; '' for sets that stay on disk.
+      digests: str [N], of pixels, see `images.digest`; '' for published sets that stay on disk.
       contents: str [N], of files' bytes or of pixels, by which a changed image is known; '' for prepared sets.
       stamps: int64 [N, 2], size and time of change of the images' files; 0 where they have none of their own.
       excluded: what was left out.
@@ -58,16 +59,16 @@ class Raw:
     table: Table
 
 
-def survey(config: Data) -> Table:
+def survey(config: Data, *, mapped: bool = False) -> Table:
     """Returns the table of the files that `config` (the `data` part of a config) names, without decoding images.
 
     A path given for the embedded set stands in for its file. A folder with a manifest.json is a prepared
-    set, whatever the format says.
+    set, whatever the format says. Of an npz, images stay on disk if `mapped`.
 
     Raises:
       UserError: nothing can be said of the files. What is wrong in them is among the table's faults.
     """
-    return make(_written(config), config)
+    return make(_written(config, mapped), config)
 
 
 def format_of(path: pathlib.Path) -> str:
@@ -87,7 +88,7 @@ def format_of(path: pathlib.Path) -> str:
     return FORMAT_OF_SUFFIX[path.suffix.lower()]
 
 
-def _written(config: Data) -> Written:
+def _written(config: Data, mapped: bool) -> Written:
     if config.format == 'embedded' and not config.path:
         resource = resources.files('ltjax.data') / 'embedded' / f'{config.name}.npz'
         with resources.as_file(resource) as path:
@@ -105,15 +106,22 @@ def _written(config: Data) -> Written:
     readers = {'folder': folder.read, 'csv': csv_table.read}
     if config.format in readers:
         return readers[config.format](path, config)
-    return npz.read(path)
+    return npz.read(path, mapped=mapped)
 
 
-def read(config: Data, table: Table | None = None) -> Raw:
+Load = Callable[
+    [pathlib.Path, Sequence[str], Data, Sequence[Excluded]],
+    decoding.Loaded,
+]
+
+
+def read(config: Data, table: Table | None = None, *, load: Load = decoding.load) -> Raw:
     """Reads the images of a table, brought to the size and channels that the config asks for.
 
     Args:
       config: the `data` part of a config.
       table: from `survey`; None: it is made.
+      load: what reads image files, see `decoding.load`.
 
     Raises:
       UserError: images that cannot be read and may not be left out, or of several sizes or channels.
@@ -128,7 +136,7 @@ def read(config: Data, table: Table | None = None) -> Raw:
     images: Images
     if isinstance(pixels, Files):
         names = [pixels.names[row] for row in kept]
-        loaded = decoding.load(pixels.root, names, config, excluded)
+        loaded = load(pixels.root, names, config, excluded)
         id_of = dict(zip(names, table.ids[kept].tolist(), strict=True))
         excluded = tuple(e._replace(path=id_of.get(e.path, e.path)) for e in loaded.excluded)
         images, kept = loaded.images, kept[loaded.rows]
@@ -140,8 +148,11 @@ def read(config: Data, table: Table | None = None) -> Raw:
     else:
         stored_images = pixels.select(kept)
         images = stored_images
+        known = table.written.digests
+        digests = digests if known is None else known[kept]
         if stored_images.nbytes <= IN_MEMORY_BYTES:
             images = stored_images[:]
+        if known is None and isinstance(images, np.ndarray):
             digests = np.array([image_files.digest(image) for image in images])
     return Raw(
         images=images,

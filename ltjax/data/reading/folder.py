@@ -99,21 +99,23 @@ def read(root: pathlib.Path, config: Data) -> Written:
 
 
 def _walk(root: pathlib.Path) -> _Content:
-    found, other = list[pathlib.Path](), Counter[str]()
+    found, other = list[tuple[str, bool]](), Counter[str]()
     for parent, below, files in os.walk(root, onerror=_refuse):
         hidden = [name for name in below if name.startswith('.') or name == _ARCHIVER]
         other.update(f'{name}/' for name in hidden)  # .git, .ipynb_checkpoints
         below[:] = [name for name in below if name not in hidden]
-        found += [pathlib.Path(parent, name) for name in (*below, *files)]
+        inside = pathlib.Path(parent).relative_to(root).as_posix()
+        start = '' if inside == '.' else f'{inside}/'
+        found += [(f'{start}{name}', True) for name in below]
+        found += [(f'{start}{name}', False) for name in files]
     content = _Content([], [], [], [], [], other)
-    for path in sorted(found):
-        name = path.relative_to(root).as_posix()
+    for name, is_folder in sorted(found, key=lambda each: each[0].split('/')):
         if _UNWRITABLE.search(name):
-            names = content.unwritable_folders if path.is_dir() else content.unwritable
+            names = content.unwritable_folders if is_folder else content.unwritable
             names.append(ascii(name))
-        elif path.is_dir():
-            (content.linked if path.is_symlink() else content.folders).append(name)
-        elif kind := images.other_kind(path):
+        elif is_folder:
+            (content.linked if (root / name).is_symlink() else content.folders).append(name)
+        elif kind := images.other_kind(root / name):
             other[kind] += 1
         else:
             content.images.append(name)

@@ -56,7 +56,9 @@ def digest(pixels: np.ndarray) -> str:
     """Returns what two images share if and only if they are equal, of uint8 [H, W, C]; see `shows_something`."""
     made = hashlib.blake2b(repr(pixels.shape).encode(), digest_size=16)
     made.update(np.ascontiguousarray(pixels).data)
-    return f'{"" if pixels.min() != pixels.max() else "blank "}{made.hexdigest()}'
+    some = pixels[::32, ::32]  # nearly always they differ already
+    shows = some.min() != some.max() or pixels.min() != pixels.max()
+    return f'{"" if shows else "blank "}{made.hexdigest()}'
 
 
 def shows_something(digests: np.ndarray) -> np.ndarray:

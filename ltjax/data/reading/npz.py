@@ -1,35 +1,89 @@
 """npz files of images: `images`, and if there are `labels`, `class_names`, `split`, `group`, `ids`, further columns."""
 
+import os
 import pathlib
+import struct
 import zipfile
 import zlib
 
 import numpy as np
 
+from ltjax.data import parallel
 from ltjax.data.reading.table import Written
 from ltjax.errors import UserError
 
 # Without names, a label from here on is no number of a class but a sign for something else.
 _MAX_CLASSES = 1_000_000
 
+# Compressed images from here on are told of, if they should have stayed on disk: bytes.
+_LARGE = 1 << 30
+
 _NAMES = ('images', 'labels', 'class_names', 'split', 'group', 'ids')
 
 
-def read(path: pathlib.Path) -> Written:
+def read(path: pathlib.Path, *, mapped: bool = False) -> Written:
     """Reads images uint8 [N, H, W] or [N, H, W, C] and what else there is.
+
+    Args:
+      path: the file.
+      mapped: whether images stay on disk, see `some`; those that are compressed are read, and a line says so.
 
     Raises:
       UserError: it is no npz of plain arrays, or an array is missing or has another shape or type.
     """
     try:
         with path.open('rb') as file, np.load(file, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
+            images = _map(path, archive.zip) if mapped and 'images' in archive.files else None
+            kept = {} if images is None else {'images': images}
+            arrays = {name: archive[name] for name in archive.files if name not in kept} | kept
     except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
         reason = str(error).splitlines()[0].split('. ')[0]
         raise UserError(
             f'{path} is not a readable npz of plain arrays ({reason}): write it with np.savez.'
         ) from None
     return written(arrays, str(path))
+
+
+def _map(path: pathlib.Path, archive: zipfile.ZipFile) -> np.ndarray | None:
+    """Returns `images` as they lie in the file, None if they do not lie there row by row.
+
+    Raises:
+      ValueError: they are no array.
+      zipfile.BadZipFile: they are damaged.
+    """
+    info = archive.getinfo('images.npy')
+    if info.compress_type != zipfile.ZIP_STORED:
+        if info.file_size > _LARGE:
+            size = info.file_size / 1e9
+            parallel.to_log(
+                f'{path} is compressed, so that all of its images are read into memory, {size:.2g} GB: np.savez in '
+                'place of np.savez_compressed writes one that is read part by part'
+            )
+        return None
+    with archive.open(info) as member:
+        while member.read(1 << 20):  # to the end, where zipfile compares the checksum
+            pass
+    with path.open('rb') as file:
+        file.seek(
+            info.header_offset + 26
+        )  # of a local header, which ends in a name and an extra field
+        file.seek(sum(struct.unpack('<HH', file.read(4))), os.SEEK_CUR)
+        first = np.lib.format.read_magic(file) == (1, 0)
+        header = (
+            np.lib.format.read_array_header_1_0 if first else np.lib.format.read_array_header_2_0
+        )
+        shape, in_columns, dtype = header(file)
+        if in_columns or dtype != np.uint8:  # which np.load says more of
+            return None
+        return np.memmap(path, dtype, 'r', file.tell(), shape)
+
+
+def some(images: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Returns some of the images that `read` has; of those on disk no others stay in memory."""
+    if isinstance(images, np.memmap):
+        assert images.filename is not None
+        images = np.memmap(images.filename, images.dtype, 'r', images.offset, images.shape)
+    return np.asarray(images[rows])
 
 
 def written(arrays: dict[str, np.ndarray], where: str) -> Written:

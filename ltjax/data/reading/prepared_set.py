@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ltjax.data.prepared import records
+from ltjax.data.prepared import originals, records
 from ltjax.data.reading.table import Written
 
 
@@ -17,6 +17,7 @@ def read(root: pathlib.Path, conform: Callable[[np.ndarray], np.ndarray]) -> Wri
       UserError: there is none, it is unfinished, or a file of it was changed.
     """
     made = records.read(root)
+    own = made.manifest.get('own', False)
     excluded = len(made.manifest['excluded'])
     names = np.array(made.class_names)
     return Written(
@@ -30,10 +31,15 @@ def read(root: pathlib.Path, conform: Callable[[np.ndarray], np.ndarray]) -> Wri
         declared=True,
         ordered=made.manifest.get('ordered', False),
         splits={name: made.split(name).tolist() for name in made.manifest['splits']},
-        groups=made.groups,
+        # Integers stay integers, on whose order drawn splits depend.
+        groups=made.groups.astype(np.int64)
+        if made.manifest.get('numbered_groups')
+        else made.groups,
         columns=made.columns,
         notes=[f'images left out when it was prepared: {excluded}'] if excluded else [],
         split_from='the protocol',
         side=made.manifest['image_size'],
+        digests=originals.read(root, made.manifest['shards']).digests if own else None,
+        published=not own,
         source=json.dumps([shard['sha256'] for shard in made.manifest['shards']]),
     )

@@ -99,6 +99,8 @@ class Written:
       split_from: where the splits come from.
       source: what stands for the contents of a prepared set's images.
       side: pixels a side of a prepared set's images.
+      digests: str [N], of the files that one's own prepared set was made of, see `images.digest`.
+      published: whether the splits are.
       rows: of a CSV.
     """
 
@@ -122,6 +124,8 @@ class Written:
     split_from: str = ''
     source: str = ''
     side: int = 0
+    digests: np.ndarray | None = None
+    published: bool = False
     rows: Sequence[Mapping[str, str]] = ()
 
 

@@ -153,6 +153,7 @@ def read(
         splits={'official': sides} if len({*sides}) > 1 else {},
         notes=[f'splits that are left out: {", ".join(left)}'] if left else [],
         split_from=f'the splits of {builder.info.full_name}',
+        published=True,
         source=json.dumps(_files(pathlib.Path(builder.data_dir))),
     )
 

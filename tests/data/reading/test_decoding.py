@@ -1,12 +1,14 @@
 """Lists of image files: one array of those that can be read, and what becomes of the others."""
 
+import contextlib
 import csv
+import time
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from ltjax.data import catalog
+from ltjax.data import catalog, parallel
 from ltjax.data.reading import decoding
 from ltjax.data.settings import ON_PROBLEM, Data
 from ltjax.errors import UserError
@@ -91,3 +93,49 @@ def test_the_settings_are_checked(tmp_path):
         load(tmp_path, [name], max_pixels=-1)
     with pytest.raises(UserError, match="unknown data.on_damaged 'skip': did you mean stop"):
         load(tmp_path, [name], on_damaged='skip')
+
+
+def test_the_order_is_that_of_the_names_whatever_takes_longest(tmp_path, monkeypatch):
+    names = [write(tmp_path / f'{i:02d}.png', np.full((8, 8, 3), i, np.uint8)) for i in range(40)]
+    real = decoding.one
+
+    def slow(root, name, config):
+        time.sleep(0.02 if int(name[:2]) % 5 == 0 else 0)
+        return real(root, name, config)
+
+    monkeypatch.setattr(decoding, 'one', slow)
+    loaded = load(tmp_path, names)
+    assert loaded.images[:, 0, 0, 0].tolist() == list(range(40))
+    assert loaded.rows.tolist() == list(range(40))
+
+
+def test_progress_is_told_with_the_time_that_is_left(tmp_path, monkeypatch, capsys):
+    names = [write(tmp_path / f'{i}.png', COLOUR) for i in range(4)]
+    load(tmp_path, names)
+    assert capsys.readouterr().err == ''
+    clock = iter(range(0, 400, 4))
+    monkeypatch.setattr(parallel.time, 'monotonic', lambda: next(clock))
+    progress = parallel.Progress('decoding photos', 4_000)
+    for number in (10, 390, 600):
+        progress.advance(number)
+    progress.advance(1_000, ready=True)
+    assert capsys.readouterr().err.splitlines() == [
+        'decoding photos: 400 of 4,000 images, 50 a second, 72 s left',
+        'decoding photos: 2,000 of 4,000 images, 62.5 a second, 32 s left',
+    ]
+
+
+def test_what_is_left_early_leaves_no_thread_at_work(tmp_path):
+    done = []
+
+    def slow(number):
+        time.sleep(0.01)
+        done.append(number)
+        return number
+
+    with contextlib.closing(parallel.in_order(slow, range(1000), threads=2)) as found:
+        assert [next(found) for _ in range(3)] == [0, 1, 2]
+    finished = len(done)
+    assert finished < 20
+    time.sleep(0.05)
+    assert len(done) == finished
