@@ -9,7 +9,7 @@ The suffix says the format, or --format does:
   (--layout); `model.pretrained` takes it again, and so do those libraries. Its header has the names of the classes in
   the order of the classifier's outputs, which no tensor says.
 
-What is written is read again and compared with the model before it gets its name.
+A file of onnx or stablehlo is read again and compared with the model before it gets its name.
 """
 
 import argparse

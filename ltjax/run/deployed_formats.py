@@ -21,7 +21,7 @@ import numpy as np
 from ltjax.errors import UserError
 from ltjax.run.plain import plain
 
-# What `onnxruntime` 1.17 and newer read, and OpenVINO and TensorRT of 2024 and newer.
+# Lower than what jax2onnx writes by default, so that older programs read it; tried with onnxruntime 1.32.
 OPSET, IR_VERSION = 20, 9
 PLATFORMS = ('cpu', 'cuda', 'tpu')
 _NAMES = ('images', 'logits', 'probabilities')
