@@ -123,9 +123,9 @@ def slug(name: str, seed: int) -> str:
 
 def keep_compiled() -> None:
     """Keeps what is compiled for later runs, in a folder of the user's unless JAX was told of another."""
-    if not jax.config.read('jax_compilation_cache_dir'):
-        cache = pathlib.Path('~/.cache/ltjax/xla').expanduser()
-        jax.config.update('jax_compilation_cache_dir', str(cache))
+    name = 'jax_compilation_cache_dir'  # which JAX's types do not know as an attribute
+    if not getattr(jax.config, name):
+        jax.config.update(name, str(pathlib.Path('~/.cache/ltjax/xla').expanduser()))
 
 
 def parse_change(text: str) -> tuple[str, Any]:

@@ -195,7 +195,7 @@ def percentiles(freedom: float = np.inf) -> np.ndarray:
     """Returns float64 [2], the percentiles that bound 95 % intervals, from the degrees of freedom, n - 1 of n units.
 
     >>> percentiles().round(6), percentiles(9).round(2)
-    (array([ 2.5, 97.5]), array([ 0.85, 99.15]))
+    (array([ 2.5, 97.5]), array([ 0.86, 99.14]))
     """
     units = freedom + 1
     wider = 1.0 if np.isinf(units) else (units / freedom) ** 0.5
