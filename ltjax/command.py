@@ -29,6 +29,24 @@ def exits() -> Iterator[None]:
         sys.exit(1)
 
 
+@contextlib.contextmanager
+def goes_on(what: str) -> Iterator[None]:
+    """Makes one line of what a disk raises that is full or gone, in a command that goes on when it is given again.
+
+    Args:
+      what: cannot be read or written, where the error does not say.
+    """
+    try:
+        yield
+    except BrokenPipeError:  # whose end `exits` knows
+        raise
+    except OSError as error:
+        raise UserError(
+            f'{error.filename or what}: {error.strerror or error}. Mend that, and give the same command again: '
+            'it goes on.'
+        ) from None
+
+
 def called(module: str) -> str:
     """Returns how the command of a module was called: 'ltjax predict', or 'python -m ltjax.predict'."""
     name = sys.argv[0]  # see ltjax/__main__.py

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ltjax.command import called, exits
+from ltjax.command import called, exits, goes_on
 from ltjax.data import reading, summary
 from ltjax.data.reading import arguments, decoding
 from ltjax.data.settings import ON_PROBLEM
@@ -178,13 +178,8 @@ def main(argv: list[str]) -> None:
 @exits()
 def cli() -> None:
     """The entry point."""
-    try:
+    with goes_on('the output'):
         main(sys.argv[1:])
-    except OSError as error:
-        raise UserError(
-            f'{error.filename or "the output"}: {error.strerror or error}. Mend that, and give the same command again: '
-            'it goes on.'
-        ) from None
 
 
 if __name__ == '__main__':

@@ -17,7 +17,6 @@ benchmark's, or --set data.split.folds=5 --set data.split.fold=-1).
 
 import argparse
 import pathlib
-import re
 from collections.abc import Mapping
 
 import experiments
@@ -67,16 +66,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--benchmark', default=benchmarks.DEFAULT)
     parser.add_argument('--path', default='', help="the data set's files, if it is not embedded")
-    parser.add_argument('--seeds', default='0,1,2', help='comma-separated')
+    experiments.add_arguments(parser, '0,1,2')
     parser.add_argument('--table', default='methods', help='a table of the experiments file')
     parser.add_argument('--only', default='', help='rows of the table, separated by semicolons')
-    parser.add_argument(
-        '--set',
-        action='append',
-        default=[],
-        metavar='KEY=VALUE',
-        help='a change to the config of every row',
-    )
     parser.add_argument(
         '--columns',
         default='',
@@ -90,11 +82,7 @@ def main() -> None:
     parser.add_argument(
         '--experiments', default=experiments.FILE, type=files.user_path, metavar='FILE'
     )
-    parser.add_argument('--out', default='runs/compare', type=files.user_path)
     arguments = parser.parse_args()
-    if not re.fullmatch(r'\d+(,\d+)*', arguments.seeds):
-        raise UserError(f'--seeds={arguments.seeds}: give numbers separated by commas.')
-    arguments.seeds = [int(seed) for seed in arguments.seeds.split(',')]
     arguments.set = dict(map(experiments.parse_change, arguments.set))
     columns = arguments.columns.split(',') if arguments.columns else ()
     reported = benchmarks.get(arguments.benchmark).metrics

@@ -1,8 +1,10 @@
 """What scripts/compare.py can train: the rows of scripts/experiments.toml as configs, and whether they are equal."""
 
+import argparse
 import ast
 import json
 import pathlib
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -126,6 +128,25 @@ def keep_compiled() -> None:
     name = 'jax_compilation_cache_dir'  # which JAX's types do not know as an attribute
     if not getattr(jax.config, name):
         jax.config.update(name, str(pathlib.Path('~/.cache/ltjax/xla').expanduser()))
+
+
+def add_arguments(parser: argparse.ArgumentParser, seeds: str) -> None:
+    """Adds what all comparisons are asked: --seeds, with its default, --set and --out."""
+    parser.add_argument('--seeds', default=seeds, type=_seeds, help='comma-separated')
+    parser.add_argument(
+        '--set',
+        action='append',
+        default=[],
+        metavar='KEY=VALUE',
+        help='a change to the config of every row',
+    )
+    parser.add_argument('--out', default='runs/compare', type=files.user_path)
+
+
+def _seeds(text: str) -> tuple[int, ...]:
+    if not re.fullmatch(r'\d+(,\d+)*', text):
+        raise UserError(f'--seeds={text}: give numbers separated by commas.')
+    return tuple(map(int, text.split(',')))
 
 
 def parse_change(text: str) -> tuple[str, Any]:

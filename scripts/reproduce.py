@@ -14,7 +14,6 @@ goes on. OUT/tables gets tables as .md, .csv, .tex and .json, figures as .svg an
 import argparse
 import os
 import pathlib
-import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -42,14 +41,7 @@ def parse() -> argparse.Namespace:
         metavar='[BENCHMARK=]PATH',
         help="a data set's files, of all benchmarks or of one",
     )
-    parser.add_argument('--seeds', default='0', help='comma-separated')
-    parser.add_argument(
-        '--set',
-        action='append',
-        default=[],
-        metavar='KEY=VALUE',
-        help='a change to the config of every row',
-    )
+    experiments.add_arguments(parser, '0')
     parser.add_argument('--row', default='', help='train this row alone, and write no table')
     parser.add_argument('--jobs', type=int, default=1, help='runs at once on this machine')
     parser.add_argument(
@@ -67,12 +59,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         '--threads', type=int, choices=(0, 1), default=1, help='of a run on CPUs; 0: all cores'
     )
-    parser.add_argument('--out', default='runs/compare', type=files.user_path)
     given = parser.parse_args()
     if not given.what and not given.list:
         raise UserError(f'say what: {", ".join(items.papers())}, or one item, such as lmd/T3.')
-    if not re.fullmatch(r'\d+(,\d+)*', given.seeds):
-        raise UserError(f'--seeds={given.seeds}: give numbers separated by commas.')
     if given.jobs < 1:
         raise UserError(f'--jobs={given.jobs}: give one or more.')
     if given.jobs > 1 and given.launcher:
@@ -90,7 +79,7 @@ def options(given: argparse.Namespace, wanted: Sequence[Item]) -> Options:
             raise unknown('benchmark', name, of)
         paths |= {name: path} if equals and name in of else dict.fromkeys(of, text)
     return Options(
-        tuple(int(seed) for seed in given.seeds.split(',')),
+        given.seeds,
         given.out,
         {name: str(files.user_path(path)) for name, path in paths.items()},
         dict(map(experiments.parse_change, given.set)),

@@ -1,5 +1,6 @@
 """The command `ltjax`, and what all commands share."""
 
+import errno
 import importlib
 import importlib.util
 import os
@@ -12,6 +13,8 @@ import pytest
 import ltjax
 import tiny
 from ltjax import __main__ as commands
+from ltjax.command import goes_on
+from ltjax.errors import UserError
 
 
 def command(*words, cwd, module='ltjax', **environment):
@@ -104,6 +107,17 @@ def test_a_console_script_starts_anew_with_huge_pages_asked_for(tmp_path):
     asked = done.stdout.splitlines()
     assert asked[0] == "None ['train', '--config=no such']"
     assert asked[1:] in ([], ["glibc.malloc.hugetlb=1 ['train', '--config=no such']"])
+
+
+def test_a_full_disk_is_one_line_and_a_closed_pipe_none_of_it():
+    """`ltjax predict ... | head -1`: the reader that has seen enough is no fault of the disk."""
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    with pytest.raises(UserError, match='the set: No space left'), goes_on('the set'):
+        raise full
+    with pytest.raises(UserError, match='^here.npz: '), goes_on('the set'):
+        raise PermissionError(errno.EACCES, 'Permission denied', 'here.npz')
+    with pytest.raises(BrokenPipeError), goes_on('the set'):
+        raise BrokenPipeError
 
 
 def test_a_reader_that_has_seen_enough_is_no_error():

@@ -13,17 +13,13 @@ import tiny
 from ltjax import predict
 from ltjax.data.prepared import writing
 from ltjax.errors import UserError
-from ltjax.run import train
 
 NAMES = ('mel', 'bkl', 'nv')
 
 
 @pytest.fixture(scope='module')
 def workdir(tmp_path_factory):
-    folder = tmp_path_factory.mktemp('run')
-    path = tiny.npz(folder / 'data.npz', class_names=np.array(NAMES))
-    train.run(tiny.config('cross_entropy', path), folder / 'run')
-    return folder / 'run'
+    return tiny.run_of(tmp_path_factory.mktemp('run'), NAMES)
 
 
 @pytest.fixture(scope='module')

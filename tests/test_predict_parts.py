@@ -16,7 +16,7 @@ from ltjax import predict
 from ltjax.data import prepare
 from ltjax.data.reading import decoding, npz
 from ltjax.errors import UserError
-from ltjax.run import applying, train, trained
+from ltjax.run import applying, trained
 from own_data.sets import pixels, save, table
 
 NAMES = ('mel', 'bkl', 'nv')
@@ -25,10 +25,7 @@ NUMBER = 70
 
 @pytest.fixture(scope='module')
 def workdir(tmp_path_factory):
-    folder = tmp_path_factory.mktemp('run')
-    path = tiny.npz(folder / 'data.npz', class_names=np.array(NAMES))
-    train.run(tiny.config('cross_entropy', path), folder / 'run')
-    return folder / 'run'
+    return tiny.run_of(tmp_path_factory.mktemp('run'), NAMES)
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import contextvars
 import importlib
 import io
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -24,7 +24,7 @@ from ltjax.engine.state import flatten, parameter_filter
 from ltjax.engine.step import make_step
 from ltjax.engine.training import Training
 from ltjax.methods.task import Task
-from ltjax.run import build
+from ltjax.run import build, train
 from ltjax.run.settings import Settings
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -72,6 +72,13 @@ def config(name: str, path: pathlib.Path, overrides: dict[str, Any] | None = Non
             made.method[stage].view = 'upright_weak'
     made.update_from_flattened_dict(overrides or {})
     return made
+
+
+def run_of(folder: pathlib.Path, names: Sequence[str]) -> pathlib.Path:
+    """Returns the workdir of a finished cross-entropy run below `folder`; its classes have these names."""
+    path = npz(folder / 'data.npz', class_names=np.array(names))
+    train.run(config('cross_entropy', path), folder / 'run')
+    return folder / 'run'
 
 
 def shrink(made: Any) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from ltjax.command import called, exits
+from ltjax.command import called, exits, goes_on
 from ltjax.data import datasets, reading
 from ltjax.data.parallel import to_log
 from ltjax.data.prepared import records, writing
@@ -177,12 +177,8 @@ def main(argv: Sequence[str]) -> None:
 def cli() -> None:
     """The entry point."""
     try:
-        main(sys.argv[1:])
-    except OSError as error:
-        raise UserError(
-            f'{error.filename or "the set"}: {error.strerror or error}. Mend that, and give the same command again: '
-            'it goes on.'
-        ) from None
+        with goes_on('the set'):
+            main(sys.argv[1:])
     except KeyboardInterrupt:
         print('interrupted: the same command goes on', file=sys.stderr)
         sys.exit(130)

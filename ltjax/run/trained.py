@@ -127,12 +127,10 @@ class Trained:
         model = build.create_model(settings, recipe, len(names), shape[2], nnx.Rngs(0))
         graphdef, state = nnx.split(model)
         like = TrainState(sharding.place_state(state, sharding.make_mesh()), {}, {})
-        with contextlib.closing(
-            Checkpoints(workdir / 'checkpoints', read_only=True)
-        ) as checkpoints:
+        with contextlib.closing(Checkpoints(workdir / 'checkpoints', read_only=True)) as saved:
             number = results['best']['checkpoint']
-            state = checkpoints.restore(number, like).model
-            theirs = checkpoints.progress(number)['provenance'].get('data')
+            state = saved.restore(number, like).model
+            theirs = saved.progress(number)['provenance'].get('data')
         said = results.get('data', {}).get('identity', {})
         # By force a run may go on with other labels, groups or contents.
         fixed = [kind for kind in said if kind not in ('sha256', *FORCEABLE)]

@@ -163,6 +163,11 @@ def grid(item: Item, found: Sequence[Found], seeds: Sequence[int]) -> Grid:
         parts.append([_printed(printed[row], length) for row in item.rows])
     rows = [[cell for part in row for cell in part] for row in zip(*parts, strict=True)]
     notes += _explained(found, seeds) + list(item.differs)
+    if item.kind == 'curve':
+        notes.append(
+            'In the figure lines join the means, dots are seeds, and whiskers the 95 % interval of the difference to '
+            f'{item.references[0]}.'
+        )
     return Grid(header, rows, notes)
 
 
