@@ -88,6 +88,7 @@ class Data:
         prepared set, arrays of an npz.
       images: folder of the images of a CSV whose column `path` holds ids.
       suffix: what such an id lacks of its file's name.
+      spellings: a CSV with the columns spelling and class: what else the files call the classes.
       subfolders: what folders inside class folders are: 'group', 'class', or without meaning ('flatten').
       class_order: the classes with commas between them, or as a JSON list; or natural.
       on_damaged: at images that cannot be read; 'exclude' lists them in excluded.csv.
@@ -114,6 +115,7 @@ class Data:
     further: tuple[str, ...] = ()
     images: str = ''
     suffix: str = ''
+    spellings: str = ''
     subfolders: Subfolders = 'refuse'
     class_order: str = ''
     on_damaged: OnProblem = 'stop'

@@ -30,6 +30,12 @@ def add(parser: argparse.ArgumentParser) -> None:
         help='what folders inside class folders are',
     )
     parser.add_argument(
+        '--spellings',
+        default='',
+        metavar='CSV',
+        help='columns spelling and class: what else the classes are called',
+    )
+    parser.add_argument(
         '--window',
         default='',
         help="of images of more than 8 bits and of DICOM: LOW,HIGH, the values that become black and white, or 'file'",
@@ -61,6 +67,7 @@ def config(path: pathlib.Path, given: argparse.Namespace | None = None) -> Data:
         suffix=given.suffix,
         subfolders=given.subfolders,
         class_order=given.class_order,
+        spellings=given.spellings,
         window=given.window,
         frame=given.frame,
     )

@@ -30,7 +30,7 @@ def decode(
     """
     try:
         import pydicom
-        from pydicom import pixels
+        from pydicom.pixels.utils import pixel_array
     except ImportError:
         raise UserError(
             f"{path} is DICOM, which needs pydicom: pip install 'ltjax[dicom]'."
@@ -50,7 +50,7 @@ def decode(
     if limit is not None and int(file.Rows) * int(file.Columns) > limit:
         raise UserError(f'{path} has more than {limit} pixels: raise --config.data.max_pixels.')
     try:
-        stored = pixels.pixel_array(file, index=frame if frames > 1 else 0)
+        stored = pixel_array(file, index=frame if frames > 1 else 0)
         if stored.ndim == 3:
             return _colour(path, stored)
         return _grey(path, file, stored, window)

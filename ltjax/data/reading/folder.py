@@ -72,6 +72,11 @@ def read(root: pathlib.Path, config: Data) -> Written:
     found = [name for name in content.images if name not in set(stray)]
     if not (found or stray or unfit or faults):
         message = f'{root} holds no images ({", ".join(images.SUFFIXES)}).'
+        if scans := content.other['DICOM']:
+            message = (
+                f'{root} holds {scans} DICOM files: say which of their values become black and white, '
+                '--config.data.window=LOW,HIGH, or file for the windows that are in them.'
+            )
         faults.append(Fault('layout', message, message))
     if config.subfolders == 'refuse' and not faults:
         faults += _nested(root, found, has_splits, holding)

@@ -249,10 +249,17 @@ def inside(
     """Returns the file `path`, relative to `root`, which must not lead out of it.
 
     Raises:
-      UserError: it does (by `..`, as an absolute path, through a symbolic link) and may not; or it is
-        written with backslashes.
+      UserError: it does (by `..`, as an absolute path, through a symbolic link) and may not; or it is a path of
+        Windows with a drive. Other backslashes are taken for slashes, where there is no such file.
     """
     file = _existing(root, str(path))
+    if '\\' in str(path) and not os.path.lexists(file):  # as Windows writes paths
+        if re.match(r'[A-Za-z]:|\\\\', str(path)):
+            raise UserError(
+                f'{str(path)!r} is a path of another machine: write paths relative to {root}, or ids and '
+                '--config.data.images=FOLDER.'
+            )
+        file = _existing(root, str(path).replace('\\', '/'))
     try:
         leaves = not pathlib.Path(os.path.realpath(file)).is_relative_to(os.path.realpath(root))
     except ValueError as error:
@@ -262,8 +269,6 @@ def inside(
             f'{file} leads out of {root}: move the file in there, or allow it '
             '(--config.data.allow_outside=True).'
         )
-    if '\\' in str(path) and not os.path.lexists(file):
-        raise UserError(f'{str(path)!r} is not found in {root}: write paths with / and not \\.')
     return file
 
 

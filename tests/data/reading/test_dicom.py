@@ -11,6 +11,7 @@ from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, ge
 
 from ltjax.data.reading import images, windows
 from ltjax.errors import UserError
+from own_data.sets import by_class, refused, taken
 
 
 def write(path, pixels, *, bits=16, signed=False, photometric='MONOCHROME2', **elements):
@@ -122,6 +123,23 @@ def test_sixteen_bits(tmp_path, suffix):
 def test_what_is_no_window(text):
     with pytest.raises(UserError, match='give two values, the lower one first'):
         windows.parse(text)
+
+
+def test_a_folder_of_scans(tmp_path):
+    """With a window they are images, and pixels what the window makes of them; without they are passed over."""
+    rng = np.random.default_rng(0)
+    for k in range(24):
+        folder = tmp_path / 'set' / 'ab'[k % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        pixels = rng.integers(0, 4096, (9, 9)).astype(np.uint16)
+        write(folder / f'{k:02d}', pixels, bits=12, **RESCALE)
+    data = taken(tmp_path / 'set', window='-1000,400')
+    assert by_class(data) == {'a': 12, 'b': 12}
+    first = images.decode(tmp_path / 'set' / data.ids[0], window='-1000,400')
+    assert (np.asarray(data.images[:1])[0] == first).all()
+    said = refused(tmp_path / 'set')
+    assert 'holds 24 DICOM files: say which of their values become black and white' in said
+    assert 'give two values' in refused(tmp_path / 'set', window='wide')
 
 
 def test_what_is_refused_in_one_line(tmp_path, monkeypatch):
