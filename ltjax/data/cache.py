@@ -110,8 +110,8 @@ def load(
 
 def _key(config: Data) -> str:
     """Returns what tells apart what pixels are made of, beside the files themselves."""
-    settings = [config.image_size, config.channels, config.interpolation]
-    settings += [config.max_pixels, config.allow_outside]
+    settings: list[Any] = [config.image_size, config.channels, config.interpolation]
+    settings += [config.max_pixels, config.allow_outside, config.window, config.frame]
     versions = [_FORMAT, PIL.__version__, cv2.__version__]
     path = str(files.user_path(config.path).resolve())
     return _sha256([path, config.images, config.suffix, *settings, *versions])[:16]
@@ -208,7 +208,7 @@ def _check_space(
     if not config.image_size:
         with image_files.pixel_limit(config.max_pixels), contextlib.suppress(UserError):
             first = image_files.inside(root, names[0], allow_outside=config.allow_outside)
-            shape = image_files.decode(first, config.channels).shape
+            shape = image_files.decode(first, config.channels, config.window, config.frame).shape
     begun = sum(path.stat().st_size for path in home.rglob('*.array_record'))
     needed, free = len(names) * int(np.prod(shape)) + _SPARE, shutil.disk_usage(home).free
     if needed - begun > free:

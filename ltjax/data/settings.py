@@ -88,11 +88,15 @@ class Data:
         prepared set, arrays of an npz.
       images: folder of the images of a CSV whose column `path` holds ids.
       suffix: what such an id lacks of its file's name.
+      spellings: a CSV with the columns spelling and class: what else the files call the classes.
       subfolders: what folders inside class folders are: 'group', 'class', or without meaning ('flatten').
       class_order: the classes with commas between them, or as a JSON list; or natural.
       on_damaged: at images that cannot be read; 'exclude' lists them in excluded.csv.
       on_unlabelled: at images without a label.
       max_pixels: of an image to be decoded.
+      window: of images of more than 8 bits a channel, 'LOW,HIGH': the values that become black and white; 'file': those
+        that DICOM files say; '': such images are refused. DICOM files of a folder are passed over without one.
+      frame: of files of several frames or pages, that which is the image, from 0; -1: such files are refused.
       image_size: pixels a side; 0: as stored.
       channels: 1 or 3; 0: as stored.
       interpolation: of images that must be resized.
@@ -111,11 +115,14 @@ class Data:
     further: tuple[str, ...] = ()
     images: str = ''
     suffix: str = ''
+    spellings: str = ''
     subfolders: Subfolders = 'refuse'
     class_order: str = ''
     on_damaged: OnProblem = 'stop'
     on_unlabelled: OnProblem = 'stop'
     max_pixels: Annotated[int, at_least(1)] = MAX_PIXELS
+    window: str = ''
+    frame: Annotated[int, at_least(-1)] = -1
     image_size: Annotated[int, at_least(0)] = 0
     channels: int = 0
     interpolation: Interpolation = 'area'

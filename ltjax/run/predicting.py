@@ -213,12 +213,15 @@ def source(model: 'Trained', data: Any, *, side: str = '', protocol: str = '') -
     pixels = None if isinstance(data, Data) else np.asarray(data)
     height, width, channels = model.image_shape
     ours = model.settings.data
-    config = (data if pixels is None else Data(name='npz')).replace(
+    given = data if pixels is None else Data(name='npz')
+    config = given.replace(
         channels=channels,
         interpolation=ours.interpolation,
         allow_outside=True,  # named by whoever asks
         image_size=height if height == width else 0,
         max_pixels=ours.max_pixels,
+        window=given.window or ours.window,
+        frame=ours.frame if given.frame < 0 else given.frame,
         split=Split(protocol='none'),  # all images, on whichever side
         class_order=json.dumps(model.class_names),  # what the model knows is meant, even 'NA'
     )

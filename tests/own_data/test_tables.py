@@ -1,11 +1,14 @@
 """Tables as they come: blank lines, ids in place of paths, columns of other names, a column a class."""
 
+import re
+
 import pytest
 
 from ltjax.data import audit
 from ltjax.data.audit import __main__ as command
+from ltjax.data.settings import Data
 from ltjax.errors import UserError
-from own_data.sets import by_class, load, pictures, refused, save, table, taken
+from own_data.sets import by_class, config, load, pictures, refused, save, table, taken
 
 
 def test_blank_lines_do_not_shift_the_lines_that_are_told(tmp_path):
@@ -31,6 +34,62 @@ def test_a_cell_of_several_lines_does_not_shift_them_either(tmp_path):
     path = tmp_path / 'set.csv'
     path.write_text('\n'.join(lines), 'utf-8')
     assert 'has no label in line 9' in refused(path)
+
+
+@pytest.mark.parametrize('mark', ';\t')
+def test_cells_between_semicolons_or_tabs_and_paths_of_windows(tmp_path, mark):
+    """As a spreadsheet in German writes it: a byte order mark, semicolons; and as Windows writes paths."""
+    paths = pictures(tmp_path / 'photos', 12)
+    lines = [f'path{mark}label{mark}note']
+    lines += [f'photos\\{path}{mark}{"ab"[i % 2]}{mark}1,5' for i, path in enumerate(paths)]
+    (tmp_path / 'set.csv').write_text('\n'.join(lines), 'utf-8-sig')
+    assert by_class(taken(tmp_path / 'set.csv')) == {'a': 6, 'b': 6}
+
+
+WRITTEN = ['MEL', 'Melanoma', 'mel.', 'NV', 'naevus', 'NV']
+
+
+def spelled(root, *rows, header='spelling,class'):
+    (root / 'spellings.csv').write_text('\n'.join([header, *rows]), 'utf-8')
+    return str(root / 'spellings.csv')
+
+
+def test_a_table_of_spellings(tmp_path):
+    rows = [[path, WRITTEN[i % 6]] for i, path in enumerate(pictures(tmp_path, 36))]
+    path = table(tmp_path / 'set.csv', ['path', 'label'], rows)
+    given = spelled(tmp_path, 'Melanoma,MEL', ' mel. ,MEL', 'naevus,NV', 'nevus,NV')
+    assert by_class(taken(path, spellings=given)) == {'MEL': 18, 'NV': 18}
+    notes = ' '.join(audit.examine(path, Data.of(config(path, spellings=given))).notes)
+    assert 'spellings that do not occur: nevus' in notes
+
+
+def test_spellings_of_class_folders(tmp_path):
+    for i, path in enumerate(pictures(tmp_path / 'flat', 36)):
+        folder = tmp_path / 'set' / WRITTEN[i % 6]
+        folder.mkdir(parents=True, exist_ok=True)
+        (tmp_path / 'flat' / path).rename(folder / f'{i}.png')
+    given = spelled(tmp_path, 'Melanoma,MEL', 'mel.,MEL', 'naevus,NV')
+    assert by_class(taken(tmp_path / 'set', spellings=given)) == {'MEL': 18, 'NV': 18}
+
+
+@pytest.mark.parametrize(
+    ('rows', 'header', 'message'),
+    [
+        (
+            ['a,MEL', 'a,NV'],
+            'spelling,class',
+            "line 3 of .* gives 'a' the class 'NV', and an earlier one 'MEL'",
+        ),
+        (['a,'], 'spelling,class', 'line 2 of .* has no spelling or no class'),
+        (['a,MEL'], 'from,to', 'has the columns from, to: it needs spelling and class'),
+    ],
+)
+def test_a_wrong_table_of_spellings_is_refused(tmp_path, rows, header, message):
+    path = table(
+        tmp_path / 'set.csv', ['path', 'label'], [[p, 'x'] for p in pictures(tmp_path, 12)]
+    )
+    assert re.search(message, refused(path, spellings=spelled(tmp_path, *rows, header=header)))
+    assert 'is no file' in refused(path, spellings=str(tmp_path / 'absent.csv'))
 
 
 def isic(root, classes=('MEL', 'NV', 'BCC'), count=24, **changes):

@@ -117,4 +117,4 @@ def _tasks(pixels: Any, config: Data) -> Iterator[Task]:
 
 def _decode(root: pathlib.Path, name: str, config: Data) -> np.ndarray:
     file = image_files.inside(root, name, allow_outside=config.allow_outside)
-    return image_files.decode(file, config.channels)
+    return image_files.decode(file, config.channels, config.window, config.frame)

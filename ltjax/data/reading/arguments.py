@@ -29,6 +29,18 @@ def add(parser: argparse.ArgumentParser) -> None:
         default='refuse',
         help='what folders inside class folders are',
     )
+    parser.add_argument(
+        '--spellings',
+        default='',
+        metavar='CSV',
+        help='columns spelling and class: what else the classes are called',
+    )
+    parser.add_argument(
+        '--window',
+        default='',
+        help="of images of more than 8 bits and of DICOM: LOW,HIGH, the values that become black and white, or 'file'",
+    )
+    parser.add_argument('--frame', type=int, default=-1, help='of files with several, from 0')
     parser.add_argument('--class-order', default='', help='the classes with commas, or natural')
 
 
@@ -55,4 +67,7 @@ def config(path: pathlib.Path, given: argparse.Namespace | None = None) -> Data:
         suffix=given.suffix,
         subfolders=given.subfolders,
         class_order=given.class_order,
+        spellings=given.spellings,
+        window=given.window,
+        frame=given.frame,
     )

@@ -26,8 +26,12 @@ class Row(NamedTuple):
     cells: dict[str, str] | None
 
 
-def rows(path: pathlib.Path, delimiter: str = ',') -> tuple[list[str], list[Row]]:
+def rows(path: pathlib.Path, delimiter: str = '') -> tuple[list[str], list[Row]]:
     """Returns the columns and rows of a CSV; blank lines are no rows.
+
+    Args:
+      path: the file.
+      delimiter: between cells; '': the comma, or where the first line has none, the semicolon or the tab in it.
 
     Raises:
       UserError: the file cannot be read, is in another encoding, or has a column twice.
@@ -38,6 +42,8 @@ def rows(path: pathlib.Path, delimiter: str = ',') -> tuple[list[str], list[Row]
         if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b'\0' in data[:4]:
             raise UserError(f'{path} is in UTF-16: save it as UTF-8.')
         text = io.StringIO(data.decode('utf-8-sig'), newline='')
+        first = next((line for line in data.decode('utf-8-sig').splitlines() if line.strip()), '')
+        delimiter = delimiter or next((mark for mark in ',;\t' if mark in first), ',')
         reader = csv.reader(text, delimiter=delimiter, strict=True)  # a quote has to end
         found, line = list[tuple[int, list[str]]](), 1
         for cells in reader:

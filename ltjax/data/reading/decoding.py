@@ -48,7 +48,7 @@ def one(root: pathlib.Path, name: str, config: Data) -> Decoded:
     before = (0, 0)
     with contextlib.suppress(OSError):  # decoding says what is wrong
         before = stamp(file)
-    image = image_files.decode(file, config.channels)
+    image = image_files.decode(file, config.channels, config.window, config.frame)
     digest, content = image_files.digest(image), image_files.file_digest(file)
     if config.image_size:
         image = image_files.resize(image, config.image_size, config.interpolation)

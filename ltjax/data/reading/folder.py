@@ -36,7 +36,7 @@ def read(root: pathlib.Path, config: Data) -> Written:
     """
     if not root.is_dir():
         raise UserError(f'{root} is not a folder: use configs/....py:npz or :csv for files.')
-    content = _walk(root)
+    content = _walk(root, dicom=bool(config.window))
     top = [name for name in content.folders if '/' not in name]
     holding = [name for name in top if any(i.startswith(f'{name}/') for i in content.images)]
     classes_given = set(class_order(config) or ())
@@ -72,6 +72,11 @@ def read(root: pathlib.Path, config: Data) -> Written:
     found = [name for name in content.images if name not in set(stray)]
     if not (found or stray or unfit or faults):
         message = f'{root} holds no images ({", ".join(images.SUFFIXES)}).'
+        if scans := content.other['DICOM']:
+            message = (
+                f'{root} holds {scans} DICOM files: say which of their values become black and white, '
+                '--config.data.window=LOW,HIGH, or file for the windows that are in them.'
+            )
         faults.append(Fault('layout', message, message))
     if config.subfolders == 'refuse' and not faults:
         faults += _nested(root, found, has_splits, holding)
@@ -98,7 +103,7 @@ def read(root: pathlib.Path, config: Data) -> Written:
     )
 
 
-def _walk(root: pathlib.Path) -> _Content:
+def _walk(root: pathlib.Path, *, dicom: bool) -> _Content:
     found, other = list[tuple[str, bool]](), Counter[str]()
     for parent, below, files in os.walk(root, onerror=_refuse):
         hidden = [name for name in below if name.startswith('.') or name == _ARCHIVER]
@@ -115,7 +120,7 @@ def _walk(root: pathlib.Path) -> _Content:
             names.append(ascii(name))
         elif is_folder:
             (content.linked if (root / name).is_symlink() else content.folders).append(name)
-        elif kind := images.other_kind(root / name):
+        elif kind := images.other_kind(root / name, dicom=dicom):
             other[kind] += 1
         else:
             content.images.append(name)

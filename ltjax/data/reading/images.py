@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from ltjax.data.reading import dicom, windows
 from ltjax.data.settings import INTERPOLATIONS
 from ltjax.errors import UserError, unknown
 
@@ -25,6 +26,8 @@ _BEGINNINGS = re.compile(
     re.DOTALL,
 )
 
+_HEIC = re.compile(rb'....ftyp(?:hei[cxms]|hev[cmx]|mif1|msf1)', re.DOTALL)
+
 # What Pillow may try: the others are no photographs, or start an interpreter (EPS).
 _FORMATS = ('BMP', 'GIF', 'JPEG', 'JPEG2000', 'PNG', 'PPM', 'TIFF', 'WEBP')
 _GREY = ('1', 'L', 'LA', 'La')
@@ -32,24 +35,31 @@ _COLOUR = ('P', 'PA', 'RGB', 'RGBA', 'RGBa', 'RGBX', 'CMYK', 'YCbCr')
 _SIXTEEN_BITS = re.compile(r'(?!BGR).*;16')  # BGR;16 is 16 bits a pixel
 
 
-def other_kind(path: pathlib.Path) -> str:
+def other_kind(path: pathlib.Path, *, dicom: bool = False) -> str:
     """Returns '' for what should be read as an image, by its suffix or how it begins; else what it is.
 
-    That is its suffix in small letters, its whole name if it has none, or 'DICOM'. Hidden files are no images: macOS
-    leaves a `._NAME.jpg` beside every NAME.jpg that it copies.
+    That is its suffix in small letters, its whole name if it has none, or 'DICOM', unless these are images (`dicom`).
+    Hidden files are no images: macOS leaves a `._NAME.jpg` beside every NAME.jpg that it copies.
     """
     if path.name.startswith('.'):
         return '._*' if path.name.startswith('._') else path.name
     suffix = path.suffix.lower()
     if suffix in SUFFIXES:
         return ''
-    beginning = b''
+    beginning = _beginning(path)
+    if _BEGINNINGS.match(beginning) or _HEIC.match(beginning):
+        return ''
+    if beginning[128:132] == b'DICM':
+        return '' if dicom else 'DICOM'
+    return suffix or path.name
+
+
+def _beginning(path: pathlib.Path) -> bytes:
+    """Returns how a file begins, as far as needed to know what it is; b'' if it cannot be read."""
     if path.is_file():  # a pipe would be waited for
         with contextlib.suppress(OSError), path.open('rb') as file:
-            beginning = file.read(132)
-    if _BEGINNINGS.match(beginning):
-        return ''
-    return 'DICOM' if beginning[128:] == b'DICM' else suffix or path.name
+            return file.read(132)
+    return b''
 
 
 def digest(pixels: np.ndarray) -> str:
@@ -74,7 +84,7 @@ def file_digest(path: pathlib.Path) -> str:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
-def decode(path: pathlib.Path, channels: int = 0) -> np.ndarray:
+def decode(path: pathlib.Path, channels: int = 0, window: str = '', frame: int = -1) -> np.ndarray:
     """Reads one image file as uint8 [H, W, C], as a viewer would show it.
 
     The content decides, not the suffix. The image is turned upright where its EXIF data say how;
@@ -84,22 +94,32 @@ def decode(path: pathlib.Path, channels: int = 0) -> np.ndarray:
     Args:
       path: the file.
       channels: 1 (grey) or 3 (RGB); 0 keeps grey files grey and makes everything else RGB.
+      window: of grey files of more than 8 bits and of DICOM, see `windows` and `dicom.decode`.
+      frame: of files of several frames or pages, from 0; -1: they are refused.
 
     Raises:
       UserError: the file is missing, unreadable, not an image or cut short; has more than 8 bits a
-        channel, several frames or pages, or more pixels than `pixel_limit` allows (89 million
-        unless set otherwise), which is found out before they are decoded.
+        channel and no window is given, several frames or pages and none is chosen, or more pixels than
+        `pixel_limit` allows (89 million unless set otherwise), which is found out before they are decoded.
     """
     if path.is_fifo():
         raise UserError(f'{path} is a pipe and no file: remove it.')  # it would be waited for
+    beginning = _beginning(path)
+    if beginning[128:132] == b'DICM':
+        return _in_channels(dicom.decode(path, window, frame, Image.MAX_IMAGE_PIXELS), channels)
+    if _HEIC.match(beginning):
+        raise UserError(
+            f'{path} is HEIC, which is not read: convert it to JPEG (heif-convert, or the export of its viewer).'
+        )
+    return _by_pillow(path, channels, window, frame)
+
+
+def _by_pillow(path: pathlib.Path, channels: int, window: str, frame: int) -> np.ndarray:
+    """Returns what `decode` does, of what Pillow reads."""
     try:
         with Image.open(path, formats=_FORMATS) as image:
-            _check(path, image)
-            image.load()
-            with contextlib.suppress(Exception):  # Pillow raises many things at damaged EXIF data
-                ImageOps.exif_transpose(image, in_place=True)
-            grey = channels == 1 or (channels == 0 and image.mode in _GREY)
-            pixels = np.asarray(_opaque(image).convert('L' if grey else 'RGB'))
+            _choose(path, image, frame)
+            return _of_pillow(image, channels, _check(path, image, window))
     except UserError:
         raise
     except FileNotFoundError:
@@ -123,28 +143,69 @@ def decode(path: pathlib.Path, channels: int = 0) -> np.ndarray:
             ) from None
         reason = ' '.join(str(error).split()) or type(error).__name__
         raise UserError(f'image {path} is damaged ({reason}): replace or remove it.') from None
+
+
+def _of_pillow(image: Image.Image, channels: int, window: windows.Window | None) -> np.ndarray:
+    """Returns uint8 [H, W, C] of an opened image, upright, on white; by a window if it has more than 8 bits."""
+    image.load()
+    with contextlib.suppress(Exception):  # Pillow raises many things at damaged EXIF data
+        ImageOps.exif_transpose(image, in_place=True)
+    if window is not None:
+        return _in_channels(window.apply(np.asarray(image)), channels)
+    grey = channels == 1 or (channels == 0 and image.mode in _GREY)
+    pixels = np.asarray(_opaque(image).convert('L' if grey else 'RGB'))
     return pixels if pixels.ndim == 3 else pixels[:, :, np.newaxis]
 
 
-def _check(path: pathlib.Path, image: Image.Image) -> None:
-    """Refuses an opened image, of which only the header was read, that cannot become uint8 faithfully."""
+def _in_channels(pixels: np.ndarray, channels: int) -> np.ndarray:
+    """Returns uint8 [H, W, C] of [H, W] or [H, W, 3], grey or RGB as `decode` is asked."""
+    if pixels.ndim == 2:
+        return np.repeat(pixels[:, :, None], channels or 1, axis=2)
+    if channels == 1:
+        pixels = np.asarray(Image.fromarray(pixels).convert('L'))[:, :, None]
+    return pixels
+
+
+def _choose(path: pathlib.Path, image: Image.Image, frame: int) -> None:
+    """Goes to the frame that is asked for; refuses an image of several where none is."""
+    # A camera's JPEG may carry a preview or a second view behind the photograph (format MPO).
+    frames = 1 if image.format == 'MPO' else getattr(image, 'n_frames', 1)
+    if frames == 1:
+        return
+    if not 0 <= frame < frames:
+        raise UserError(
+            f'{path} holds {frames} frames or pages: save the one to use as an image of its own, or choose it with '
+            f'--config.data.frame=0 to {frames - 1}.'
+        )
+    image.seek(frame)
+
+
+def _check(path: pathlib.Path, image: Image.Image, window: str) -> windows.Window | None:
+    """Refuses an opened image, of which only the header was read, that cannot become uint8 faithfully.
+
+    Returns:
+      The window by which it can, if it has more than 8 bits and is grey; else None.
+    """
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and image.width * image.height > limit:
         raise _too_large(path)
     tiles = getattr(image, 'tile', None)
     raw = re.findall(r"'([^']*)'", str(tiles[0][3:])) if tiles else []
-    if image.mode.startswith(('I', 'F')) or any(map(_SIXTEEN_BITS.match, raw)):
+    grey = image.mode.startswith(('I', 'F'))
+    if grey and (found := windows.parse(window)) is not None:
+        return found
+    if grey and window:
         raise UserError(
-            f'{path} has more than 8 bits a channel (mode {image.mode}): convert it to 8 bits.'
+            f'{path} is no DICOM and has no window of its own: give --config.data.window=LOW,HIGH.'
+        )
+    if grey or any(map(_SIXTEEN_BITS.match, raw)):
+        remedy = ', or say which values become black and white: --config.data.window=LOW,HIGH'
+        raise UserError(
+            f'{path} has more than 8 bits a channel (mode {image.mode}): convert it to 8 bits{remedy if grey else ""}.'
         )
     if image.mode not in _GREY + _COLOUR:
         raise UserError(f'{path} has colours of mode {image.mode}: convert it to RGB.')
-    # A camera's JPEG may carry a preview or a second view behind the photograph (format MPO).
-    frames = 1 if image.format == 'MPO' else getattr(image, 'n_frames', 1)
-    if frames > 1:
-        raise UserError(
-            f'{path} holds {frames} frames or pages: save the one to use as an image of its own.'
-        )
+    return None
 
 
 def _too_large(path: pathlib.Path) -> UserError:
@@ -188,10 +249,17 @@ def inside(
     """Returns the file `path`, relative to `root`, which must not lead out of it.
 
     Raises:
-      UserError: it does (by `..`, as an absolute path, through a symbolic link) and may not; or it is
-        written with backslashes.
+      UserError: it does (by `..`, as an absolute path, through a symbolic link) and may not; or it is a path of
+        Windows with a drive. Other backslashes are taken for slashes, where there is no such file.
     """
     file = _existing(root, str(path))
+    if '\\' in str(path) and not os.path.lexists(file):  # as Windows writes paths
+        if re.match(r'[A-Za-z]:|\\\\', str(path)):
+            raise UserError(
+                f'{str(path)!r} is a path of another machine: write paths relative to {root}, or ids and '
+                '--config.data.images=FOLDER.'
+            )
+        file = _existing(root, str(path).replace('\\', '/'))
     try:
         leaves = not pathlib.Path(os.path.realpath(file)).is_relative_to(os.path.realpath(root))
     except ValueError as error:
@@ -201,8 +269,6 @@ def inside(
             f'{file} leads out of {root}: move the file in there, or allow it '
             '(--config.data.allow_outside=True).'
         )
-    if '\\' in str(path) and not os.path.lexists(file):
-        raise UserError(f'{str(path)!r} is not found in {root}: write paths with / and not \\.')
     return file
 
 

@@ -239,8 +239,12 @@ def test_paths_stay_inside_their_folder(tmp_path):
         images.decode(images.inside(root, 'loop.png'))
     with pytest.raises(UserError, match='is no path'):
         images.inside(root, 'a\0.png')
-    with pytest.raises(UserError, match='write paths with / and not'):
-        images.inside(root, 'x\\a.png')
+    assert images.inside(root, 'y\\z\\a.png') == root / 'y/z/a.png'
+    for bad in ('C:\\x\\a.png', '\\\\server\\a.png'):
+        with pytest.raises(
+            UserError, match='is a path of another machine: write paths relative to'
+        ):
+            images.inside(root, bad)
     write(root / 'x\\a.png', COLOUR)
     assert images.inside(root, 'x\\a.png').exists()
 
