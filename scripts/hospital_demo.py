@@ -4,8 +4,8 @@ r"""From a table of patients' photographs to a model that classifies without JAX
         --columns label=dx --columns group=lesion_id --by sex,dataset --out demo
 
 It prints each command before it runs it, and stops at the first that fails: audit, prepare, train, evaluate, export,
-classify with onnxruntime, and the same with ltjax to compare. A step whose output is there already is passed over, so
-that the same command goes on. docs/hospital.md tells what comes out.
+predict, and classify the same images with onnxruntime. What is there already is not made again, so that the same
+command goes on. docs/hospital.md shows what comes out. Needs `pip install 'ltjax[onnx]'`.
 """
 
 import argparse
@@ -14,6 +14,7 @@ import pathlib
 import shlex
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 
 from ltjax.command import exits
@@ -23,24 +24,48 @@ from ltjax.files import user_path
 _CLASSIFY = pathlib.Path(__file__).resolve().with_name('classify_with_onnx.py')
 
 
-def step(words: Sequence[object], made: pathlib.Path | None = None, **options: object) -> None:
-    """Prints and runs a command, unless what it makes is there.
+def step(words: Sequence[object], made: pathlib.Path | None = None, printed_to: str = '') -> None:
+    """Prints a command and runs it, unless what it makes is there.
+
+    Args:
+      words: of the command, after `python`.
+      made: file that says that it was through.
+      printed_to: file for what it prints, which gets its name when the command is through.
 
     Raises:
       UserError: it failed.
     """
-    command = [sys.executable, *map(str, words)]
-    print(f'\n$ {shlex.join(["python", *command[1:]])}', flush=True)
+    command = [*map(str, words)]
+    into = f' > {shlex.quote(printed_to)}' if printed_to else ''
+    print(f'\n$ {shlex.join(["python", *command])}{into}', flush=True)
     if made is not None and made.exists():
         print(f'({made} is there)')
         return
-    ended = subprocess.run(command, check=False, **options)  # type: ignore[call-overload]
+    start = time.monotonic()
+    if printed_to:
+        half = pathlib.Path(f'{printed_to}.tmp')
+        with half.open('w', encoding='utf-8') as file:
+            ended = subprocess.run([sys.executable, *command], check=False, stdout=file)
+        if not ended.returncode:
+            half.replace(printed_to)
+    else:
+        ended = subprocess.run([sys.executable, *command], check=False)
     if ended.returncode:
-        raise UserError(f'{words[1]} ended with status {ended.returncode}: see above.')
+        raise UserError(f'{command[0]} {command[1]} ended with {ended.returncode}: see above.')
+    print(f'({time.monotonic() - start:.0f} s)', flush=True)
 
 
-def main() -> None:
-    """The command."""
+def agreement(ours: pathlib.Path, theirs: pathlib.Path) -> tuple[int, int]:
+    """Returns how many images of two CSVs have the same class, and how many there are."""
+    found = []
+    for path in (ours, theirs):
+        with path.open(encoding='utf-8', newline='') as file:
+            found.append({row['id']: row['prediction'] for row in csv.DictReader(file)})
+    return sum(found[1].get(name) == label for name, label in found[0].items()), len(found[0])
+
+
+def parse() -> argparse.Namespace:
+    """Reads the arguments."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('table', type=user_path, help='a CSV, an image a row')
     parser.add_argument('--images-in', type=user_path, required=True, help='their folder')
@@ -53,60 +78,41 @@ def main() -> None:
         '--train', default='', help="further flags of the training, such as '--config.seed=1'"
     )
     parser.add_argument('--out', type=user_path, required=True, help='folder of all that is made')
-    given = parser.parse_args()
-    table = ['--images-in', given.images_in, '--suffix', given.suffix]
-    table += [word for each in given.columns for word in ('--columns', each)]
-    by = tuple(filter(None, given.by.split(',')))
-    folder, run = given.out, given.out / 'run'
+    return parser.parse_args()
+
+
+def main() -> None:
+    """The command."""
+    given = parse()
+    folder, run, by = given.out, given.out / 'run', [each for each in given.by.split(',') if each]
     folder.mkdir(parents=True, exist_ok=True)
-    step(['-m', 'ltjax.data.audit', given.table, *table])
-    size = ['--image-size', given.size, '--channels', 3, '--further', given.by]
-    prepared = folder / 'set'
-    whole = prepared / 'manifest.json'
-    step(['-m', 'ltjax.data.prepare', given.table, *table, *size, '--out', prepared], whole)
-    training = [f'--config={given.method}:prepared', f'--config.data.path={prepared}']
-    training += [f'--config.data.further={by!r}'] if by else []
-    training += [f'--workdir={run}', *shlex.split(given.train)]
-    step(['-m', 'ltjax.main', *training], run / 'results.json')
-    judged = [
-        run / 'predictions.npz',
-        '--validation',
-        run / 'validation.npz',
-        '--out',
-        folder / 'evaluation',
-    ]
-    judged += ['--by', given.by] if by else []
-    step(['-m', 'ltjax.evaluate', *judged], folder / 'evaluation' / 'report.html')
-    model = folder / 'model.onnx'
-    exported = ['--workdir', run, '--out', model, '--calibrate', 'temperature']
-    step(['-m', 'ltjax.export', *exported], model)
-    ours, theirs = folder / 'ltjax.csv', folder / 'onnxruntime.csv'
-    predicted = [
-        '--workdir',
-        run,
-        '--data',
-        given.images_in,
-        '--calibrate',
-        'temperature',
-        '--out',
-        ours,
-    ]
-    step(['-m', 'ltjax.predict', *predicted], ours)
-    with theirs.open('w', encoding='utf-8') as file:
-        step([_CLASSIFY, model, given.images_in], stdout=file)
+    table = [given.table, '--images-in', given.images_in, '--suffix', given.suffix]
+    table += [word for each in given.columns for word in ('--columns', each)]
+    step(['-m', 'ltjax.data.audit', *table], folder / 'audit.txt', str(folder / 'audit.txt'))
+
+    prepare = ['--image-size', given.size, '--channels', 3, '--further', given.by]
+    kept = folder / 'set'
+    step(['-m', 'ltjax.data.prepare', *table, *prepare, '--out', kept], kept / 'manifest.json')
+
+    train = [f'--config={given.method}:prepared', f'--config.data.path={kept}', f'--workdir={run}']
+    train += [f'--config.data.further={tuple(by)!r}'] if by else []
+    step(['-m', 'ltjax.main', *train, *shlex.split(given.train)], run / 'results.json')
+
+    judged = [run / 'predictions.npz', '--validation', run / 'validation.npz', '--by', given.by]
+    report = folder / 'evaluation' / 'report.html'
+    step(['-m', 'ltjax.evaluate', *judged, '--out', report.parent], report)
+
+    model, ours, theirs = folder / 'model.onnx', folder / 'ltjax.csv', folder / 'onnxruntime.csv'
+    of_run = ['--workdir', run, '--calibrate', 'temperature']
+    step(['-m', 'ltjax.export', *of_run, '--out', model], model)
+
+    decided = ['--sensitivity', 0.9, '--sets', 'class_conditional', '--out', ours]
+    step(['-m', 'ltjax.predict', *of_run, '--data', given.images_in, *decided], ours)
+    step([_CLASSIFY, model, given.images_in], theirs, str(theirs))
     same, all_ = agreement(ours, theirs)
     print(f'\nltjax and onnxruntime give {same:,} of {all_:,} images the same class')
     if same < all_:
         raise UserError(f'{ours} and {theirs} differ: please report it.')
-
-
-def agreement(ours: pathlib.Path, theirs: pathlib.Path) -> tuple[int, int]:
-    """Returns how many images of two CSVs have the same class, and how many there are."""
-    found = []
-    for path in (ours, theirs):
-        with path.open(encoding='utf-8', newline='') as file:
-            found.append({row['id']: row['prediction'] for row in csv.DictReader(file)})
-    return sum(found[1].get(name) == label for name, label in found[0].items()), len(found[0])
 
 
 if __name__ == '__main__':

@@ -177,21 +177,29 @@ def fitted_sets(
     validation: Predictions, alpha: float, train_counts: Sequence[int] | None
 ) -> list[prediction_sets.PredictionSets]:
     """Calibrates every method; the prevalence-adjusted one where each class is known to have training images."""
-    shares = None
-    if train_counts is not None and min(train_counts) > 0:
-        shares = np.asarray(train_counts) / sum(train_counts)
+    known = train_counts is not None and min(train_counts) > 0
     return [
-        prediction_sets.fit(
-            validation.labels,
-            validation.scores.matrix(),
-            clusters_of(validation.groups),
-            method=method,
-            alpha=alpha,
-            prevalence=shares if method == 'prevalence_adjusted' else None,
-        )
+        fitted_set(validation, method, alpha, train_counts)
         for method in prediction_sets.METHODS
-        if method != 'prevalence_adjusted' or shares is not None
+        if method != 'prevalence_adjusted' or known
     ]
+
+
+def fitted_set(
+    validation: Predictions, method: str, alpha: float, train_counts: Sequence[int] | None
+) -> prediction_sets.PredictionSets:
+    """Calibrates a method of `prediction_sets`, by patient where they are known; UserError as `prediction_sets.fit`."""
+    shares = None
+    if method == 'prevalence_adjusted' and train_counts is not None:
+        shares = np.asarray(train_counts) / sum(train_counts)
+    return prediction_sets.fit(
+        validation.labels,
+        validation.scores.matrix(),
+        clusters_of(validation.groups),
+        method=method,
+        alpha=alpha,
+        prevalence=shares,
+    )
 
 
 def of_prediction_sets(

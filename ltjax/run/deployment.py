@@ -24,7 +24,7 @@ from ltjax.evaluation import operating_points
 from ltjax.evaluation.probabilities import softmax
 from ltjax.evaluation.recalibration import SCALINGS, Temperature, VectorScaling
 from ltjax.models.folding import fold
-from ltjax.run import deployed_formats, looking
+from ltjax.run import deciding, deployed_formats, looking
 from ltjax.run.trained import Trained
 
 # The largest difference of two logits, relative to the largest logit, that rounding is held to explain.
@@ -195,12 +195,10 @@ def thresholds(trained: Trained, calibrate: str) -> dict[str, Any] | None:
     """
     if trained.wished is None or trained.validation is None:
         return None
-    validation = trained.validation
-    probabilities = validation.scores.matrix()
-    if calibrate:
-        logits = np.log(np.maximum(probabilities, np.finfo(np.float64).tiny))
-        probabilities = softmax(trained.scaling(calibrate).apply(logits))
-    chosen = operating_points.choose(validation.labels, probabilities, **trained.wished)
+    validation = deciding.validation(trained, calibrate)
+    chosen = operating_points.choose(
+        validation.labels, validation.scores.matrix(), **trained.wished
+    )
     per_class = [None if np.isnan(value) else value for value in chosen.tolist()]
     return {'wished': dict(trained.wished), 'per_class': per_class}
 
