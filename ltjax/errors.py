@@ -39,7 +39,11 @@ def unknown(kind: str, name: str, valid: Iterable[str]) -> UserError:
       valid: the names that exist.
     """
     names = sorted(valid)
-    nearest = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-    if nearest:
-        return UserError(f'unknown {kind} {name!r}: did you mean {" or ".join(nearest)}?')
+    if near := nearest(name, names):
+        return UserError(f'unknown {kind} {name!r}: did you mean {near}?')
     return UserError(f'unknown {kind} {name!r}: choose one of {", ".join(names)}.')
+
+
+def nearest(name: str, valid: Iterable[str]) -> str:
+    """Returns the valid names that are most like one that does not exist, with `or` between them; '' if none is."""
+    return ' or '.join(difflib.get_close_matches(name, sorted(valid), n=3, cutoff=0.5))

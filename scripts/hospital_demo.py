@@ -9,6 +9,7 @@ command goes on. docs/hospital.md shows what comes out. Needs `pip install 'ltja
 """
 
 import argparse
+import contextlib
 import csv
 import pathlib
 import shlex
@@ -24,34 +25,38 @@ from ltjax.files import user_path
 _CLASSIFY = pathlib.Path(__file__).resolve().with_name('classify_with_onnx.py')
 
 
-def step(words: Sequence[object], made: pathlib.Path | None = None, printed_to: str = '') -> None:
+def step(
+    words: Sequence[object],
+    made: pathlib.Path,
+    *,
+    printed: bool = False,
+    through: Sequence[int] = (0,),
+) -> None:
     """Prints a command and runs it, unless what it makes is there.
 
     Args:
       words: of the command, after `python`.
       made: file that says that it was through.
-      printed_to: file for what it prints, which gets its name when the command is through.
+      printed: whether that file holds what it prints.
+      through: exit statuses of a command that was through.
 
     Raises:
       UserError: it failed.
     """
     command = [*map(str, words)]
-    into = f' > {shlex.quote(printed_to)}' if printed_to else ''
+    into = f' > {shlex.quote(str(made))}' if printed else ''
     print(f'\n$ {shlex.join(["python", *command])}{into}', flush=True)
-    if made is not None and made.exists():
+    if made.exists():
         print(f'({made} is there)')
         return
     start = time.monotonic()
-    if printed_to:
-        half = pathlib.Path(f'{printed_to}.tmp')
-        with half.open('w', encoding='utf-8') as file:
-            ended = subprocess.run([sys.executable, *command], check=False, stdout=file)
-        if not ended.returncode:
-            half.replace(printed_to)
-    else:
-        ended = subprocess.run([sys.executable, *command], check=False)
-    if ended.returncode:
+    half = made.with_name(f'{made.name}.tmp')
+    with half.open('w', encoding='utf-8') if printed else contextlib.nullcontext() as file:
+        ended = subprocess.run([sys.executable, *command], check=False, stdout=file)
+    if ended.returncode not in through:
         raise UserError(f'{command[0]} {command[1]} ended with {ended.returncode}: see above.')
+    if printed:
+        half.replace(made)
     print(f'({time.monotonic() - start:.0f} s)', flush=True)
 
 
@@ -88,7 +93,10 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     table = [given.table, '--images-in', given.images_in, '--suffix', given.suffix]
     table += [word for each in given.columns for word in ('--columns', each)]
-    step(['-m', 'ltjax.data.audit', *table], folder / 'audit.txt', str(folder / 'audit.txt'))
+    audit = folder / 'audit.txt'
+    # 1: it found something that whoever knows the data should read, and training may accept.
+    step(['-m', 'ltjax.data.audit', *table], audit, printed=True, through=(0, 1))
+    print(audit.read_text('utf-8'))
 
     prepare = ['--image-size', given.size, '--channels', 3, '--further', given.by]
     kept = folder / 'set'
@@ -108,7 +116,7 @@ def main() -> None:
 
     decided = ['--sensitivity', 0.9, '--sets', 'class_conditional', '--out', ours]
     step(['-m', 'ltjax.predict', *of_run, '--data', given.images_in, *decided], ours)
-    step([_CLASSIFY, model, given.images_in], theirs, str(theirs))
+    step([_CLASSIFY, model, given.images_in], theirs, printed=True)
     same, all_ = agreement(ours, theirs)
     print(f'\nltjax and onnxruntime give {same:,} of {all_:,} images the same class')
     if same < all_:

@@ -46,6 +46,30 @@ def test_cells_between_semicolons_or_tabs_and_paths_of_windows(tmp_path, mark):
     assert by_class(taken(tmp_path / 'set.csv')) == {'a': 6, 'b': 6}
 
 
+@pytest.mark.parametrize(
+    'before', ['C:\\photos\\2019\\', '\\\\server\\photos\\2019\\', '/home/a/2019/']
+)
+def test_whole_paths_of_another_machine(tmp_path, before):
+    names = [path.partition('/')[2] for path in pictures(tmp_path / 'here', 12)]
+    (tmp_path / 'here' / 'images').rename(tmp_path / 'here' / '2019')
+    rows = [[f'{before}{name}', 'ab'[i % 2]] for i, name in enumerate(names)]
+    save(tmp_path / 'here' / 'more.png', 12)
+    path = table(tmp_path / 'set.csv', ['path', 'label'], [*rows, ['more.png', 'a']])
+    for folder in ('here', tmp_path / 'here'):
+        assert by_class(taken(path, images=str(folder))) == {'a': 7, 'b': 6}
+    assert 'say which folder it is here, --config.data.images=FOLDER' in refused(path)
+
+
+def test_a_table_whose_labels_are_called_otherwise(tmp_path):
+    rows = [[path, 'ab'[i % 2]] for i, path in enumerate(pictures(tmp_path, 12))]
+    path = table(tmp_path / 'set.csv', ['path', 'diagnosis'], rows)
+    assert 'if one of diagnosis holds the classes, say --config.data.columns.label=NAME' in (
+        refused(path)
+    )
+    with pytest.raises(UserError, match='no column `diagnosys`, did you mean diagnosis'):
+        load(path, columns__label='diagnosys')
+
+
 WRITTEN = ['MEL', 'Melanoma', 'mel.', 'NV', 'naevus', 'NV']
 
 
@@ -165,7 +189,7 @@ def test_a_table_of_other_numbers_has_no_classes_in_columns(tmp_path):
         for i, path in enumerate(pictures(tmp_path, 8))
     ]
     path = table(tmp_path / 'set.csv', ['path', 'smoker', 'sex'], rows)
-    assert 'has no labels: training needs them' in refused(path)
+    assert 'if one of smoker, sex holds the classes' in refused(path)
     assert audit.examine(path).counts == {}
 
 

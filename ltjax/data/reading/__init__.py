@@ -12,7 +12,16 @@ import numpy as np
 
 from ltjax import files
 from ltjax.data.prepared import records
-from ltjax.data.reading import csv_table, decoding, folder, npz, prepared_set, spellings, tfds_set
+from ltjax.data.reading import (
+    csv_table,
+    decoding,
+    folder,
+    npz,
+    prepared_set,
+    spellings,
+    tfds_set,
+    windows,
+)
 from ltjax.data.reading import images as image_files
 from ltjax.data.reading.rules import make
 from ltjax.data.reading.table import Excluded, Files, Table, Written
@@ -68,6 +77,7 @@ def survey(config: Data, *, mapped: bool = False) -> Table:
     Raises:
       UserError: nothing can be said of the files. What is wrong in them is among the table's faults.
     """
+    windows.parse(config.window)  # a mistake in it is said before a file is read
     return make(spellings.applied(_written(config, mapped), config), config)
 
 

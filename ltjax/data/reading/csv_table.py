@@ -3,6 +3,7 @@
 import codecs
 import csv
 import io
+import os
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -10,7 +11,7 @@ from typing import NamedTuple
 from ltjax.data.reading import values
 from ltjax.data.reading.table import Fault, Files, Written
 from ltjax.data.settings import Data
-from ltjax.errors import UserError
+from ltjax.errors import UserError, nearest
 from ltjax.files import user_path
 
 COLUMNS = ('path', 'label', 'split', 'group')
@@ -120,14 +121,15 @@ def read(path: pathlib.Path, config: Data) -> Written:
     if classes:
         column['label'], wrong = _one_hot_labels(path, kept, classes)
         faults += wrong
-    files = [f'{user_path(config.images)}/{id_}' if config.images else id_ for id_ in ids]
+    files, moved = _files(path.parent, ids, config)
     further = [column for column in columns if column not in {*names.values(), *classes}]
     unused = [column for column in further if column not in config.further]
+    notes = [f'columns that are not used: {values.listed(unused, 12)}'] if unused else []
     return Written(
         'csv',
         str(path),
         ids=ids,
-        pixels=Files(path.parent, [f'{name}{config.suffix}' for name in files]),
+        pixels=Files(path.parent, files),
         place=lambda row: f'line {kept[row].line}',
         labels=column.get('label'),
         class_names=classes,
@@ -136,10 +138,33 @@ def read(path: pathlib.Path, config: Data) -> Written:
         groups=column.get('group'),
         columns={name: [row[name] for row in cells] for name in further},
         faults=faults,
-        notes=[f'columns that are not used: {values.listed(unused, 12)}'] if unused else [],
+        notes=[*notes, *moved],
         split_from=f'the column {names["split"]!r}' if 'split' in column else '',
         rows=cells,
     )
+
+
+def _files(root: pathlib.Path, ids: Sequence[str], config: Data) -> tuple[list[str], list[str]]:
+    """Returns the file of each id, relative to the CSV's folder, and a line where paths are not taken as they are."""
+    if not config.images:
+        return [f'{id_}{config.suffix}' for id_ in ids], []
+    folder = user_path(config.images)
+    # Whole paths of another machine: as many folders are dropped as the first one needs to be found.
+    paths = [pathlib.PureWindowsPath(id_) for id_ in ids]  # knows / and \, drives and shares
+    first = next((each.parts for each in paths if each.root), ())
+    found = (
+        number
+        for number in range(1, len(first))
+        if os.path.lexists(root / folder / f'{"/".join(first[number:])}{config.suffix}')
+    )
+    dropped = next(found, len(first) - 1)
+    names = [
+        '/'.join(each.parts[dropped:]) if each.root else id_
+        for id_, each in zip(ids, paths, strict=True)
+    ]
+    begins = pathlib.PureWindowsPath(*first[:dropped])
+    said = [f'{folder} is taken for {begins} of the paths'] if first else []
+    return [f'{folder}/{name}{config.suffix}' for name in names], said
 
 
 def _runs_on(cell: str, used: bool, columns: int) -> bool:
@@ -160,9 +185,12 @@ def _check_columns(path: pathlib.Path, columns: Sequence[str], names: Mapping[st
             continue
         if name == what and what != 'path':
             continue  # it may be absent
+        absent = next((part for part in listed if part not in columns), name)
         hint = ' separated by commas' if len(columns) == 1 else ''
+        near = nearest(absent, columns)
+        hint += f', did you mean {near}?' if near else ''
         raise UserError(
-            f'{path} has no column `{name}`{hint} (it has {values.listed(columns, 12)}): name its columns '
+            f'{path} has no column `{absent}`{hint} (it has {values.listed(columns, 12)}): name its columns '
             'path, label and, if there are, split and group; or say which they are: '
             f'--config.data.columns.{what}=NAME.'
         )
@@ -191,7 +219,14 @@ def _one_hot_columns(
         return marks, []
     one_each = all(sum(bool(_mark(row[column])) for column in marks) == 1 for row in whole)
     if len(marks) < 2 or not whole or not one_each:
-        return [], []
+        others = [column for column in columns if column not in names.values()]
+        if not others:
+            return [], []
+        message = (
+            f'{path} has no column `label`: if one of {values.listed(others, 12)} holds the classes, say '
+            '--config.data.columns.label=NAME.'
+        )
+        return [], [Fault('labels', message, message)]
     message = (
         f'{path} has no column `label`, but columns of 0 with a single 1 ({values.listed(marks)}): if these are '
         f'the classes, say --config.data.columns.label={ONE_HOT}.'

@@ -249,16 +249,17 @@ def inside(
     """Returns the file `path`, relative to `root`, which must not lead out of it.
 
     Raises:
-      UserError: it does (by `..`, as an absolute path, through a symbolic link) and may not; or it is a path of
-        Windows with a drive. Other backslashes are taken for slashes, where there is no such file.
+      UserError: it does (by `..`, as an absolute path, through a symbolic link) and may not; or it is a whole path and
+        not there. Backslashes are taken for slashes, where there is no such file.
     """
     file = _existing(root, str(path))
+    whole = pathlib.PureWindowsPath(path)
+    if (whole.root or whole.drive) and not os.path.lexists(file):
+        raise UserError(
+            f'{str(path)!r} is a path of another machine: say which folder it is here, '
+            '--config.data.images=FOLDER.'
+        )
     if '\\' in str(path) and not os.path.lexists(file):  # as Windows writes paths
-        if re.match(r'[A-Za-z]:|\\\\', str(path)):
-            raise UserError(
-                f'{str(path)!r} is a path of another machine: write paths relative to {root}, or ids and '
-                '--config.data.images=FOLDER.'
-            )
         file = _existing(root, str(path).replace('\\', '/'))
     try:
         leaves = not pathlib.Path(os.path.realpath(file)).is_relative_to(os.path.realpath(root))

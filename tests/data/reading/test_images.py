@@ -242,7 +242,7 @@ def test_paths_stay_inside_their_folder(tmp_path):
     assert images.inside(root, 'y\\z\\a.png') == root / 'y/z/a.png'
     for bad in ('C:\\x\\a.png', '\\\\server\\a.png'):
         with pytest.raises(
-            UserError, match='is a path of another machine: write paths relative to'
+            UserError, match='is a path of another machine: say which folder it is here'
         ):
             images.inside(root, bad)
     write(root / 'x\\a.png', COLOUR)
