@@ -157,8 +157,8 @@ def plain_figures() -> Iterator[None]:
     drawn = Figure.savefig
 
     def savefig(figure: Figure, file: Any, **options: Any) -> None:
-        if isinstance(file, io.StringIO):  # as a report has them
-            file.write('<svg xmlns="http://www.w3.org/2000/svg"/>')
+        if isinstance(file, io.BytesIO) and options.get('format') == 'svg':  # as a report has them
+            file.write(b'<svg xmlns="http://www.w3.org/2000/svg"/>')
         else:
             drawn(figure, file, **options)
 
