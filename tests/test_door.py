@@ -19,6 +19,8 @@ from ltjax.engine import watchdog
 from ltjax.run import cross_validation, ownership
 from ltjax.run.trained import Predictions, Trained
 
+pytestmark = pytest.mark.usefixtures('traced_once')
+
 ROUNDS = 3
 
 

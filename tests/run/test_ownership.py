@@ -15,6 +15,8 @@ from ltjax.engine.logbook import Logbook
 from ltjax.errors import UserError
 from ltjax.run import ownership, train
 
+pytestmark = pytest.mark.usefixtures('traced_once')
+
 
 @pytest.fixture(scope='module')
 def data(tmp_path_factory):
