@@ -3,6 +3,7 @@
 import contextlib
 import importlib
 import io
+import os
 import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -30,6 +31,8 @@ CONFIGS = sorted(path.stem for path in (ROOT / 'configs').glob('*.py'))
 COUNTS = (32, 16, 8)
 STAGES = ('pretrain', 'train', 'retrain', 'rrl')
 LAST = {'select': 'last'}
+# Whether tests take every pair of a product, of methods and devices say, and not only those with code of their own.
+ALL = os.environ.get('LTJAX_TEST_ALL') == '1'
 # What of a config changes nothing that JAX traces; the data's own are beside it in `traced_once`.
 UNTRACED = ('data', 'num_bootstrap', 'errors_shown', 'select', 'checkpoint', 'start_from')
 
