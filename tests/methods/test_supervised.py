@@ -313,8 +313,8 @@ def test_mistakes_are_one_line(name, changes, message):
     ('tde', {'head.heads': 3}, '3 heads do not divide 16 features'),
 ])  # fmt: skip
 def test_mistakes_that_the_network_shows_come_before_the_first_step(
-    data, tmp_path, name, changes, message
+    tmp_path, name, changes, message
 ):
     with pytest.raises(UserError, match=message) as error:
-        tiny.training(tiny.tuned(name, data, changes), tmp_path)
+        tiny.training(tiny.tuned(name, tiny.npz(tmp_path / 'data.npz'), changes), tmp_path)
     assert '\n' not in str(error.value)
