@@ -16,8 +16,10 @@ from ml_collections import ConfigDict
 import ltjax
 import tiny
 from ltjax.engine import watchdog
-from ltjax.run import cross_validation, ownership
+from ltjax.run import cross_validation
 from ltjax.run.trained import Predictions, Trained
+
+pytestmark = pytest.mark.usefixtures('traced_once')
 
 ROUNDS = 3
 
@@ -101,34 +103,6 @@ def test_import_is_instant_and_names_are_there(tmp_path):
     with pytest.raises(AttributeError, match="no attribute 'trian'"):
         ltjax.trian  # noqa: B018
     assert (tiny.ROOT / 'ltjax' / 'py.typed').exists()
-
-
-@pytest.mark.parametrize('name', tiny.CONFIGS)
-def test_a_config_has_a_name_a_path_and_a_default_data_set(name, monkeypatch, tmp_path):
-    config = ltjax.get_config(name)
-    assert isinstance(config, ConfigDict)
-    assert config.method.name == name
-    assert config.data.name == 'fashion_mnist_lt_mini'
-    assert config.to_json() == ltjax.get_config(tiny.ROOT / 'configs' / f'{name}.py').to_json()
-    monkeypatch.chdir(tmp_path)
-    assert config.to_json() == ltjax.get_config(f'configs/{name}.py').to_json()
-    assert ltjax.get_config(name, 'folder').data.format == 'folder'
-    with pytest.raises(AttributeError, match='epoch'):
-        config.method.epoch = 3
-
-
-def test_ones_own_config_file(tmp_path, monkeypatch):
-    text = 'from ltjax.run import settings\ndef get_config(): return settings.default("npz")\n'
-    (tmp_path / 'mine.py').write_text(text, 'utf-8')
-    assert ltjax.get_config(tmp_path / 'mine.py').data.format == 'npz'
-    with pytest.raises(ltjax.UserError, match='mine.py: too many positional arguments'):
-        ltjax.get_config(tmp_path / 'mine.py', 'npz')
-    (tmp_path / 'empty.py').write_text('', 'utf-8')
-    with pytest.raises(ltjax.UserError, match=r'empty.py has no function get_config'):
-        ltjax.get_config(tmp_path / 'empty.py')
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / 'lmd').write_text('', 'utf-8')  # a name of ours is ours
-    assert ltjax.get_config('lmd').method.name == 'lmd'
 
 
 @pytest.mark.slow
@@ -350,10 +324,3 @@ def test_what_is_no_config_is_refused(config, tmp_path):
 def test_a_notebooks_streams_need_no_file_of_the_system():
     """The watchdog writes through a number of a file: a notebook's stderr may have none."""
     assert watchdog._system_file(io.StringIO()) == 2
-
-
-def test_without_locks_a_run_says_so(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(ownership, 'fcntl', None)
-    with ownership.locked(tmp_path) as check_present:
-        check_present()
-    assert 'cannot be locked on this system' in caplog.text

@@ -8,7 +8,7 @@ import tiny
 from ltjax.errors import UserError
 from ltjax.run import train
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('traced_once')]
 
 SHORT = {'method.train.epochs': 1, 'num_bootstrap': 2}
 

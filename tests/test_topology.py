@@ -30,14 +30,16 @@ OTHERS = {
     'four devices': {'devices': 4},
     'state over four': {'devices': 8, 'fsdp': 4},
     'two parts': {'devices': 4, 'accumulate': 2},
+    'state over two, two parts': {'devices': 4, 'fsdp': 2, 'accumulate': 2},
 }
-# What lies between one device and eight by one method; by the others four devices have two parts of a batch.
+# All methods have one device, and all at once; the first has each by itself, too. LTJAX_TEST_ALL=1: all have all.
+AT_ONCE = ('one device', 'state over two, two parts')
 BETWEEN = ('two devices', 'four devices')
 CASES = [
     (method, where)
     for method in topology.METHODS
     for where in OTHERS
-    if method == topology.METHODS[0] or where not in BETWEEN
+    if tiny.ALL or where in AT_ONCE or (method == topology.METHODS[0] and where not in BETWEEN)
 ]
 
 

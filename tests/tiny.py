@@ -1,9 +1,9 @@
 """Data sets and runs small enough to train in a second; shared by the tests."""
 
 import contextlib
-import contextvars
 import importlib
 import io
+import os
 import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from ltjax import methods
+from ltjax import methods, sharding
 from ltjax.data import datasets
 from ltjax.data.reading.table import Column
 from ltjax.engine import loop, rounds
@@ -21,7 +21,6 @@ from ltjax.engine.checkpoint import Checkpoints
 from ltjax.engine.logbook import Logbook
 from ltjax.engine.rounds import Rounds, Runner
 from ltjax.engine.state import flatten, parameter_filter
-from ltjax.engine.step import make_step
 from ltjax.engine.training import Training
 from ltjax.methods.task import Task
 from ltjax.run import build, train
@@ -32,10 +31,10 @@ CONFIGS = sorted(path.stem for path in (ROOT / 'configs').glob('*.py'))
 COUNTS = (32, 16, 8)
 STAGES = ('pretrain', 'train', 'retrain', 'rrl')
 LAST = {'select': 'last'}
-# Inside `traced_once`: the first training of each config and mesh.
-_FIRST: contextvars.ContextVar[dict[Any, Training] | None] = contextvars.ContextVar(
-    'first', default=None
-)
+# Whether tests take every pair of a product, of methods and devices say, and not only those with code of their own.
+ALL = os.environ.get('LTJAX_TEST_ALL') == '1'
+# What of a config changes nothing that JAX traces; the data's own are beside it in `traced_once`.
+UNTRACED = ('data', 'num_bootstrap', 'errors_shown', 'select', 'checkpoint', 'start_from')
 
 
 def arrays(
@@ -136,17 +135,16 @@ def training(
     folder.mkdir(parents=True, exist_ok=True)
     data = datasets.load(made.data)
     recipe = methods.recipe(made.method, build.make_task(Settings.of(made), data))
-    result = build.training(
-        Settings.of(made), data, recipe, Checkpoints(folder / 'checkpoints'), logbook or Recorder()
-    )
-    if mesh is not None:
-        result.mesh = mesh
-        result.__post_init__()
-    if (firsts := _FIRST.get()) is not None:
-        key = (made.to_json_best_effort(), str(data.train_counts), result.mesh)
-        first = firsts.setdefault(key, result)
-        result._init, result._forward, result.first = first._init, first._forward, first
-    return result
+    with pytest.MonkeyPatch.context() as patch:
+        if mesh is not None:
+            patch.setattr(sharding, 'make_mesh', lambda **_: mesh)
+        return build.training(
+            Settings.of(made),
+            data,
+            recipe,
+            Checkpoints(folder / 'checkpoints'),
+            logbook or Recorder(),
+        )
 
 
 @contextlib.contextmanager
@@ -157,8 +155,8 @@ def plain_figures() -> Iterator[None]:
     drawn = Figure.savefig
 
     def savefig(figure: Figure, file: Any, **options: Any) -> None:
-        if isinstance(file, io.StringIO):  # as a report has them
-            file.write('<svg xmlns="http://www.w3.org/2000/svg"/>')
+        if isinstance(file, io.BytesIO) and options.get('format') == 'svg':  # as a report has them
+            file.write(b'<svg xmlns="http://www.w3.org/2000/svg"/>')
         else:
             drawn(figure, file, **options)
 
@@ -171,23 +169,28 @@ def plain_figures() -> Iterator[None]:
 def traced_once() -> Iterator[None]:
     """Trainings of one config share what JAX traced of it, which takes longer than the steps and is always the same.
 
-    What is not jitted is each training's own: the recipe, and whatever it might keep.
+    What is not jitted is each training's own: the recipe, and whatever it might keep. Not for tests that replace
+    something that is traced.
     """
-    runner = Rounds.runner
+    training, runner, kept = build.training, Rounds.runner, {}
 
-    steps: dict[Any, Any] = {}
+    def shared_training(settings: Settings, *arguments: Any, **options: Any) -> Training:
+        made = training(settings, *arguments, **options)
+        told = [item for item in settings.values.items() if item[0] not in UNTRACED]
+        told += [settings.data.mean, settings.data.std, made.data.train_counts, made.data.columns]
+        made.traced = (str(told), made.mesh)
+        made._init, made._forward = kept.setdefault(made.traced, (made._init, made._forward))
+        return made
 
-    def shared(rounds_: Rounds, update: Any) -> Runner:
-        made, first = runner(rounds_, update), getattr(rounds_._training, 'first', None)
-        return made._replace(
-            step=steps.setdefault((id(first), made.name), made.step) if first else made.step
-        )
+    def shared_runner(rounds_: Rounds, update: Any) -> Runner:
+        made = runner(rounds_, update)
+        key = (rounds_._training.traced, made.name)
+        return made._replace(step=kept.setdefault(key, made.step))
 
-    token = _FIRST.set({})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Rounds, 'runner', shared)
+        patch.setattr(build, 'training', shared_training)
+        patch.setattr(Rounds, 'runner', shared_runner)
         yield
-    _FIRST.reset(token)
 
 
 def run(made: Any, folder: pathlib.Path, **options: Any) -> tuple[Any, dict[str, Any], list[dict]]:
@@ -202,21 +205,21 @@ def run(made: Any, folder: pathlib.Path, **options: Any) -> tuple[Any, dict[str,
 
 def watch(made: Any, folder: pathlib.Path) -> tuple[list[tuple[str, Any, Any]], Any]:
     """Runs as `run`; returns every step's update, state before and state after, on the host, and what `run` does."""
-    steps = []
+    steps, runner = [], Rounds.runner
 
-    def watching(update: Any, *arguments: Any, **options: Any) -> Any:
-        step_fn = make_step(update, *arguments, **options)
+    def watched(rounds_: Rounds, update: Any) -> Runner:
+        made_ = runner(rounds_, update)
 
-        def wrapped(state: Any, *inputs: Any, **count: Any) -> Any:
+        def step(state: Any, *inputs: Any, **count: Any) -> Any:
             before = jax.device_get(state)
-            state, metrics = step_fn(state, *inputs, **count)
+            state, metrics = made_.step(state, *inputs, **count)
             steps.append((update.name, before, jax.device_get(state)))
             return state, metrics
 
-        return wrapped
+        return made_._replace(step=step)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rounds, 'make_step', watching)
+        patch.setattr(Rounds, 'runner', watched)
         patch.setattr(rounds, 'STEPS_PER_CALL', 1)
         return steps, run(made, folder)
 

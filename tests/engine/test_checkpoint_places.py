@@ -17,6 +17,8 @@ from ltjax.errors import Preempted, UserError
 from ltjax.run import cross_validation, train
 from ltjax.run.trained import Trained
 
+pytestmark = pytest.mark.usefixtures('traced_once')
+
 
 def state(value):
     tree = TrainState({'weights': jnp.full((4, 3), value)}, {}, {'teacher': jnp.full(2, value)})

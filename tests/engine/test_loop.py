@@ -230,21 +230,6 @@ def test_steps_without_images_give_the_same_bits_many_a_call_and_one(data, tmp_p
     assert tiny.timeless(rows) == tiny.timeless(rows_one)
 
 
-def test_one_device_and_eight_train_the_same(data, tmp_path):
-    changes = {'method.rrl.epochs': 1, 'method.icc.rounds': 1, 'method.rrl.start_epoch': 0}
-    made = tiny.config('lmd', data, changes)
-    one = sharding.make_mesh(jax.devices()[:1])
-    state_one, _, rows_one = tiny.run(made, tmp_path / 'one', mesh=one)
-    state_all, _, rows_all = tiny.run(made, tmp_path / 'all')
-    # Only the order of float32 sums differs, which a few steps multiply to 1e-3 of the values at most.
-    for a, b in zip(
-        jax.tree.leaves(state_one.model), jax.tree.leaves(state_all.model), strict=True
-    ):
-        np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-3)
-    for a, b in zip(rows_one, rows_all, strict=True):
-        assert a['loss'] == pytest.approx(b['loss'], rel=1e-2)
-
-
 def test_one_device_and_eight_see_the_same_images(data, tmp_path):
     made = tiny.config('cross_entropy', data)
     orders = []

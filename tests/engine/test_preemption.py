@@ -17,6 +17,8 @@ from ltjax.engine.safeguards import Safeguards
 from ltjax.errors import TRY_AGAIN, Preempted
 from ltjax.run import train
 
+pytestmark = pytest.mark.usefixtures('traced_once')
+
 
 @pytest.fixture(scope='module')
 def data(tmp_path_factory):

@@ -15,7 +15,7 @@ from own_data.changing import CHANGES, FOLDS, Kept, as_csv, as_folder, begin, co
 from own_data.sets import config as data_config
 from own_data.sets import folder, save
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('traced_once')]
 
 
 @pytest.fixture(scope='module')

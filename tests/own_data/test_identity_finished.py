@@ -12,7 +12,7 @@ from ltjax.run import cross_validation, train
 from own_data.changing import CHANGES, FOLDS, Kept, as_csv, as_folder, config, edit, refused
 from own_data.sets import pictures, save, table
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('traced_once')]
 
 
 @pytest.fixture(scope='module')

@@ -16,6 +16,8 @@ from ltjax.files import user_path
 from ltjax.run import cross_validation, train
 from own_data.sets import config, folder
 
+pytestmark = pytest.mark.usefixtures('traced_once')
+
 
 @pytest.fixture
 def home(tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ from ltjax.run import train
 from own_data.sets import config as data_config
 from own_data.sets import folder, save
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('traced_once')]
 
 
 @pytest.fixture(autouse=True)

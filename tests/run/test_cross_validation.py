@@ -10,7 +10,7 @@ from ltjax.errors import UserError
 from ltjax.run import cross_validation, train
 from ltjax.run.trained import Trained
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('traced_once')]
 
 
 def config(path, **changes):

@@ -15,6 +15,8 @@ from ltjax.engine.logbook import Logbook
 from ltjax.errors import UserError
 from ltjax.run import ownership, train
 
+pytestmark = pytest.mark.usefixtures('traced_once')
+
 
 @pytest.fixture(scope='module')
 def data(tmp_path_factory):
@@ -184,3 +186,10 @@ def test_processes_that_read_other_data_are_told(monkeypatch):
     gathered.append(np.full(32, 0xAC, np.uint8))
     with pytest.raises(UserError, match='the data of process 2 differ from those of process 0'):
         processes.require_equal('the data', digest)
+
+
+def test_without_locks_a_run_says_so(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(ownership, 'fcntl', None)
+    with ownership.locked(tmp_path) as check_present:
+        check_present()
+    assert 'cannot be locked on this system' in caplog.text

@@ -14,6 +14,8 @@ from ltjax.run import train
 from ltjax.run.trained import Trained
 from small_weights import config, save, sha256, tensors
 
+pytestmark = pytest.mark.usefixtures('traced_once')
+
 
 @pytest.fixture(scope='module')
 def weights(tmp_path_factory):
