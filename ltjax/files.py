@@ -118,6 +118,14 @@ def write_csv(
     os.replace(temporary, path)
 
 
+def write_npy(path: pathlib.Path, values: np.ndarray) -> None:
+    """Writes an array whole or not at all."""
+    temporary = path.with_suffix('.tmp')
+    with temporary.open('wb') as file:
+        np.save(file, values, allow_pickle=False)
+    os.replace(temporary, path)
+
+
 def write_npz(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Writes a compressed npz whole or not at all."""
     temporary = path.with_suffix('.tmp')

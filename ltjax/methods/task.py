@@ -5,6 +5,7 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
 from ltjax.data import augment
@@ -26,6 +27,7 @@ class Task:
       train_counts: training images a class, int64 [K].
       mean: of each channel, of images in 0 to 1.
       std: of each channel.
+      on_features: whether the network is frozen, and its "images" are features: views leave them as they are.
       columns: further columns by name; codes int32 [N] of the training images, so that `codes[batch['index']]` are
         those of a batch.
     """
@@ -34,6 +36,7 @@ class Task:
     mean: Sequence[float]
     std: Sequence[float]
     columns: Mapping[str, Column] = dataclasses.field(default_factory=dict)
+    on_features: bool = False
 
     @property
     def num_classes(self) -> int:
@@ -42,6 +45,8 @@ class Task:
 
     def view(self, name: str) -> View:
         """Returns the named augmentation list, normalised for this data set."""
+        if self.on_features:
+            return _as_they_are
         return augment.view(name, mean=self.mean, std=self.std)
 
     def sampler(self, name: str, epochs: int, *, defer_until: int = 0) -> Sampler:
@@ -82,6 +87,10 @@ class Task:
         if batch_size < 1:
             raise UserError(f'batch size {batch_size} holds no image: use 1 or more.')
         return max(1, int(self.train_counts.sum()) // batch_size)
+
+
+def _as_they_are(key: jax.Array, features: jax.Array) -> jax.Array:
+    return features
 
 
 @dataclasses.dataclass(frozen=True)

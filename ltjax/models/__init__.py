@@ -13,11 +13,12 @@ from ltjax import errors
 from ltjax.models.convnext import ConvNeXt
 from ltjax.models.efficientnet_lite import EfficientNetLite0
 from ltjax.models.layers import ImageClassifier, Outputs, set_chunks, set_key
+from ltjax.models.on_features import OnFeatures
 from ltjax.models.resnet import ResNet
 from ltjax.models.resnet_cifar import CifarResNet32
 from ltjax.models.small_cnn import SmallCNN
 
-__all__ = ['ImageClassifier', 'Outputs', 'create', 'names', 'set_chunks', 'set_key']
+__all__ = ['ImageClassifier', 'OnFeatures', 'Outputs', 'create', 'names', 'set_chunks', 'set_key']
 
 DTYPES = ('float32', 'bfloat16')
 

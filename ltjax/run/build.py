@@ -1,6 +1,7 @@
 """What a run is made of: the network, where its weights come from, and the loop that trains it."""
 
 import functools
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from absl import logging
@@ -75,8 +76,9 @@ def make_task(settings: Settings, data: DataSet) -> Task:
       UserError: mean and std do not fit the images' channels.
     """
     channels = data.images.shape[3]
+    on_features = settings.model.frozen
     for name in ('mean', 'std'):
-        if len(getattr(settings.data, name)) not in (1, channels):
+        if not on_features and len(getattr(settings.data, name)) not in (1, channels):
             raise UserError(
                 f'data.{name} has {len(getattr(settings.data, name))} values for {channels} channels: '
                 f'give one or {channels}.'
@@ -87,6 +89,7 @@ def make_task(settings: Settings, data: DataSet) -> Task:
         tuple(settings.data.mean),
         tuple(settings.data.std),
         {name: column.of(train) for name, column in data.columns.items()},
+        on_features,
     )
 
 
@@ -129,28 +132,31 @@ def create_model(
     return model
 
 
-def load_weights(settings: Settings, recipe: Recipe, data: DataSet) -> pretrained.Pretrained:
+def load_weights(
+    settings: Settings, recipe: Recipe, class_names: Sequence[str], channels: int
+) -> pretrained.Pretrained:
     """Returns the weights that `config.model.pretrained` names, for the network of `create_model`.
 
     Raises:
       UserError: they cannot be had, are damaged, or do not fit.
     """
     model = nnx.eval_shape(
-        lambda: create_model(
-            settings, recipe, len(data.class_names), data.images.shape[3], nnx.Rngs(0)
-        )
+        lambda: create_model(settings, recipe, len(class_names), channels, nnx.Rngs(0))
     )
     return pretrained.load(
         _network(settings),
         model,
         name=settings.model.pretrained,
         sha256=settings.model.pretrained_sha256,
-        class_names=data.class_names,
+        class_names=class_names,
     )
 
 
 def _network(settings: Settings) -> functools.partial[models.ImageClassifier]:
     model = settings.model
+    if model.frozen:
+        on_features: Callable[..., models.ImageClassifier] = models.OnFeatures
+        return functools.partial(on_features, dtype=model.dtype)
     return functools.partial(
         models.create,
         name=model.name,

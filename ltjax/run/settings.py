@@ -50,6 +50,7 @@ class Network:
       pretrained: a file, or published weights such as timm/resnet18.tv_in1k.
       pretrained_sha256: of the file.
       pretrained_preprocessing: take the image size, mean and std of published weights.
+      frozen: train only what is behind the encoder, on features that are made once; see `run.frozen`.
       options: what `models.create` takes beside name, dtype and remat.
     """
 
@@ -59,6 +60,7 @@ class Network:
     pretrained: str = ''
     pretrained_sha256: str = ''
     pretrained_preprocessing: bool = True
+    frozen: bool = False
     options: Values = dataclasses.field(default_factory=dict, metadata={'rest': True})
 
 

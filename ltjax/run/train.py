@@ -34,7 +34,7 @@ from ltjax.evaluation.probabilities import Probabilities
 from ltjax.files import user_path
 from ltjax.methods.catalog import METHODS
 from ltjax.report import model_card, writing
-from ltjax.run import build, looking, ownership, resuming
+from ltjax.run import build, frozen, looking, ownership, resuming
 from ltjax.run.settings import Settings
 
 
@@ -104,17 +104,19 @@ def _run(
         resuming.check(settings, workdir, checkpoints, known, guards.provenance, force=force)
         _begin(settings, workdir, data, known)
         logbook = enter(contextlib.closing(Logbook(workdir, on_row=on_round)))
-        weights = None
-        if settings.model.pretrained and not (settings.start_from or checkpoints.numbers()):
-            weights = build.load_weights(settings, recipe, data)
-            if processes.is_first():
-                files.write_json(workdir / 'pretrained.json', weights.record)
+        seen, weights = data, None
+        if settings.model.frozen:
+            seen, weights = frozen.prepare(settings, recipe, data, said['identity'])
+        elif settings.model.pretrained and not (settings.start_from or checkpoints.numbers()):
+            weights = build.load_weights(settings, recipe, data.class_names, data.images.shape[3])
+        if weights is not None and processes.is_first():
+            files.write_json(workdir / 'pretrained.json', weights.record)
         training = build.training(
-            settings, data, recipe, checkpoints, logbook, weights=weights, guards=guards
+            settings, seen, recipe, checkpoints, logbook, weights=weights, guards=guards
         )
         state, best = loop.run(training)
         results = _results(settings, data, training, state, said) | {'best': dict(best)}
-        results['test'] = test(settings, data, training, state, groups, workdir)
+        results['test'] = test(settings, seen, training, state, groups, workdir)
         results['test']['warnings'] += [*summary.warnings(said), *unlike]
         loaded = user_path(settings.start_from or workdir) / 'pretrained.json'
         if settings.model.pretrained and loaded.exists():
@@ -185,7 +187,8 @@ def test(
         kept = found[side] | ({'features': features} if settings.save_features else {})
         if processes.is_first():
             files.write_npz(workdir / name, kept)
-        if side == 'test' and settings.errors_shown:
+        # Of features nobody sees where the network looked.
+        if side == 'test' and settings.errors_shown and not settings.model.frozen:
             tested = found[side] | {'features': features}
             looking.write(
                 workdir,

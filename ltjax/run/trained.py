@@ -34,7 +34,7 @@ from ltjax.evaluation.probabilities import Probabilities, softmax
 from ltjax.evaluation.recalibration import SCALINGS, Temperature, VectorScaling
 from ltjax.files import user_path
 from ltjax.methods.task import Task
-from ltjax.run import applying, build, ownership, predicting
+from ltjax.run import applying, build, frozen, ownership, predicting
 from ltjax.run.applying import Applied
 from ltjax.run.predicting import Source
 from ltjax.run.settings import Settings
@@ -124,13 +124,22 @@ class Trained:
         }
         task = Task(np.array(results['train_counts']), data.mean, data.std, columns)
         recipe = methods.recipe(settings.method, task)
-        model = build.create_model(settings, recipe, len(names), shape[2], nnx.Rngs(0))
-        graphdef, state = nnx.split(model)
-        like = TrainState(sharding.place_state(state, sharding.make_mesh()), {}, {})
+        number = results['best']['checkpoint']
         with contextlib.closing(Checkpoints(workdir / 'checkpoints', read_only=True)) as saved:
-            number = results['best']['checkpoint']
-            state = saved.restore(number, like).model
+
+            def restore(state: nnx.State[Any, Any]) -> nnx.State[Any, Any]:
+                like = TrainState(sharding.place_state(state, sharding.make_mesh()), {}, {})
+                return saved.restore(number, like).model
+
+            if settings.model.frozen:
+                model = frozen.assemble(
+                    settings, recipe, names, shape[2], results['pretrained'], restore
+                )
+            else:
+                model = build.create_model(settings, recipe, len(names), shape[2], nnx.Rngs(0))
+                nnx.update(model, restore(nnx.state(model)))
             theirs = saved.progress(number)['provenance'].get('data')
+        graphdef, state = nnx.split(model)
         said = results.get('data', {}).get('identity', {})
         # By force a run may go on with other labels, groups or contents.
         fixed = [kind for kind in said if kind not in ('sha256', *FORCEABLE)]

@@ -26,10 +26,10 @@ def stage(config: Icc, task: Task, reading: Reading) -> Stage:
     """Returns the stage: rounds of an M-step of the classifier and an E-step of the encoder."""
     if config.statistics != 'variant':
         reading = dataclasses.replace(reading, vfc_statistics=config.statistics)
+    frozen = task.on_features or not config.e_steps
     updates = [_m_step(config, task)]
-    if config.e_steps:
+    if not frozen:
         updates.append(_e_step(config, task, reading))
-    frozen = not config.e_steps
     features = None
 
     @functools.cache
