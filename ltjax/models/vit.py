@@ -15,7 +15,6 @@ from ltjax.models.layers import (
     ImageClassifier,
     Tap,
     at_least_float32,
-    conv,
     run_blocks,
     untouched,
 )
@@ -24,6 +23,21 @@ from ltjax.models.transformer import INIT, MLPS, Block, Plan, layer_norm, linear
 
 POOLS = ('token', 'mean', 'mean_of_normed')
 POSITIONS = ('learned', 'rotary')
+
+
+def by_patches(images: jax.Array, kernel: jax.Array, *_: Any, **options: Any) -> jax.Array:
+    """Returns what `jax.lax.conv_general_dilated` does where the stride is the kernel's side, as a product of matrices.
+
+    Args:
+      images: [B, H, W, C], of sides that the kernel's divide.
+      kernel: [side, side, C, outputs].
+      options: of which `precision` counts.
+    """
+    side, outputs = kernel.shape[0], kernel.shape[-1]
+    batch, height, width, channels = images.shape
+    cells = images.reshape(batch, height // side, side, width // side, side, channels)
+    rows = cells.transpose(0, 1, 3, 2, 4, 5).reshape(*cells.shape[:2], width // side, -1)
+    return jnp.matmul(rows, kernel.reshape(-1, outputs), precision=options['precision'])
 
 
 class Stem(nnx.Module):
@@ -57,14 +71,16 @@ class Stem(nnx.Module):
 
         self.patch, self.grid, self.dtype = patch, grid, jnp.dtype(dtype)
         self.prefix = class_token + registers
-        # A norm follows, whose own bias would do the same.
-        self.conv = conv(
-            *(channels, width, patch),
-            stride=patch,
+        self.conv = nnx.Conv(
+            channels,
+            width,
+            (patch, patch),
+            strides=patch,
             padding='VALID',
-            bias=not pre_norm,
-            init=INIT,
+            use_bias=not pre_norm,  # a norm follows, whose own bias does the same
             dtype=dtype,
+            kernel_init=INIT,
+            conv_general_dilated=by_patches,
             rngs=rngs,
         )
         self.class_token = drawn(width, init=normal(1e-6)) if class_token else None
