@@ -35,6 +35,11 @@ def tidied(model: ViT, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarra
       UserError: there are several networks, or positions that are for no square grid.
     """
     found = _network(tensors)
+    for key in [key for key in found if key.endswith('.qkv.bias_mask')]:
+        # DINOv3's keys have no bias; with rotary positions it would count.
+        bias = found[key.removesuffix('_mask')].copy()
+        bias[len(bias) // 3 : 2 * len(bias) // 3] = 0
+        found[key.removesuffix('_mask')] = bias
     found = {key: value for key, value in found.items() if not _NEEDLESS.fullmatch(key)}
     if model.pool_norm is not None and 'fc_norm.weight' not in found:
         # What is pooled here was trained normalised before; as RETFound's authors do, its norm is left out.
@@ -48,7 +53,7 @@ def tidied(model: ViT, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarra
             raise UserError(
                 f'missing {key.replace(".q_bias", ".v_bias")} beside {key}: take other weights.'
             )
-        # A bias of keys moves all scores of a query alike, which a softmax does not see.
+        # Keys have none; it would move all scores of a query alike, which a softmax does not see.
         joined = np.concatenate([query, np.zeros_like(query), value])
         found[key.replace('.q_bias', '.qkv.bias')] = joined
     return _placed(model, found)
