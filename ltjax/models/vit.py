@@ -95,7 +95,7 @@ class Stem(nnx.Module):
           UserError: the patches do not divide the sides.
         """
         height, width = self.cells(images)
-        x = self.conv(images.astype(self.dtype)).reshape(len(images), height * width, -1)
+        x = self.conv(images.astype(self.dtype)).reshape(images.shape[0], height * width, -1)
         first = self.class_token[...] if self.class_token is not None else None
         if self.positions is not None:
             positions = self.positions[...]
@@ -107,7 +107,7 @@ class Stem(nnx.Module):
         before += [self.registers[...]] if self.registers is not None else []
         if before:
             tokens = jnp.concatenate(before).astype(self.dtype)
-            tokens = jnp.broadcast_to(tokens, (len(images), *tokens.shape))
+            tokens = jnp.broadcast_to(tokens, (images.shape[0], *tokens.shape))
             x = jnp.concatenate([tokens, x], axis=1)
         return x if self.norm is None else self.norm(x)
 
@@ -276,4 +276,4 @@ class ViT(ImageClassifier):
     def spatial(self, feature_map: jax.Array, images: jax.Array) -> jax.Array:
         """Returns the patches among tokens [B, T, C] where they stand in the images: [B, H / patch, W / patch, C]."""
         patches = feature_map[:, self.stem.prefix :]
-        return patches.reshape(len(images), *self.stem.cells(images), -1)
+        return patches.reshape(images.shape[0], *self.stem.cells(images), -1)
