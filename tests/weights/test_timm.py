@@ -1,6 +1,8 @@
 """Vision Transformers are timm's, key for key and number for number, with random weights of timm's making."""
 
+import argparse
 import functools
+import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +11,11 @@ import pytest
 import torch
 from flax import nnx
 
+import tiny
+from golden_checks import vits
+from golden_checks.models import KEYS
 from ltjax import models
+from ltjax.errors import UserError
 from ltjax.models import pretrained
 from ltjax.models.positions import resampled
 from ltjax.models.weights import to_torch
@@ -98,3 +104,23 @@ def test_positions_of_any_grid(old, new):
     want = resample_abs_pos_embed(torch.tensor(positions)[None], new, old, num_prefix_tokens=0)
     got = resampled(jnp.asarray(positions), old, new)
     np.testing.assert_allclose(got, want[0].numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_a_checkpoint_with_the_arguments_of_its_program(tmp_path):
+    """As masked autoencoders are handed on, RETFound's too."""
+    _, tensors, make = vits.read(KEYS / 'vit_retfound.npz')
+    target = nnx.eval_shape(lambda: make(num_classes=5, rngs=nnx.Rngs(0)))
+    content = {
+        'model': {key: torch.tensor(value) for key, value in tensors.items()},
+        'epoch': 799,
+        'args': argparse.Namespace(model='mae_vit_large_patch16', lr=1e-3, path=None),
+    }
+    torch.save(content, tmp_path / 'checkpoint.bin')
+    found = pretrained.load(make, target, name=str(tmp_path / 'checkpoint.bin'))
+    assert found.record['classifier'] == 'fresh'
+    assert tiny.same(found.state, pretrained.fit(make, target, tensors)[0])
+
+    content['args'].path = pathlib.PurePosixPath('a')  # of a class that is not known
+    torch.save(content, tmp_path / 'strange.bin')
+    with pytest.raises(UserError, match=r'strange.bin is no readable .bin file of tensors'):
+        pretrained.load(make, target, name=str(tmp_path / 'strange.bin'))
