@@ -66,9 +66,7 @@ class ImageClassifier(nnx.Module):
         return self.feature_dim // max(len(self.branches), 1)
 
     def feature_maps(self, images: jax.Array, tap: Tap = untouched) -> dict[str, jax.Array]:
-        """Returns the outputs [B, H', W', C'] of the stem and of each stage, [B, T, C'] of a network of tokens.
-
-        Their names are 'stem', 'stage1', 'stage2' and so on.
+        """Returns the outputs [B, H', W', C'], or tokens [B, T, C'], of 'stem', 'stage1', 'stage2' and so on.
 
         Args:
           images: [B, H, W, channels], floating, already normalised.

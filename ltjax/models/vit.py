@@ -258,6 +258,7 @@ class ViT(ImageClassifier):
             rotation = (rotations(cells, size, prefix=self.stem.prefix),)
         x = tap('stem', self.stem(images))
         maps = {'stem': x}
+        # Written out, as a scan over stacked weights has one tap and one rate for all: it would compile in a third.
         for number, block in enumerate(self.blocks, start=1):
             name = f'stage{number}'
             x = maps[name] = tap(name, run_blocks([block], x, *rotation, remat=self.remat))
