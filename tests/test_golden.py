@@ -62,7 +62,8 @@ def test_values_and_gradients(path, dtype):
 @pytest.mark.parametrize('path', MODEL_FILES or [None], ids=lambda p: name_of(p) if p else 'none')
 def test_models(path):
     if path is not None:
-        importlib.import_module('golden_checks.models').check(path)
+        kind = 'vits' if path.name.startswith('vit_') else 'models'
+        importlib.import_module(f'golden_checks.{kind}').check(path)
 
 
 def test_a_file_without_a_check_fails(tmp_path):

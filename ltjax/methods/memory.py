@@ -91,7 +91,9 @@ class ModulatedAttention(nnx.Module):
         self.active = nnx.BatchStat(jnp.zeros((), jnp.float32))
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Returns a map [B, H, W, C] of one."""
+        """Returns a map [B, H, W, C] of one, or tokens [B, T, C] of such."""
+        if x.ndim == 3:
+            return self(x[:, :, None])[:, :, 0]
         batch, height, width, _ = x.shape
 
         def places(layer: nnx.Conv) -> jax.Array:

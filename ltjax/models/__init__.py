@@ -17,6 +17,7 @@ from ltjax.models.on_features import OnFeatures
 from ltjax.models.resnet import ResNet
 from ltjax.models.resnet_cifar import CifarResNet32
 from ltjax.models.small_cnn import SmallCNN
+from ltjax.models.vit import ViT
 
 __all__ = ['ImageClassifier', 'OnFeatures', 'Outputs', 'create', 'names', 'set_chunks', 'set_key']
 
@@ -24,6 +25,10 @@ DTYPES = ('float32', 'bfloat16')
 
 _RESNET = ('stem',)
 _CONVNEXT = ('stem', 'drop_path_rate')
+_VIT = (
+    *('patch', 'grid', 'pool', 'class_token', 'registers', 'positions', 'mlp', 'layer_scale'),
+    *('qkv_bias', 'pre_norm', 'epsilon', 'drop_path_rate'),
+)
 
 # Each model with the options that it alone takes.
 _MODELS: Mapping[str, tuple[Callable[..., ImageClassifier], tuple[str, ...]]] = MappingProxyType(
@@ -42,6 +47,10 @@ _MODELS: Mapping[str, tuple[Callable[..., ImageClassifier], tuple[str, ...]]] = 
         'convnext_small': (partial(ConvNeXt, (3, 3, 27, 3), (96, 192, 384, 768)), _CONVNEXT),
         'convnext_base': (partial(ConvNeXt, (3, 3, 27, 3), (128, 256, 512, 1024)), _CONVNEXT),
         'efficientnet_lite0': (EfficientNetLite0, ('stem',)),
+        'vit_tiny': (partial(ViT, 192, 12, 3), _VIT),
+        'vit_small': (partial(ViT, 384, 12, 6), _VIT),
+        'vit_base': (partial(ViT, 768, 12, 12), _VIT),
+        'vit_large': (partial(ViT, 1024, 24, 16), _VIT),
     }
 )
 
@@ -73,7 +82,8 @@ def create(
       remat: compute the inside of a block again for the gradient rather than keep it: less memory,
         about a third more time.
       **options: the model's own: `stem` ('imagenet' or 'cifar') of ResNets, ConvNeXts and
-        'efficientnet_lite0', `drop_path_rate` of ConvNeXts, `width` of 'small_cnn'.
+        'efficientnet_lite0', `drop_path_rate` of ConvNeXts, `width` of 'small_cnn', those of `vit.ViT`
+        of Vision Transformers.
 
     Raises:
       UserError: for a name or an option that does not exist, or a value the option cannot take.

@@ -27,12 +27,15 @@ def add_branches(model: ImageClassifier, blocks: Iterable[nnx.Module]) -> None:
 
 
 def residual_block(model: ImageClassifier, rngs: nnx.Rngs) -> nnx.Module:
-    """Returns a block that keeps the shape of the last stage's output, as ResNets have them (He et al. 2016).
+    """Returns a block that keeps the shape of the last stage's output: the network's own, or a ResNet's.
 
     Args:
       model: behind which it shall stand.
       rngs: its 'params' stream is drawn from.
     """
+    own = model.further_block(rngs)
+    if own is not None:
+        return own
     width = model.map_dim
     if width <= WIDEST_BASIC:
         return BasicBlock(width, width, width, stride=1, dtype=model.dtype, rngs=rngs)

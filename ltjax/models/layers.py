@@ -1,7 +1,7 @@
 """What every model here shares: the interface, batch normalisation, convolution and pooling."""
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -47,6 +47,8 @@ class ImageClassifier(nnx.Module):
       remat: compute the inside of a block again for the gradient rather than keep it.
       chunks: parts of a batch that are encoded one after another, see `set_chunks`.
       branches: blocks that a method puts side by side behind the last stage, see `models.branches`.
+      explained: which of the feature maps says best where in an image something is seen, counted from the end.
+      may_be_fresh: parts that files of weights may lack; they start as they are drawn.
     """
 
     classifier: nnx.Module
@@ -55,6 +57,8 @@ class ImageClassifier(nnx.Module):
     remat: bool = False
     chunks: int = 1
     branches: Sequence[nnx.Module] = ()
+    explained: int = -1
+    may_be_fresh: tuple[str, ...] = ('classifier',)
 
     @property
     def map_dim(self) -> int:
@@ -62,15 +66,21 @@ class ImageClassifier(nnx.Module):
         return self.feature_dim // max(len(self.branches), 1)
 
     def feature_maps(self, images: jax.Array, tap: Tap = untouched) -> dict[str, jax.Array]:
-        """Returns the outputs [B, H', W', C'] of the stem and of each stage.
-
-        Their names are 'stem', 'stage1', 'stage2' and so on.
+        """Returns the outputs [B, H', W', C'], or tokens [B, T, C'], of 'stem', 'stage1', 'stage2' and so on.
 
         Args:
           images: [B, H, W, channels], floating, already normalised.
           tap: (name, map) -> what takes the map's place before the next stage.
         """
         raise NotImplementedError
+
+    def spatial(self, feature_map: jax.Array, images: jax.Array) -> jax.Array:
+        """Returns a feature map as [B, H', W', C'], which all but those of tokens are."""
+        return feature_map
+
+    def further_block(self, rngs: nnx.Rngs) -> nnx.Module | None:
+        """Returns a new block for behind the last stage; None: any that keeps a map's shape."""
+        return None
 
     def pool(self, last: jax.Array) -> jax.Array:
         """Returns features [B, C] of the last stage's output, here its average over space."""
@@ -235,20 +245,20 @@ def global_average(x: jax.Array) -> jax.Array:
     return jnp.mean(x.astype(at_least_float32(x.dtype)), axis=(1, 2))
 
 
-def run_blocks(blocks: Iterable[nnx.Module], x: jax.Array, *, remat: bool) -> jax.Array:
-    """Returns `x` [B, H, W, C] after the blocks of a stage, one after another.
+def run_blocks(blocks: Iterable[nnx.Module], x: jax.Array, *more: Any, remat: bool) -> jax.Array:
+    """Returns `x` [B, H, W, C] after the blocks of a stage, one after another, each of which is given `more` too.
 
     `remat` keeps only what goes into a block, and computes its inside again for the gradient: less
     memory, about a third more time.
     """
     call = nnx.remat(_call) if remat else _call
     for block in blocks:
-        x = call(block, x)
+        x = call(block, x, *more)
     return x
 
 
-def _call(block: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Array:
-    return block(x)
+def _call(block: Callable[..., jax.Array], x: jax.Array, *more: Any) -> jax.Array:
+    return block(x, *more)
 
 
 def run_stages(

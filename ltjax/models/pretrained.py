@@ -13,7 +13,7 @@ from flax import nnx
 from ltjax.errors import UserError
 from ltjax.models import published, weight_files
 from ltjax.models.layers import ImageClassifier
-from ltjax.models.torch_names import torch_key
+from ltjax.models.torch_names import tidied, torch_key
 from ltjax.models.weights import from_torch, layout_of, to_torch, variables
 
 Make = Callable[..., ImageClassifier]
@@ -24,7 +24,7 @@ class Pretrained(NamedTuple):
     """Weights for a model."""
 
     # Numpy values of the model's parameters and running statistics, to be merged into a fresh model's state; without
-    # the classifier's where the model has another.
+    # the classifier's where the model has another or the file has none.
     state: nnx.State[Any, Any]
     record: dict[str, Any]  # what was loaded, for results.json
 
@@ -42,8 +42,8 @@ def load(
     Args:
       make: (num_classes=, channels=, rngs=) -> the model as `models.create` makes it.
       model: the same, maybe abstract, maybe with the further or other heads of a method.
-      name: of published weights (`published.PUBLISHED`), or the path of a .safetensors, .npz, .pth
-        or .pt file.
+      name: of published weights (`published.PUBLISHED`), or the path of a file that
+        `weight_files` reads.
       sha256: that the file must have, or ''.
       class_names: of the model. If the file says that its classifier is for others, or for these in another order,
         it is left out.
@@ -85,9 +85,10 @@ def fit(
 ) -> tuple[nnx.State[Any, Any], str]:
     """Returns the values of PyTorch tensors as the state of a model, and the layout of their names.
 
-    The classifier is left out if the model's is another: of other classes, or a method's own. Where
-    the tensors are for colour and the model's images are grey, the stem's kernel is summed over its
-    input channels, which gives what the grey image in every channel would.
+    The classifier is left out if the model's is another: of other classes, or a method's own. It, and
+    what else of the model `may_be_fresh`, is left out too if there is no tensor of it. Where the tensors
+    are for colour and the model's images are grey, the stem's kernel is summed over its input
+    channels, which gives what the grey image in every channel would.
 
     Args:
       make: as for `load`.
@@ -98,7 +99,6 @@ def fit(
       UserError: a tensor is missing, unknown, of another shape or type than the model's, or not
         finite; or the tensors are for other channels.
     """
-    _check_values(tensors)
     ours = dict(variables(model))
 
     def abstract(num_classes: int, channels: int) -> ImageClassifier:
@@ -107,7 +107,11 @@ def fit(
         )
 
     plain = abstract(num_classes=2, channels=1)
+    tensors = tidied(plain, tensors)
+    _check_values(tensors)
     layout = layout_of(plain, tensors)
+    given = {path[0] for path, _ in variables(plain) if torch_key(plain, path, layout) in tensors}
+    fresh = set(plain.may_be_fresh) - given
 
     # The one kernel that grows with the images' channels, and what grows with the classes alone.
     grown = dict(variables(abstract(num_classes=2, channels=2)))
@@ -116,7 +120,8 @@ def fit(
     classes = _side(tensors, torch_key(plain, head, layout), -1)
     their_channels = _side(tensors, torch_key(plain, stem, layout), 1)
 
-    loaded = from_torch(abstract(num_classes=classes, channels=their_channels), tensors)
+    made = abstract(num_classes=classes, channels=their_channels)
+    loaded = from_torch(made, tensors, without=fresh)
     flat: dict[Path, Any] = dict(nnx.to_flat_state(jax.device_get(loaded)))
     channels = ours[stem].shape[2]
     if channels == 1 and their_channels == 3:
@@ -143,7 +148,7 @@ def write(
     Args:
       path: of the file, ending in .safetensors.
       model: any of this package's.
-      layout: 'torchvision', 'timm' or 'original', whichever the model has; None: its first.
+      layout: one of `torch_names.layouts`, such as 'timm'; None: the first.
       about: goes into the file's header: such as the names of the classes, which no tensor says.
 
     Raises:

@@ -1,5 +1,6 @@
 """Files of tensors: safetensors, npz and PyTorch's; read whole, checked by sha256, running nothing."""
 
+import argparse
 import hashlib
 import io
 import json
@@ -29,7 +30,7 @@ class WeightFile(NamedTuple):
 
 
 def read(path: pathlib.Path, expected: Mapping[str, str]) -> WeightFile:
-    """Reads a .safetensors, .npz, .pth or .pt file.
+    """Reads a .safetensors or .npz file, or PyTorch's: .pth, .pt or .bin.
 
     Its sha256 is compared before anything is parsed with those of `expected`, with that in
     PATH.sha256 if there is such a file, and, as PyTorch names its files, with the hexadecimal digits
@@ -130,7 +131,7 @@ def _torch(content: bytes) -> dict[str, np.ndarray]:
         import torch
     except ImportError:
         raise UserError(
-            "PyTorch's .pth and .pt files need torch: pip install 'ltjax[torch]', or take the "
+            "PyTorch's .pth, .pt and .bin files need torch: pip install 'ltjax[torch]', or take the "
             'weights as .safetensors.'
         ) from None
     version = tuple(map(int, re.findall(r'\d+', torch.__version__)[:2]))
@@ -139,7 +140,9 @@ def _torch(content: bytes) -> dict[str, np.ndarray]:
             f'torch {torch.__version__} does not read files of strangers safely: '
             "pip install 'torch>=2.6'."
         )
-    loaded = torch.load(io.BytesIO(content), map_location='cpu', weights_only=True)
+    # Many checkpoints hold the arguments of their program, beside the tensors; of those only the values are taken.
+    with torch.serialization.safe_globals([argparse.Namespace]):
+        loaded = torch.load(io.BytesIO(content), map_location='cpu', weights_only=True)
     for name in _NESTED:
         if isinstance(loaded, Mapping) and isinstance(loaded.get(name), Mapping):
             loaded = loaded[name]
@@ -156,5 +159,6 @@ _PARSERS: Mapping[str, Callable[[bytes], dict[str, np.ndarray]]] = {
     '.npz': _npz,
     '.pth': _torch,
     '.pt': _torch,
+    '.bin': _torch,
 }
 FORMATS = tuple(_PARSERS)

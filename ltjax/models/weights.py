@@ -1,6 +1,6 @@
 """A model's weights as PyTorch's tensors, in and out, in the layouts of several libraries."""
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Collection, Hashable, Iterable, Mapping
 from typing import Any
 
 import jax.numpy as jnp
@@ -11,6 +11,18 @@ from ltjax.errors import UserError, unknown
 from ltjax.models.layers import ImageClassifier
 from ltjax.models.resnet_cifar import CosineClassifier
 from ltjax.models.torch_names import layouts, torch_key
+
+# How many axes of length one PyTorch's tensors have before and after ours, by how a key ends.
+_ONES = {
+    'layer_scale': (0, 2),  # of torchvision, as a map; others call it gamma and have [C]
+    'cls_token': (2, 0),
+    'class_embedding': (0, 0),
+    'pos_embed': (1, 0),
+    'positional_embedding': (0, 0),
+    'reg_token': (1, 0),
+    'register_tokens': (1, 0),
+    'storage_tokens': (1, 0),
+}
 
 
 def layout_of(model: ImageClassifier, keys: Iterable[str]) -> str:
@@ -28,7 +40,9 @@ def layout_of(model: ImageClassifier, keys: Iterable[str]) -> str:
     return max(layouts(model), key=fitting)
 
 
-def from_torch(model: ImageClassifier, tensors: Mapping[str, np.ndarray]) -> nnx.State[Any, Any]:
+def from_torch(
+    model: ImageClassifier, tensors: Mapping[str, np.ndarray], *, without: Collection[str] = ()
+) -> nnx.State[Any, Any]:
     """Returns the model's parameters and running statistics with the values of PyTorch tensors.
 
     The model is left as it is; `nnx.update(model, state)` takes the values over. Only the model's
@@ -39,12 +53,13 @@ def from_torch(model: ImageClassifier, tensors: Mapping[str, np.ndarray]) -> nnx
       tensors: floating arrays by state-dict key, in any layout of the model's family, with
         PyTorch's axes (convolutions [out, in / groups, height, width], linear layers [out, in]);
         `num_batches_tracked` is ignored.
+      without: parts of the model, such as 'classifier', that there need not and must not be tensors of.
 
     Raises:
       UserError: if a tensor is missing, unknown, not floating, or of another shape.
     """
     layout = layout_of(model, tensors)
-    flat = variables(model)
+    flat = [(path, variable) for path, variable in variables(model) if path[0] not in without]
     keys = [torch_key(model, path, layout) for path, _ in flat]
     given = {key for key in tensors if not key.endswith('num_batches_tracked')}
     missing = [key for key in keys if key not in given]
@@ -69,7 +84,7 @@ def from_torch(model: ImageClassifier, tensors: Mapping[str, np.ndarray]) -> nnx
         )
     loaded = {}
     for key, (path, variable) in zip(keys, flat, strict=True):
-        value = _from_torch_axes(model, path, tensors[key])
+        value = _from_torch_axes(model, path, key, tensors[key])
         loaded[path] = variable.replace(jnp.asarray(value, variable.dtype))
     return nnx.from_flat_state(loaded)
 
@@ -100,24 +115,29 @@ def variables(model: ImageClassifier) -> list[tuple[tuple[Any, ...], Any]]:
 
 
 def _from_torch_axes(
-    model: ImageClassifier, path: tuple[Hashable, ...], value: np.ndarray
+    model: ImageClassifier, path: tuple[Hashable, ...], key: str, value: np.ndarray
 ) -> np.ndarray:
+    if (ones := _ones(key)) is not None:
+        before, after = ones
+        return value.reshape(value.shape[before : value.ndim - after])
     if value.ndim == 4:
         return value.transpose(2, 3, 1, 0)
-    if path[-1] == 'layer_scale':
-        return value.reshape(-1)
     return value if _is_cosine_kernel(model, path) else value.T
 
 
 def _to_torch_axes(
     model: ImageClassifier, path: tuple[Hashable, ...], key: str, value: np.ndarray
 ) -> np.ndarray:
+    if (ones := _ones(key)) is not None:
+        before, after = ones
+        return value.reshape((1,) * before + value.shape + (1,) * after)
     if value.ndim == 4:
         return value.transpose(3, 2, 0, 1)
-    if key.endswith('layer_scale'):
-        # torchvision's has the axes of a map, [C, 1, 1]; others call it gamma and have [C].
-        return value[:, None, None]
     return value if _is_cosine_kernel(model, path) else value.T
+
+
+def _ones(key: str) -> tuple[int, int] | None:
+    return _ONES.get(key.rpartition('.')[2])
 
 
 def _is_cosine_kernel(model: ImageClassifier, path: tuple[Hashable, ...]) -> bool:

@@ -92,23 +92,27 @@ def worst(
 def make_activation(graphdef: nnx.GraphDef[Any], mesh: jax.sharding.Mesh, view: View) -> Activation:
     """Returns `(model state, images uint8 [n, H, W, C], classes [n]) -> maps [n, h, w]`, from 0 to 1.
 
-    Grad-CAM (Selvaraju et al., ICCV 2017, eqs. 1 and 2): the last feature maps, weighed by the mean gradient of the
-    class's logit, where they speak for it. Divided by its largest value; all zero where nothing does.
+    Grad-CAM (Selvaraju et al., ICCV 2017, eqs. 1 and 2): the feature maps that the network names for it (`explained`),
+    weighed by the mean gradient of the class's logit, where they speak for it. Divided by its largest value; all zero
+    where nothing does.
     """
 
     def maps_of(state: nnx.State[Any, Any], images: jax.Array, classes: jax.Array) -> jax.Array:
         model = nnx.merge(graphdef, state, copy=True)
         set_batch_norm(model, 'running')
         pixels = view(jax.random.key(0), images)
-        *_, (last, kept) = model.feature_maps(pixels).items()
+        name, kept = list(model.feature_maps(pixels).items())[model.explained]
 
         def score(moved: jax.Array) -> jax.Array:
-            logits = model(pixels, lambda name, x: x + moved if name == last else x).logits
+            logits = model(pixels, lambda at, x: x + moved if at == name else x).logits
             return jnp.take_along_axis(logits, classes[:, None], 1).sum()
 
-        gradients = jax.grad(score)(jnp.zeros_like(kept)).astype(jnp.float32)
+        gradients = jax.grad(score)(jnp.zeros_like(kept))
+        gradients, kept = (
+            model.spatial(values, pixels).astype(jnp.float32) for values in (gradients, kept)
+        )
         weights = gradients.mean((1, 2), keepdims=True)
-        cam = nnx.relu((weights * kept.astype(jnp.float32)).sum(-1))
+        cam = nnx.relu((weights * kept).sum(-1))
         most = cam.max((1, 2), keepdims=True)
         return jnp.where(most > 0, cam / jnp.where(most > 0, most, 1), 0)
 

@@ -89,7 +89,7 @@ def check(path: pathlib.Path) -> None:
             if case == 'epsprobe':
                 probed = _epsprobe(tensors)
                 digest = str(golden['epsprobe/weights_sha256'])
-                assert not identical or digest == _sha256(probed.values()), 'epsprobe weights'
+                assert not identical or digest == sha256(probed.values()), 'epsprobe weights'
                 case_state = from_torch(abstract, probed)
             _check_eval(golden, case, abstract, case_state, with_stages=case == cases[0])
         for case in ('train', 'grad'):
@@ -111,7 +111,7 @@ def _read_keys(path: pathlib.Path) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def _draw_weights(shapes: Mapping[str, tuple[int, ...]], seed: int) -> dict[str, np.ndarray]:
+def draw_weights(shapes: Mapping[str, tuple[int, ...]], seed: int) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(seed)
     tensors = {}
     for key, shape in shapes.items():
@@ -124,6 +124,8 @@ def _draw_weights(shapes: Mapping[str, tuple[int, ...]], seed: int) -> dict[str,
             value = 0.5 + 0.1 * value
         elif key.endswith(('running_mean', 'bias')):
             value = 0.1 * value
+        elif key.endswith(('_token', '_tokens', 'pos_embed', '_embedding')):
+            value = 0.5 * value
         elif value.ndim == 1:
             value = 1 + 0.1 * value
         else:
@@ -137,16 +139,16 @@ def _checked_weights(
 ) -> tuple[dict[str, np.ndarray], bool]:
     """Returns the weights and whether they are the original ones to the last bit."""
     assert golden['num_tensors'] == len(shapes)
-    tensors = _draw_weights(shapes, int(golden['seed']))
+    tensors = draw_weights(shapes, int(golden['seed']))
     sums = [value.sum(dtype=np.float64) for value in tensors.values()]
     magnitudes = [np.abs(value).sum(dtype=np.float64) for value in tensors.values()]
     scale = golden['weights_abs_sum']
     assert (np.abs(magnitudes - scale) <= 1e-6 * scale).all(), 'weights_abs_sum: other weights'
     assert (np.abs(sums - golden['weights_sum']) <= 1e-6 * scale).all(), 'weights_sum'
-    return tensors, _sha256(tensors.values()) == str(golden['weights_sha256'])
+    return tensors, sha256(tensors.values()) == str(golden['weights_sha256'])
 
 
-def _sha256(arrays) -> str:
+def sha256(arrays) -> str:
     digest = hashlib.sha256()
     for value in arrays:
         digest.update(np.ascontiguousarray(value, '<f4').tobytes())
@@ -170,19 +172,25 @@ def _epsprobe(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {key: value * factor(key, value) for key, value in tensors.items()}
 
 
-def _images(golden: Golden, case: str) -> jax.Array:
+def images_of(golden: Golden, case: str) -> jax.Array:
     """Returns the images of a case [N, H, W, C]."""
     shape = tuple(golden[f'{case}/input_shape'].tolist())
-    batch, channels, height, width = shape
-    rng = np.random.default_rng(int(golden[f'{case}/input_seed']))
-    coarse = rng.standard_normal((batch, channels, -(-height // 16), -(-width // 16)))
-    coarse = coarse.repeat(16, axis=2).repeat(16, axis=3)[:, :, :height, :width]
-    images = (coarse + rng.standard_normal(shape)).astype(np.float32)
-    assert _sha256([images]) == str(golden[f'{case}/input_sha256']), f'{case}: other images'
+    images, digest = draw_images(shape, int(golden[f'{case}/input_seed']))
+    assert digest == str(golden[f'{case}/input_sha256']), f'{case}: other images'
     return jnp.asarray(images.transpose(0, 2, 3, 1))
 
 
-def _assert_near(name: str, got, want: np.ndarray, tolerance: float) -> None:
+def draw_images(shape: tuple[int, ...], seed: int) -> tuple[np.ndarray, str]:
+    """Returns images [N, C, H, W], and their sha256."""
+    batch, channels, height, width = shape
+    rng = np.random.default_rng(seed)
+    coarse = rng.standard_normal((batch, channels, -(-height // 16), -(-width // 16)))
+    coarse = coarse.repeat(16, axis=2).repeat(16, axis=3)[:, :, :height, :width]
+    images = (coarse + rng.standard_normal(shape)).astype(np.float32)
+    return images, sha256([images])
+
+
+def assert_near(name: str, got, want: np.ndarray, tolerance: float) -> None:
     got = np.asarray(got, np.float64)
     assert got.shape == want.shape, f'{name}: shape {got.shape}, not {want.shape}'
     error = np.abs(got - want).max() / np.abs(want).max()
@@ -202,9 +210,9 @@ def _assert_outputs(golden: Golden, case: str, outputs, maps, tolerance: float) 
         results['pooled_norm' if has_norm else 'pooled'] = outputs.features
     for name, got in results.items():
         want = golden[f'{case}/{name}_f64']
-        _assert_near(f'{case}/{name}', got, want, tolerance)
+        assert_near(f'{case}/{name}', got, want, tolerance)
         if f'{case}/{name}_f32' in golden:
-            _assert_near(f'{case}/{name}_f32', golden[f'{case}/{name}_f32'], want, tolerance)
+            assert_near(f'{case}/{name}_f32', golden[f'{case}/{name}_f32'], want, tolerance)
 
 
 def _outputs_and_maps(model, images):
@@ -220,7 +228,7 @@ def _run(graphdef, state, images):
 def _check_eval(golden: Golden, case: str, abstract, state, *, with_stages: bool) -> None:
     model = nnx.merge(nnx.graphdef(abstract), state, copy=True)
     model.eval()
-    outputs, maps = _outputs_and_maps(model, _images(golden, case))
+    outputs, maps = _outputs_and_maps(model, images_of(golden, case))
     _assert_outputs(golden, case, outputs, maps, EVAL_TOLERANCE)
     if not with_stages:
         return
@@ -236,12 +244,12 @@ def _check_eval(golden: Golden, case: str, abstract, state, *, with_stages: bool
             ('tl', values[:, 0, 0]),
             ('br', values[:, -1, -1]),
         ):
-            _assert_near(f'{prefix}_{name}', got, golden[f'{prefix}_{name}'], STAGE_TOLERANCE)
+            assert_near(f'{prefix}_{name}', got, golden[f'{prefix}_{name}'], STAGE_TOLERANCE)
 
 
 def _check_gradients(golden: Golden, case: str, abstract, state, layout: str) -> None:
     """One forward and backward pass, for 'train' in training mode with the statistics it leaves."""
-    images, labels = _images(golden, case), jnp.asarray(golden[f'{case}/labels'])
+    images, labels = images_of(golden, case), jnp.asarray(golden[f'{case}/labels'])
     if case == 'train':
         assert golden['train/relu_min_abs'] > 0
         abstract.train()
@@ -280,7 +288,7 @@ def _check_gradients(golden: Golden, case: str, abstract, state, layout: str) ->
     for key in list(golden):
         name = key.removeprefix(f'{case}/grad/')
         if name != key:
-            _assert_near(key, values[name], golden[key], GRADIENT_TOLERANCE)
+            assert_near(key, values[name], golden[key], GRADIENT_TOLERANCE)
         elif key.startswith('train/buf/') and key.endswith('num_batches_tracked'):
             assert golden[key] == 1
     if case == 'train':
@@ -292,9 +300,9 @@ def _check_statistics(golden: Golden, graphdef, parameters, updated, values, ima
     for key in values:
         if key.endswith(('running_mean', 'running_var')):
             name = f'train/buf/{key}'
-            _assert_near(name, values[key], golden[name], BUFFER_TOLERANCE)
+            assert_near(name, values[key], golden[name], BUFFER_TOLERANCE)
     model = nnx.merge(graphdef, parameters, updated, copy=True)
     model.eval()
     outputs, _ = _outputs_and_maps(model, images)
     want = golden['train/eval_after_logits_f64']
-    _assert_near('train/eval_after_logits', outputs.logits, want, EVAL_TOLERANCE)
+    assert_near('train/eval_after_logits', outputs.logits, want, EVAL_TOLERANCE)

@@ -225,6 +225,8 @@ def test_sade_trains_and_goes_on_with_the_same_bits(data, tmp_path):
         ('convnext_tiny', 2 * (2 * 768 * 192 + 9 * 192 * 192 + 4 * 192 + 2 * 768), 768),
         # Its last stage has 320 channels, which the head widens after the branches.
         ('efficientnet_lite0', 2 * (320 * 320 * 18 + 4 * 320), 1280),
+        # A block of its own.
+        ('vit_tiny', 2 * (12 * 192 * 192 + 13 * 192), 192),
     ],
 )
 def test_any_network_takes_branches(name, more, dim):

@@ -246,7 +246,8 @@ def test_attention_keeps_bfloat16():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    'name', ['resnet18', 'resnet32_cifar_normed', 'convnext_tiny', 'efficientnet_lite0']
+    'name',
+    ['resnet18', 'resnet32_cifar_normed', 'convnext_tiny', 'efficientnet_lite0', 'vit_tiny'],
 )
 def test_any_network_takes_a_memory(name):
     recipe = methods.recipe(tiny.tuned('oltr').method, tiny.task())
@@ -258,7 +259,7 @@ def test_any_network_takes_a_memory(name):
 
     model = nnx.eval_shape(make)
     graphdef, state = nnx.split(model)
-    images = jax.ShapeDtypeStruct((2, 40, 32, 1), jnp.float32)
+    images = jax.ShapeDtypeStruct((2, 48, 32, 1), jnp.float32)
     outputs = jax.eval_shape(lambda s, x: nnx.merge(graphdef, s, copy=True)(x), state, images)
     assert outputs.features.shape == (2, model.feature_dim)
     assert outputs.logits.shape == (2, 3)

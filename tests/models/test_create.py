@@ -24,6 +24,11 @@ SIZES = {
     'convnext_small': (50_223_688 - 990 * 769, 768),
     'convnext_base': (88_591_464 - 990 * 1025, 1024),
     'efficientnet_lite0': (4_652_008 - 990 * 1281, 1280),
+    # timm's, of patches of 16 pixels and images of 224.
+    'vit_tiny': (5_717_416 - 990 * 193, 192),
+    'vit_small': (22_050_664 - 990 * 385, 384),
+    'vit_base': (86_567_656 - 990 * 769, 768),
+    'vit_large': (304_326_632 - 990 * 1025, 1024),
 }
 
 
@@ -162,12 +167,15 @@ def test_refusals():
     for name in ('resnet18', 'convnext_tiny', 'efficientnet_lite0'):
         with pytest.raises(UserError, match=r"unknown stem 'tiny'.*'imagenet' or 'cifar'"):
             abstract(name, stem='tiny')
+    with pytest.raises(UserError, match=r"'vit_tiny' has no option 'stem': leave it out .*patch"):
+        abstract('vit_tiny', stem='imagenet')
     with pytest.raises(UserError, match=r'drop_path_rate is 1.0: choose 0 or more, below 1'):
         abstract('convnext_tiny', drop_path_rate=1.0)
 
 
 @pytest.mark.parametrize(
-    'name', ['small_cnn', 'resnet18', 'resnet32_cifar', 'convnext_tiny', 'efficientnet_lite0']
+    'name',
+    ['small_cnn', 'resnet18', 'resnet32_cifar', 'convnext_tiny', 'efficientnet_lite0', 'vit_tiny'],
 )
 def test_a_tap_takes_the_place_of_every_map(name):
     model = abstract(name)

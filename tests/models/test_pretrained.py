@@ -204,7 +204,7 @@ def test_files_of_pytorch_need_a_safe_torch(tmp_path, monkeypatch, installed):
     [
         ('absent.npz', r'cannot read the weights .*absent.npz \(No such file'),
         ('', r'cannot read the weights .*\.npz \(Is a directory'),
-        ('net.bin', 'net.bin should end in .safetensors, .npz, .pth, .pt'),
+        ('net.ckpt', 'net.ckpt should end in .safetensors, .npz, .pth, .pt, .bin'),
     ],
 )
 def test_files_that_are_none(tmp_path, name, message):

@@ -107,6 +107,27 @@ def test_a_model_trained_in_bfloat16_is_handed_on_in_float32(tmp_path):
     np.testing.assert_allclose(logits, model.forward(images)[1], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
+def test_a_vision_transformer_is_handed_on(dtype, tmp_path):
+    made = tiny.config('cross_entropy', 'any')
+    made.model = {
+        'name': 'vit_tiny',
+        'patch': 8,
+        'grid': 3,
+        'positions': 'rotary',
+        'registers': 2,
+        'drop_path_rate': 0.1,
+        'dtype': dtype,
+    }
+    network = random_weights.trained(made, size=16)
+    deployment.write(tmp_path / 'm', network, ABSENT, format_name='stablehlo')
+    images = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), np.uint8)
+    logits, _ = deployed_formats.FORMATS['stablehlo'].run(tmp_path / 'm', images)
+    tolerance = 1e-4 if dtype == 'float32' else 0.1
+    np.testing.assert_allclose(logits, network.forward(images)[1], atol=tolerance, rtol=tolerance)
+
+
 def test_what_the_file_says_is_checked(model, tmp_path, monkeypatch):
     kind = deployed_formats.StableHlo
     run = kind.run

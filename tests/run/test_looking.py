@@ -12,6 +12,7 @@ import tiny
 from ltjax import models, sharding
 from ltjax.data import augment
 from ltjax.evaluation.probabilities import Probabilities
+from ltjax.models.vit import ViT
 from ltjax.report.errors import errors
 from ltjax.run import looking, train
 
@@ -64,6 +65,21 @@ def test_maps_are_of_the_image_the_class_and_the_weights():
         correlation = np.corrcoef(maps.ravel(), changed.ravel())[0, 1]
         assert correlation < 0.9
     np.testing.assert_array_equal(maps, maps_of(state, graphdef, images, np.array([0, 1, 2])))
+
+
+@pytest.mark.parametrize('options', [{}, {'registers': 2, 'pool': 'mean'}])
+def test_maps_of_a_vision_transformer_are_of_its_patches(options):
+    """Of one whose class token sees all patches alike, no patch would speak for a class."""
+    graphdef, state = nnx.split(
+        ViT(24, 2, 2, num_classes=3, channels=1, patch=8, grid=4, rngs=nnx.Rngs(0), **options)
+    )
+    state = jax.tree.map(lambda leaf: leaf if leaf.ndim < 2 else 10 * leaf, state)
+    images = np.random.default_rng(0).integers(0, 256, (3, 32, 48, 1), np.uint8)
+    maps = maps_of(state, graphdef, images, np.array([0, 1, 2]))
+    assert maps.shape == (3, 4, 6)
+    np.testing.assert_allclose(maps.max((1, 2)), 1, rtol=1e-6)
+    assert (maps.std((1, 2)) > 0.1).all()
+    assert np.abs(maps - maps_of(state, graphdef, images, np.array([1, 2, 0]))).max() > 0.1
 
 
 def test_a_map_by_hand():

@@ -1,23 +1,15 @@
 """Views are torchvision's, number for number where nothing is drawn, in distribution where something is."""
 
-import importlib
-
 import numpy as np
 import pytest
 import torch
 from scipy import stats
-from torch.library import Library
 
 from ltjax.data import augment
 from views import draw, noise, repeat
+from weights.operators import library
 
-# Where torchvision is built for another PyTorch (CUDA beside CPU), its compiled operators do not load. Transforms need
-# none of them, but the import does, by name.
-if not hasattr(torch.ops.torchvision, 'nms'):
-    _OPERATORS = Library('torchvision', 'DEF')
-    for _name in ('nms', 'qnms'):
-        _OPERATORS.define(f'{_name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor')
-transforms = importlib.import_module('torchvision.transforms')
+transforms = library('torchvision.transforms')
 functional = transforms.functional
 
 DRAWS = 3000
