@@ -19,7 +19,16 @@ from ltjax.models.resnet_cifar import CifarResNet32
 from ltjax.models.small_cnn import SmallCNN
 from ltjax.models.vit import ViT
 
-__all__ = ['ImageClassifier', 'OnFeatures', 'Outputs', 'create', 'names', 'set_chunks', 'set_key']
+__all__ = [
+    'ImageClassifier',
+    'OnFeatures',
+    'Outputs',
+    'create',
+    'names',
+    'options',
+    'set_chunks',
+    'set_key',
+]
 
 DTYPES = ('float32', 'bfloat16')
 
@@ -60,6 +69,17 @@ def names() -> list[str]:
     return sorted(_MODELS)
 
 
+def options(name: str) -> tuple[str, ...]:
+    """Returns what a network alone takes of the options of `create`; UserError if there is no such network."""
+    return _known(name)[1]
+
+
+def _known(name: str) -> tuple[Callable[..., ImageClassifier], tuple[str, ...]]:
+    if name not in _MODELS:
+        raise errors.unknown('model', name, _MODELS)
+    return _MODELS[name]
+
+
 def create(
     name: str,
     *,
@@ -88,9 +108,7 @@ def create(
     Raises:
       UserError: for a name or an option that does not exist, or a value the option cannot take.
     """
-    if name not in _MODELS:
-        raise errors.unknown('model', name, _MODELS)
-    model, known = _MODELS[name]
+    model, known = _known(name)
     for option in options:
         if option not in known:
             raise errors.UserError(

@@ -60,6 +60,21 @@ def follow_weights(settings: Settings) -> Settings:
     return settings
 
 
+def follow_network(settings: Settings) -> Settings:
+    """Returns `settings` without what a benchmark says of its own network that another one does not take."""
+    experiment = benchmarks.find(settings.benchmark)
+    name, values = settings.model.name, dict(settings.values)
+    if experiment is None or name == experiment.model['name']:
+        return settings
+    theirs = [
+        option
+        for option, value in settings.model.options.items()
+        if option not in models.options(name) and experiment.model.get(option) == value
+    ]
+    model = {key: value for key, value in values['model'].items() if key not in theirs}
+    return Settings.of(values | {'model': model})
+
+
 def unlike_benchmark(settings: Settings, data: DataSet) -> list[str]:
     """Says in what the data are not those of the benchmark: a sentence each."""
     experiment = benchmarks.find(settings.benchmark)

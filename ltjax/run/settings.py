@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, config_dict
 
 from ltjax import benchmarks
 from ltjax.data.settings import Data
@@ -19,6 +19,13 @@ from ltjax.settings import at_least, typed
 FREE = (
     'checkpoint', 'watchdog_minutes', 'on_nonfinite', 'max_skipped', 'mesh', 'accumulate', 'errors_shown', 'data.cache',
 )  # fmt: skip
+
+# What networks take beside the fields of `Network`, so that a command can set it; see `models.create`.
+NETWORK_OPTIONS: Mapping[str, type] = {
+    'stem': str, 'width': int, 'drop_path_rate': float, 'patch': int, 'grid': int, 'pool': str, 'class_token': bool,
+    'registers': int, 'positions': str, 'mlp': str, 'layer_scale': float, 'qkv_bias': bool, 'pre_norm': bool,
+    'epsilon': float,
+}  # fmt: skip
 
 Values = Mapping[str, Any]
 
@@ -117,6 +124,9 @@ class Settings:
             return config
         text = config.to_json() if isinstance(config, ConfigDict) else json.dumps(config)
         values = json.loads(text)
+        # An option of networks that nobody set is not there.
+        model = values.get('model', {})
+        values['model'] = {name: value for name, value in model.items() if value is not None}
         return dataclasses.replace(typed(Settings, values), values=values)
 
     def replace(self, name: str, value: Any) -> 'Settings':
@@ -140,6 +150,8 @@ def default(benchmark: str) -> ConfigDict:
     values = dataclasses.asdict(Settings({}, Network(''), Data()))
     config = ConfigDict({key: values[key] for key in values if key not in ('method', 'values')})
     del config.model['options']
+    for name, kind in NETWORK_OPTIONS.items():
+        config.model[name] = config_dict.placeholder(kind)
     config.model.update(experiment.model)
     config.data = experiment.data_config()
     config.benchmark, config.select = experiment.name, experiment.select

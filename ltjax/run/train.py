@@ -66,7 +66,7 @@ def run(
     settings = Settings.of(config)
     ownership.check_place(workdir, settings)
     methods.parse(settings.method)  # a mistake shows before the data are read
-    settings = build.follow_weights(settings)
+    settings = build.follow_weights(build.follow_network(settings))
     finished = resuming.finished_results(workdir)
     if finished is not None or not force:
         ownership.check(workdir, settings)
