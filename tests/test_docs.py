@@ -45,3 +45,10 @@ def test_programs_in_the_docs_exist():
         for module in re.findall(r'python -m ((?:ltjax|data_prep)[\w.]*)', page.read_text('utf-8')):
             path = tiny.ROOT / module.rstrip('.').replace('.', '/')
             assert path.with_suffix('.py').exists() or (path / '__main__.py').exists(), module
+
+
+@pytest.mark.parametrize('page', PAGES, ids=lambda path: path.name)
+def test_lines_of_prose_are_not_too_long(page):
+    text = re.sub(r'^```.*?^```', '', page.read_text('utf-8'), flags=re.DOTALL | re.MULTILINE)
+    prose = [line for line in text.splitlines() if not line.startswith('|')]
+    assert [line for line in prose if len(line) > 120 and ' ' in line.strip()[:100]] == []
