@@ -34,8 +34,9 @@ from ltjax.evaluation.prevalence import shares
 from ltjax.evaluation.recalibration import SCALINGS
 from ltjax.files import check_target, user_path, write_csv, write_json, write_npz
 from ltjax.run import deciding, predicting
+from ltjax.run.applying import Predictions
 from ltjax.run.deciding import Decisions
-from ltjax.run.trained import Predictions, Trained
+from ltjax.run.trained import Trained
 
 # What --prevalence is where the shares are not known.
 ESTIMATE = 'estimate'

@@ -17,7 +17,8 @@ import ltjax
 import tiny
 from ltjax.engine import watchdog
 from ltjax.run import cross_validation
-from ltjax.run.trained import Predictions, Trained
+from ltjax.run.applying import Predictions
+from ltjax.run.trained import Trained
 
 pytestmark = pytest.mark.usefixtures('traced_once')
 

@@ -1,5 +1,7 @@
 """Applies a model to images part by part: memory stays flat, and what was interrupted goes on after its last part."""
 
+import dataclasses
+import functools
 import hashlib
 import json
 import pathlib
@@ -13,9 +15,34 @@ import numpy as np
 from ltjax import files
 from ltjax.data import parallel
 from ltjax.data.reading.table import Excluded
+from ltjax.evaluation.probabilities import softmax
 from ltjax.run.predicting import Part, Source
 
 Forward = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Predictions:
+    """What a model says of N images.
+
+    Attributes:
+      ids: str [N], paths relative to the folder, or those of the files.
+      labels: int32 [N], in the numbering of the model, -1 where there is none.
+      logits: float32 [N, K].
+      features: float32 [N, C], from which the classifier makes them.
+      class_names: the K classes.
+    """
+
+    ids: np.ndarray
+    labels: np.ndarray
+    logits: np.ndarray
+    features: np.ndarray
+    class_names: tuple[str, ...]
+
+    @functools.cached_property
+    def probabilities(self) -> np.ndarray:
+        """Float64 [N, K]; UserError if a logit is not finite."""
+        return softmax(self.logits)
 
 
 class Applied(NamedTuple):

@@ -35,36 +35,12 @@ from ltjax.evaluation.recalibration import SCALINGS, Temperature, VectorScaling
 from ltjax.files import user_path
 from ltjax.methods.task import Task
 from ltjax.run import applying, build, frozen, ownership, predicting
-from ltjax.run.applying import Applied
+from ltjax.run.applying import Applied, Predictions
 from ltjax.run.predicting import Source
 from ltjax.run.settings import Settings
 
 BATCH_SIZE = 256
 _PART_BYTES = 1 << 28  # of images that are in memory at the same time, unless a batch is larger
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Predictions:
-    """What a model says of N images.
-
-    Attributes:
-      ids: str [N], paths relative to the folder, or those of the files.
-      labels: int32 [N], in the numbering of the model, -1 where there is none.
-      logits: float32 [N, K].
-      features: float32 [N, C], from which the classifier makes them.
-      class_names: the K classes.
-    """
-
-    ids: np.ndarray
-    labels: np.ndarray
-    logits: np.ndarray
-    features: np.ndarray
-    class_names: tuple[str, ...]
-
-    @functools.cached_property
-    def probabilities(self) -> np.ndarray:
-        """Float64 [N, K]; UserError if a logit is not finite."""
-        return softmax(self.logits)
 
 
 @dataclasses.dataclass(frozen=True)
