@@ -24,7 +24,7 @@ def test_what_cannot_be_read_at_all_is_refused_in_a_line(tmp_path):
     bad = {
         table(tmp_path / 'l.csv', columns, rows, 'latin-1'): r'l.csv is not in UTF-8 (line 2, byte 0xe4',
         table(tmp_path / 'u.csv', columns, rows, 'utf-16'): 'u.csv is in UTF-16: save it as UTF-8',
-        table(tmp_path / 's.csv', ['path;label'], [['a;b']]): 'no column `path` separated by commas',
+        table(tmp_path / 's.csv', ['path|label'], [['a|b']]): 'no column `path` separated by commas',
         table(tmp_path / 'f.csv', ['file', 'label'], rows): 'has no column `path` (it has file, label)',
         tmp_path / 'absent': 'absent does not exist',
         save(tmp_path / 'x.png', picture(0)): 'is no folder, .csv or .npz',
