@@ -1,13 +1,14 @@
 """Whose a workdir is: one config's, and one run's at a time."""
 
 import contextlib
+import dataclasses
 import errno
 import json
 import os
 import pathlib
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TextIO
 
 try:
@@ -17,7 +18,7 @@ except ImportError:  # Windows
 
 from absl import logging
 
-from ltjax import files, processes, provenance
+from ltjax import files, methods, processes, provenance
 from ltjax.errors import UserError
 from ltjax.run.settings import FREE, Settings
 
@@ -61,12 +62,24 @@ def check(workdir: pathlib.Path, settings: Settings) -> None:
         if finished:
             raise
         return
-    differing = provenance.differences(theirs, settings.values, free=FREE)
+    differing = provenance.differences(resolved(theirs), resolved(settings.values), free=FREE)
     if differing:
         raise UserError(
             f'{workdir} holds a run of another config (it differs in {differing[0][0]}): '
             'give another --workdir, remove this one, or go on regardless with --force_resume.'
         )
+
+
+def resolved(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a config with today's defaults for what it does not say: older versions had not all keys of today."""
+    try:
+        settings = Settings.of(values)
+        method = dataclasses.asdict(methods.parse(settings.method))
+    except UserError:  # there are keys that are no more
+        return dict(values)
+    found = dataclasses.asdict(dataclasses.replace(settings, values={}))
+    found['model'] |= found['model'].pop('options')
+    return found | {'method': {'name': settings.method['name'], **method}}
 
 
 def claim(workdir: pathlib.Path, settings: Settings) -> None:

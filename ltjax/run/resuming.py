@@ -80,7 +80,7 @@ def checked_start(settings: Settings) -> pathlib.Path | None:
     path = user_path(settings.start_from)
     if not (path / 'config.json').exists():
         raise UserError(f'{path} is no run: correct --config.start_from.')
-    theirs, ours = ownership.read_config(path), settings.values
+    theirs, ours = map(ownership.resolved, (ownership.read_config(path), settings.values))
     for name in ('seed', 'data', 'model'):
         if provenance.differences({name: theirs[name]}, {name: ours[name]}, free=FREE):
             raise UserError(f'{path} differs in {name} from this config: start from another run.')

@@ -1,6 +1,7 @@
 """The workdir: one run at a time, what changed since it began, and a disk that fails."""
 
 import errno
+import json
 import os
 import pathlib
 import subprocess
@@ -193,3 +194,21 @@ def test_without_locks_a_run_says_so(tmp_path, monkeypatch, caplog):
     with ownership.locked(tmp_path) as check_present:
         check_present()
     assert 'cannot be locked on this system' in caplog.text
+
+
+@pytest.mark.slow
+def test_a_finished_run_of_a_version_without_some_keys_is_this_config_s(data, tmp_path):
+    whole = train.run(config(data), tmp_path / 'run')
+    path = tmp_path / 'run' / 'config.json'
+    values = json.loads(path.read_text('utf-8'))
+    del values['config']['mesh'], values['config']['data']['window']
+    del values['config']['method']['train']['optimizer']['box']
+    values['config_sha256'] = provenance.digest(values['config'])
+    path.write_text(json.dumps(values), 'utf-8')
+    assert train.run(config(data), tmp_path / 'run') == whole
+    other = config(data, **{'method.train.optimizer.box': 0.5})
+    with pytest.raises(UserError, match=r'it differs in method\.train\.optimizer\.box'):
+        train.run(other, tmp_path / 'run')
+    other = config(data, **{'model.width': 5})
+    with pytest.raises(UserError, match=r'it differs in model\.width'):
+        train.run(other, tmp_path / 'run')
