@@ -254,7 +254,9 @@ def inside(
     """
     file = _existing(root, str(path))
     whole = pathlib.PureWindowsPath(path)
-    if (whole.root or whole.drive) and not os.path.lexists(file):
+    # A file of a folder that is here is simply missing.
+    foreign = bool(whole.drive) or (whole.root and not file.parent.is_dir())
+    if foreign and not os.path.lexists(file):
         raise UserError(
             f'{str(path)!r} is a path of another machine: say which folder it is here, '
             '--config.data.images=FOLDER.'
