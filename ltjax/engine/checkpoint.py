@@ -26,8 +26,8 @@ from ltjax.files import check_name
 # Where Orbax moves what is kept no longer, so that a folder with a number is whole or gone.
 _REMOVED = 'removed'
 
-# Bytes. Of an array that lies whole on several devices each writes a slice, unless the slice is smaller: every slice of
-# every shape is compiled first, which for small arrays takes a hundred times as long as to write them.
+# Bytes. Of an array that lies whole on several devices each writes a slice, unless it is smaller: every slice of every
+# shape is compiled first, which for small arrays takes far longer than to write them.
 _WORTH_SLICING = 1 << 20
 
 
@@ -300,11 +300,9 @@ def _arrays_handler() -> ocp.PyTreeCheckpointHandler:
     """Returns what writes and reads a tree of arrays, as Orbax's own would but for `_WORTH_SLICING`."""
     of = ocp.type_handlers
     arrays = of.ArrayHandler(min_slice_bytes_for_replica_parallel=_WORTH_SLICING)
-    return ocp.PyTreeCheckpointHandler(
-        type_handler_registry=of.create_type_handler_registry(
-            (np.ndarray, of.NumpyHandler()), (jax.Array, arrays)
-        )
-    )
+    kinds = (np.ndarray, of.NumpyHandler()), (jax.Array, arrays)
+    registry = of.create_type_handler_registry(*kinds)
+    return ocp.PyTreeCheckpointHandler(type_handler_registry=registry)
 
 
 def _like(stored: Mapping[str, Any], lies: Any) -> dict[str, jax.ShapeDtypeStruct]:
