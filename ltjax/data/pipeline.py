@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import grain
 import jax
 import numpy as np
+from grain.experimental import index_shuffle
 
 from ltjax import sharding
 from ltjax.data.reading import Images
@@ -33,6 +34,8 @@ SAMPLERS = (
 
 # Sets up to this size are copied to the device once and gathered there; larger ones are gathered on the host.
 RESIDENT_BYTES = 1 << 30
+
+Resident = tuple[jax.Array | None, jax.Array]
 
 # Batches that are read before they are asked for.
 READ_AHEAD = 2
@@ -72,9 +75,7 @@ def index_stream(
     if isinstance(sampler, str) and sampler not in SAMPLERS:
         raise unknown('sampler', sampler, SAMPLERS)
     if isinstance(sampler, str) and sampler == 'instance_balanced':
-        order = grain.MapDataset.range(len(labels)).seed(seed).shuffle().repeat()
-        batches = order.batch(batch_size, drop_remainder=True)
-        return batches.map(lambda index: index.astype(np.int32))
+        return _passes(len(labels), batch_size, seed)
     counts = np.bincount(labels, minlength=num_classes)
     by_class = np.argsort(labels, kind='stable').astype(np.int32)
     if isinstance(sampler, str) and sampler == BLOCKS:
@@ -91,6 +92,32 @@ def index_stream(
         return by_class[starts[classes] + rng.integers(counts[classes])]
 
     return grain.MapDataset.range(ENDLESS).seed(seed).random_map(draw)
+
+
+def _passes(images: int, batch_size: int, seed: int) -> grain.MapDataset:
+    """Returns the batches of 'instance_balanced'.
+
+    The order is that of `grain.MapDataset.range(images).seed(seed).shuffle().repeat()`, which takes milliseconds for a
+    batch, since it passes every position by itself through all its layers; a step of a small network takes less.
+    """
+    own_seed = int(np.random.SeedSequence((seed, 1)).generate_state(1)[0])
+
+    @functools.lru_cache(
+        maxsize=2
+    )  # the pass that is read, and the next, which a batch may reach into
+    def one_pass(number: int) -> np.ndarray:
+        pass_seed = (own_seed + number) % (1 << 32)
+        order = (
+            index_shuffle(at, max_index=images - 1, seed=pass_seed, rounds=4)
+            for at in range(images)
+        )
+        return np.fromiter(order, np.int32, images)
+
+    def batch(step: int) -> np.ndarray:
+        passes, at = np.divmod(np.arange(step * batch_size, (step + 1) * batch_size), images)
+        return np.concatenate([one_pass(int(n))[at[passes == n]] for n in np.unique(passes)])
+
+    return grain.MapDataset.range(ENDLESS).map(batch)
 
 
 def _blocks(
@@ -174,7 +201,7 @@ def drawn_stream(probabilities: np.ndarray, *, batch_size: int, seed: int) -> gr
     def draw(step: int, rng: np.random.Generator) -> np.ndarray:
         return np.searchsorted(reached, rng.random(batch_size), side='right').astype(np.int32)
 
-    return grain.MapDataset.range(1 << 40).seed(seed).random_map(draw)  # without an end
+    return grain.MapDataset.range(ENDLESS).seed(seed).random_map(draw)
 
 
 @dataclasses.dataclass
@@ -188,18 +215,17 @@ class Feed:
     def __post_init__(self) -> None:
         # The same threads for every round: memory that new ones allocate stays behind when they end.
         self._readers = concurrent.futures.ThreadPoolExecutor(max(1, READ_AHEAD))
-        self._resident = None
-        if self.images.nbytes <= RESIDENT_BYTES:
-            whole = (self.images[:], self.labels)
-            self._resident = sharding.replicate(whole, self.mesh)
-            self._gather = jax.jit(_gather, out_shardings=sharding.batch_sharding(self.mesh))
+        images = self.images[:] if self.images.nbytes <= RESIDENT_BYTES else None
+        # Images and labels, whole on every device; of images that are too large for that, None.
+        self.resident: Resident = sharding.replicate((images, self.labels), self.mesh)
+        self._gather = jax.jit(gather, out_shardings=sharding.batch_sharding(self.mesh))
 
     def batch(self, index: np.ndarray, *, with_images: bool = True) -> dict[str, jax.Array]:
         """Returns {'index': int32 [B], 'label': int32 [B], 'image': uint8 [B, H, W, C]} on the device."""
-        if with_images and self._resident is not None:
+        if with_images and self.resident[0] is not None:
             own = index[sharding.process_rows(len(index), self.mesh)]
             whole = sharding.put_batch(own, self.mesh, len(index))
-            return self._gather(*self._resident, whole)
+            return self._gather(self.resident, whole)
         return sharding.put_batch(self._fetch(index, with_images), self.mesh, len(index))
 
     def batches(
@@ -210,7 +236,7 @@ class Feed:
         Where images come from the host or the disk, the next ones are read while a step runs; their order does
         not depend on it.
         """
-        if self._resident is not None or not with_images:
+        if self.resident[0] is not None or not with_images:
             for step in range(start, stop):
                 yield self.batch(stream[step], with_images=with_images)
             return
@@ -234,5 +260,10 @@ class Feed:
         return batch | {'image': self.images[index]} if with_images else batch
 
 
-def _gather(images: jax.Array, labels: jax.Array, index: jax.Array) -> dict[str, jax.Array]:
-    return {'index': index, 'image': images[index], 'label': labels[index]}
+def gather(
+    resident: Resident, index: jax.Array, *, with_images: bool = True
+) -> dict[str, jax.Array]:
+    """Returns what `Feed.batch` does, inside a jitted function, from what lies on the devices."""
+    images, labels = resident
+    batch = {'index': index, 'label': labels[index]}
+    return batch | {'image': images[index]} if with_images and images is not None else batch

@@ -16,11 +16,18 @@ from ltjax.engine.stage import Stage, Update
 from ltjax.engine.state import TrainState
 from ltjax.engine.step import Step, make_step
 from ltjax.engine.step_metrics import StepMetrics
-from ltjax.engine.streams import Streams, batches, make_streams, reads_state
+from ltjax.engine.streams import (
+    Streams,
+    batches,
+    make_streams,
+    positions,
+    reads_state,
+    sees_images,
+)
 from ltjax.engine.training import Training
 from ltjax.errors import Preempted
 
-# Of an update that reads no images, such as LMD's M-step, whose steps take less time than their calls.
+# Of an update whose steps can take less time than their calls.
 STEPS_PER_CALL = 50
 
 
@@ -33,6 +40,7 @@ class Runner(NamedTuple):
       step: the jitted function.
       streams: what its steps read.
       key: of all its steps.
+      per_call: steps that a call of `step` can make.
     """
 
     update: Update
@@ -40,6 +48,7 @@ class Runner(NamedTuple):
     step: Step
     streams: Streams
     key: jax.Array
+    per_call: int
 
 
 class Rounds:
@@ -57,14 +66,28 @@ class Rounds:
     def runner(self, update: Update) -> Runner:
         """Returns an update of the stage, ready to run."""
         training, name = self._training, f'{self._stage.name}/{update.name}'
+        per_call = self._steps_per_call(update)
         step = make_step(
             update,
             training.graphdef,
             training.mesh,
             accumulate=training.accumulate,
             skip_nonfinite=training.safeguards.on_nonfinite == 'skip',
+            per_call=per_call,
         )
-        return Runner(update, name, step, self._streams(update, name), training.key(name))
+        streams = self._streams(update, name)
+        return Runner(update, name, step, streams, training.key(name), per_call)
+
+    def _steps_per_call(self, update: Update) -> int:
+        """Many where all that a step reads lies on the devices, but for convolutions on CPUs.
+
+        XLA's CPU compiler brings a convolution into the form that its kernels want only outside of loops: inside, a
+        step of `small_cnn` takes twice as long, and has other bits (docs/performance.md).
+        """
+        training = self._training
+        on_cpu = training.mesh.devices.flat[0].platform == 'cpu'
+        single = training.feed.resident[0] is None or (on_cpu and training.convolves)
+        return 1 if sees_images(update) and single else STEPS_PER_CALL
 
     def _streams(self, update: Update, name: str, draw: np.ndarray | None = None) -> Streams:
         training = self._training
@@ -154,14 +177,17 @@ class Rounds:
         first, end = round_ * update.steps + inside.step, (round_ + 1) * update.steps
         feed, step = batches(update, runner.streams, training.feed, first, end), first
         while step < end:
-            count = 1
-            if not runner.streams:
-                count = min(STEPS_PER_CALL, end - step, safeguards.steps_left())
-            batch = next(feed) if runner.streams else {}
+            count = min(runner.per_call, end - step, safeguards.steps_left())
             compiles = runner.name not in self._compiled
             safeguards.watchdog.alive(f'step {step} of {runner.name}', compiles=compiles)
-            state, values = runner.step(state, batch, runner.key, np.int32(step), count=count)
-            metrics.add(step, values)
+            if runner.per_call == 1:
+                state, values = runner.step(state, next(feed), runner.key, np.int32(step))
+            else:
+                rows = positions(runner.streams, training.mesh, step, count, runner.per_call)
+                data = training.feed.resident, rows
+                at, many = np.int32(step), np.int32(count)
+                state, values = runner.step(state, data, runner.key, at, many)
+            metrics.add(step, values, count)
             if step > first:
                 self._compiled.add(runner.name)  # its first step was read
                 training.logbook.progress(
@@ -174,7 +200,7 @@ class Rounds:
             step += count
             progress.steps_done += count
             inside.step += count
-            images = update.batch_size if update.views else 0
+            images = count * update.batch_size if update.views else 0
             inside.images += images
             progress.images_seen += images
             self._stop = safeguards.stop(progress.steps_done, count)

@@ -12,6 +12,7 @@ from flax import nnx
 from ltjax import sharding
 from ltjax.engine.stage import Batch, Update, View
 from ltjax.engine.state import TrainState, parameter_filter
+from ltjax.engine.streams import gather
 from ltjax.models import set_chunks, set_key
 
 Step = Callable[..., tuple[TrainState, dict[str, jax.Array]]]
@@ -27,13 +28,17 @@ def make_step(
     *,
     accumulate: int = 1,
     skip_nonfinite: bool = False,
+    per_call: int = 1,
 ) -> Step:
-    """Returns `step(state, batch, key, step, count=1) -> (state, metrics)` for one update.
+    """Returns `step(state, batch, key, step) -> (state, metrics)` for one update.
 
     The loss and its gradient are those of the global batch. Parameters that `update.trains` does not
     select are constants, bit for bit unchanged. Metrics are 'loss', 'gradient_norm' and what the loss
-    function adds. An update that reads no images can make `count` steps in one call, with the same bits; its
-    metrics then are arrays [count].
+    function adds.
+
+    With `per_call` the function is `step(state, data, key, step, count)` and makes `count` steps, for the host's work
+    of one. `data` is `Feed.resident` and the positions of each stream, int32 [per_call, B], of which `count`
+    rows count. The metrics are arrays [per_call], with zeros after `count` of them.
 
     Args:
       update: what to do in a step.
@@ -42,6 +47,7 @@ def make_step(
       accumulate: parts of the batch that the encoder takes one after another; changes no result.
       skip_nonfinite: a step with a NaN or infinity, logged or in its state, leaves the state as it was; the metric
         'skipped' tells.
+      per_call: steps that a call can make.
     """
     trains = parameter_filter(update.trains)
 
@@ -83,16 +89,27 @@ def make_step(
         shardings = sharding.state_shardings(after, mesh)
         return jax.lax.with_sharding_constraint(after, shardings), metrics
 
-    def step_fn(
-        state: TrainState, batch: Batch, key: jax.Array, step: jax.Array, count: int = 1
+    def many_steps(
+        state: TrainState, data: tuple[Any, Any], key: jax.Array, step: jax.Array, count: jax.Array
     ) -> tuple[TrainState, dict[str, jax.Array]]:
-        if count == 1:
-            return one_step(state, batch, key, step)
-        steps = step + jnp.arange(count)
-        return jax.lax.scan(lambda state, step: one_step(state, batch, key, step), state, steps)
+        resident, positions = data
+
+        def batch(at: jax.Array | int) -> Batch:
+            rows = {name: each[at] for name, each in positions.items()}
+            lying = sharding.batch_sharding(mesh)
+            return jax.lax.with_sharding_constraint(gather(update, resident, rows), lying)
+
+        def one(at: jax.Array, carry: tuple[TrainState, Any]) -> tuple[TrainState, Any]:
+            state, metrics = one_step(carry[0], batch(at), key, step + at)
+            return state, jax.tree.map(lambda all_, new: all_.at[at].set(new), carry[1], metrics)
+
+        _, like = jax.eval_shape(lambda: one_step(state, batch(0), key, step))
+        metrics = jax.tree.map(lambda leaf: jnp.zeros((per_call, *leaf.shape), leaf.dtype), like)
+        # A count that is not known when it compiles: one function serves every length that a round leaves over.
+        return jax.lax.fori_loop(0, count, one, (state, metrics))
 
     # The state comes as `sharding.place_state` laid it: what a method keeps beside the network is its own.
-    return jax.jit(step_fn, donate_argnums=0, static_argnames='count')
+    return jax.jit(one_step if per_call == 1 else many_steps, donate_argnums=0)
 
 
 def make_forward(graphdef: nnx.GraphDef[Any], mesh: jax.sharding.Mesh, view: View) -> Forward:

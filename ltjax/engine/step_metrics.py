@@ -32,25 +32,25 @@ class StepMetrics:
     logbook: Logbook  # is told of a bad batch
 
     def __post_init__(self) -> None:
-        self._late: tuple[int, Mapping[str, jax.Array]] | None = None
+        self._late: tuple[int, int, Mapping[str, jax.Array]] | None = None
         self.loss = math.nan
 
-    def add(self, step: int, metrics: Mapping[str, jax.Array]) -> None:
-        """Takes what a call returned for `step`, or for several from it on, and reads the call before.
+    def add(self, step: int, metrics: Mapping[str, jax.Array], count: int = 1) -> None:
+        """Takes what a call returned for `step`, or for `count` from it on, and reads the call before.
 
         Raises:
           NonFiniteLossError: that one's values are not finite, or too many were not.
         """
         self.read()
-        self._late = (step, metrics)
+        self._late = (step, count, metrics)
 
     def read(self) -> None:
         """Reads the newest call too; raises as `add`."""
         if self._late is None:
             return
-        (step, metrics), self._late = self._late, None
+        (step, count, metrics), self._late = self._late, None
         arrays = {name: np.atleast_1d(value) for name, value in jax.device_get(metrics).items()}
-        for at in range(len(arrays['loss'])):
+        for at in range(count):
             self._take(step + at, {name: float(array[at]) for name, array in arrays.items()})
 
     def _take(self, step: int, values: dict[str, float]) -> None:

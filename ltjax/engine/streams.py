@@ -5,8 +5,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import grain
+import jax
 import numpy as np
 
+from ltjax import sharding
+from ltjax.data import pipeline
 from ltjax.data.pipeline import Feed, drawn_stream, index_stream
 from ltjax.engine.stage import Sampler, Update
 
@@ -68,14 +71,53 @@ def batches(
 ) -> Iterator[dict[str, Any]]:
     """Yields the batches of the steps from `start` to before `stop`; a further stream's is an entry of its name."""
     feeds = {
-        name: feed.batches(
-            stream,
-            start,
-            stop,
-            with_images=bool((update.streams[name] if name else update).views),
-        )
+        name: feed.batches(stream, start, stop, with_images=_sees(update, name))
         for name, stream in streams.items()
     }
     for _ in range(start, stop):
         batch = {name: next(feed) for name, feed in feeds.items()}
         yield batch.pop('', {}) | batch
+
+
+def positions(
+    streams: Streams, mesh: jax.sharding.Mesh, start: int, count: int, rows: int
+) -> dict[str, jax.Array]:
+    """Returns the positions of the steps from `start` on, by the stream's name: int32 [rows, B], on all devices.
+
+    Args:
+      streams: of an update.
+      mesh: the devices.
+      start: first step.
+      count: of the steps; rows after them repeat the last one.
+      rows: at least `count`.
+    """
+    made = {}
+    for name, stream in streams.items():
+        steps = [stream[step] for step in range(start, start + count)]
+        made[name] = np.stack(steps + steps[-1:] * (rows - count))
+    placed: dict[str, jax.Array] = sharding.replicate(made, mesh)
+    return placed
+
+
+def gather(update: Update, resident: Any, index: Mapping[str, jax.Array]) -> dict[str, Any]:
+    """Returns the batch of one step, as `batches` does, from what lies on the devices; inside a jitted function.
+
+    Args:
+      update: that reads it.
+      resident: `Feed.resident`.
+      index: int32 [B] a stream, by its name.
+    """
+    batch = {
+        name: pipeline.gather(resident, rows, with_images=_sees(update, name))
+        for name, rows in index.items()
+    }
+    return batch.pop('', {}) | batch
+
+
+def sees_images(update: Update) -> bool:
+    """Tells whether an update fetches images, and not labels alone, or nothing."""
+    return any(_sees(update, name) for name in samplers(update))
+
+
+def _sees(update: Update, name: str) -> bool:
+    return bool((update.streams[name] if name else update).views)

@@ -26,6 +26,9 @@ from ltjax.errors import UserError, unknown
 
 EVALUATION_BATCH = 256
 
+# Of a convolution's kernel.
+CONVOLUTION_AXES = 4
+
 SELECT = ('best', 'last')
 
 
@@ -59,6 +62,8 @@ class Training:
         self._root = jax.random.key(self.seed)
         network = nnx.eval_shape(lambda: self.create(self._root))
         self.graphdef = nnx.graphdef(network)
+        kernels = jax.tree.leaves(nnx.state(network, nnx.Param))
+        self.convolves = any(kernel.ndim == CONVOLUTION_AXES for kernel in kernels)
         self._init = jax.jit(lambda key: nnx.state(self.create(key)))
         if self.select not in SELECT:
             raise unknown('select', self.select, SELECT)

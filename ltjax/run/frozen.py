@@ -73,10 +73,13 @@ def prepare(settings: Settings, recipe: Recipe, data: DataSet, known: Mapping[st
             'out --config.model.frozen.'
         )
     weights = build.load_weights(whole, plain, data.class_names, channels)
-    model = build.create_model(whole, plain, classes, channels, nnx.Rngs(0))
-    nnx.update(model, weights.state)
-    place = _place(settings, data, weights, known)
-    images = _features(settings, data, model, place)
+
+    def network() -> models.ImageClassifier:
+        model = build.create_model(whole, plain, classes, channels, nnx.Rngs(0))
+        nnx.update(model, weights.state)
+        return model
+
+    images = _features(settings, data, network, _place(settings, data, weights, known))
     flat = {path: v for path, v in nnx.to_flat_state(weights.state) if path[0] == 'classifier'}
     behind = weights._replace(state=nnx.from_flat_state(flat))
     return Frozen(dataclasses.replace(data, images=images), behind)
@@ -88,9 +91,12 @@ def thawed(settings: Settings) -> Settings:
 
 
 def _features(
-    settings: Settings, data: DataSet, model: models.ImageClassifier, place: pathlib.Path | None
+    settings: Settings,
+    data: DataSet,
+    network: Callable[[], models.ImageClassifier],
+    place: pathlib.Path | None,
 ) -> np.ndarray:
-    """Returns the features float32 [N, 1, 1, C] of all images."""
+    """Returns the features float32 [N, 1, 1, C] of all images; makes the network where none are kept."""
     if place is not None and place.exists():
         parallel.to_log(f'features are those of {place}')
         kept: np.ndarray = np.load(place, allow_pickle=False)
@@ -98,7 +104,7 @@ def _features(
     where = f', kept in {place}' if place is not None else ''
     parallel.to_log(f'features are made by {settings.model.pretrained}{where}')
     mesh = sharding.make_mesh()
-    graphdef, state = nnx.split(model)
+    graphdef, state = nnx.split(network())
     view = augment.view('none', mean=settings.data.mean, std=settings.data.std)
     forward, state = make_forward(graphdef, mesh, view), sharding.place_state(state, mesh)
     progress = parallel.Progress('features', len(data.images))

@@ -11,7 +11,7 @@ from ltjax.engine.rounds import STEPS_PER_CALL
 from ltjax.engine.step import make_step
 
 from .measure import compiled_memory_mb, median_seconds, on_accelerator, run_through
-from .random_run import RandomRun, dataset, network
+from .random_run import NO_IMAGES, RandomRun, dataset, network
 
 
 def ceilings(dtype: str, *, small: bool) -> dict[str, float]:
@@ -150,13 +150,13 @@ def cost_m_step(
     run = RandomRun('lmd', dataset(small), overrides, (num_classes, 50 * num_classes, 3))
     stage = run.stages['icc']
     update, state, key = stage.updates[0], run.enter(stage), run.key('m_step')
-    step: Any = make_step(update, run.graphdef, run.mesh)
+    step: Any = make_step(update, run.graphdef, run.mesh, per_call=STEPS_PER_CALL)
     timed = min(update.steps, 3 if small else STEPS_PER_CALL)
-    compiled = step.lower(state, {}, key, np.int32(0), count=timed).compile()
+    compiled = step.lower(state, NO_IMAGES, key, np.int32(0), np.int32(timed)).compile()
 
     def steps() -> Any:
         nonlocal state
-        state, metrics = compiled(state, {}, key, np.int32(0))
+        state, metrics = compiled(state, NO_IMAGES, key, np.int32(0), np.int32(timed))
         yield metrics
 
     seconds = median_seconds({'step': lambda: run_through(steps())}, 1 if small else 5)['step']

@@ -9,10 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from ltjax import losses, sharding
+from ltjax.engine.rounds import STEPS_PER_CALL
 from ltjax.engine.step import make_step
 
 from .measure import median_seconds, memory_mb, run_through
-from .random_run import RandomRun, calls, dataset, network
+from .random_run import NO_IMAGES, RandomRun, calls, dataset, network
 
 PARTS = ('estimate', 'm_step', 'fdc')
 
@@ -39,7 +40,7 @@ class Round:
         self.e_batch = self.config.e_batch_size
         self.features = run.train_features(self.state)
         self.labels = run.train_labels
-        self._m_step = make_step(self.update, run.graphdef, run.mesh)
+        self._m_step = make_step(self.update, run.graphdef, run.mesh, per_call=STEPS_PER_CALL)
         self._fdc = jax.jit(jax.value_and_grad(self._consistency))
 
     @property
@@ -67,7 +68,8 @@ class Round:
     def _m_steps(self) -> Iterator[Any]:
         key = self.run.key('m_step')
         for number, count in calls(self.update.steps):
-            self.state, metrics = self._m_step(self.state, {}, key, np.int32(number), count=count)
+            at, many = np.int32(number), np.int32(count)
+            self.state, metrics = self._m_step(self.state, NO_IMAGES, key, at, many)
             yield metrics
 
     def fdc(self) -> None:

@@ -1,4 +1,4 @@
-"""Small networks: steps as the training loop makes them, against the same steps queued on a batch that lies there."""
+"""Small networks: steps of a training loop, one and many a call, against steps queued on a batch that lies there."""
 
 from typing import Any
 
@@ -9,13 +9,14 @@ from ltjax.data.pipeline import Feed
 from ltjax.engine import streams
 from ltjax.engine.logbook import Logbook
 from ltjax.engine.progress import RoundProgress
+from ltjax.engine.rounds import STEPS_PER_CALL
 from ltjax.engine.safeguards import Safeguards
 from ltjax.engine.step import make_step
 from ltjax.engine.step_metrics import StepMetrics
 
 from .kernels import by_kernel, traced
 from .measure import median_seconds
-from .random_run import RandomRun, dataset
+from .random_run import RandomRun, calls, dataset
 
 NUM_CLASSES = 10
 
@@ -46,6 +47,9 @@ class LoopRun:
             self.update, labels, num_classes=NUM_CLASSES, seed=self.run.seed, name='benchmark'
         )
         self._step = make_step(self.update, self.run.graphdef, self.run.mesh)
+        self._steps = make_step(
+            self.update, self.run.graphdef, self.run.mesh, per_call=STEPS_PER_CALL
+        )
         self._state, self._key = self.run.enter(self.stage), self.run.key('benchmark')
         self._done = 0
         (self._lying,) = streams.batches(self.update, self.streams, self.feed, 0, 1)
@@ -56,24 +60,30 @@ class LoopRun:
         self._state, metrics = self._step(self._state, batch, self._key, step)
         return metrics
 
-    def loop(self) -> float:
-        """Makes steps as the training loop does: gathers, steps, reads one step late; returns the mean loss."""
-        ids = np.arange(len(self.feed.labels))
-        meter = StepMetrics(
-            RoundProgress(),
-            self.stage.name,
-            self.update.name,
-            self.streams,
-            ids,
-            Safeguards(),
-            _Silent(),
-        )
-        first = self._done
+    def _metrics(self) -> StepMetrics:
+        ids, at = np.arange(len(self.feed.labels)), (self.stage.name, self.update.name)
+        return StepMetrics(RoundProgress(), *at, self.streams, ids, Safeguards(), _Silent())
+
+    def single(self) -> float:
+        """Makes steps one a call: gathers, steps, reads one call late; returns the mean loss."""
+        metrics, first = self._metrics(), self._done
         for batch in streams.batches(
             self.update, self.streams, self.feed, first, first + self.steps
         ):
-            meter.add(self._done, self._make(batch))
-        return meter.means('')['loss']
+            metrics.add(self._done, self._make(batch))
+        return metrics.means('')['loss']
+
+    def many(self) -> float:
+        """Makes as many steps by `STEPS_PER_CALL` a call; returns the mean loss."""
+        metrics, rows, resident = self._metrics(), STEPS_PER_CALL, self.feed.resident
+        for at, count in calls(self.steps):
+            step = self._done + at
+            data = resident, streams.positions(self.streams, self.run.mesh, step, count, rows)
+            numbers = np.int32(step), np.int32(count)
+            self._state, found = self._steps(self._state, data, self._key, *numbers)
+            metrics.add(step, found, count)
+        self._done += self.steps
+        return metrics.means('')['loss']
 
     def alone(self) -> None:
         """Queues as many steps on one batch, and waits once."""
@@ -90,19 +100,22 @@ class _Silent(Logbook):
 
 
 def share(model: str, pixels: int, *, small: bool) -> dict[str, Any]:
-    """Steps a second of the loop and of the steps alone; and the device's own time in the loop, by a trace of it."""
+    """Steps a second: one a call, many a call, and alone; and the device's own time in the first two, by a trace."""
     batch, images, steps, turns = (8, 64, 3, 1) if small else (128, 4096, 100, 3)
     run = LoopRun(model, pixels, batch=batch, images=images, steps=steps)
-    seconds = median_seconds({'loop': run.loop, 'alone': run.alone}, turns)
-    busy = sum(kernel['ms'] for kernel in by_kernel(traced(run.loop))) / 1e3
-    return {
+    ways = {'single': run.single, 'many': run.many, 'alone': run.alone}
+    seconds = median_seconds(ways, turns)
+    row = {
         'model': model,
         'pixels': pixels,
         'batch': batch,
         'dtype': run.run.config.model.dtype,
-        'loop_steps_per_second': steps / seconds['loop'],
-        'alone_steps_per_second': steps / seconds['alone'],
-        'alone_over_loop': seconds['alone'] / seconds['loop'],
-        'kernels_ms': 1e3 * busy / steps,
-        'device_share_of_loop': busy / seconds['loop'],
+        **{f'{name}_steps_per_second': steps / value for name, value in seconds.items()},
     }
+    for name in ('single', 'many'):
+        busy = sum(kernel['ms'] for kernel in by_kernel(traced(ways[name]))) / 1e3
+        row |= {
+            f'{name}_kernels_ms': 1e3 * busy / steps,
+            f'{name}_device_share': busy / seconds[name],
+        }
+    return row

@@ -132,9 +132,11 @@ PARTS: dict[str, Part] = {
         (
             'model',
             'pixels',
-            'loop_steps_per_second',
+            'single_steps_per_second',
+            'many_steps_per_second',
             'alone_steps_per_second',
-            'device_share_of_loop',
+            'single_device_share',
+            'many_device_share',
         ),
     ),
     'files': Part(

@@ -22,6 +22,10 @@ from ltjax.run.settings import Settings
 CONFIGS = pathlib.Path(__file__).resolve().parents[2] / 'configs'
 
 
+# What steps take that read no images: nothing that lies on the device, no positions.
+NO_IMAGES: tuple[tuple[None, None], dict[str, Any]] = ((None, None), {})
+
+
 def dataset(small: bool) -> str:
     """Returns a data set with a small network (28 pixels), or one with a ResNet-18."""
     return 'fashion_mnist_lt_mini' if small else 'isic2019_lt_r100@lmd'

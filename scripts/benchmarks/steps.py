@@ -7,10 +7,11 @@ import jax
 import numpy as np
 
 from ltjax import losses
+from ltjax.engine.rounds import STEPS_PER_CALL
 from ltjax.engine.step import key_for, make_step
 
 from .measure import median_seconds, memory_mb, run_through
-from .random_run import RandomRun, calls, dataset
+from .random_run import NO_IMAGES, RandomRun, calls, dataset
 
 
 def virtual_features(per_class: int, *, small: bool) -> dict[str, Any]:
@@ -33,11 +34,8 @@ def virtual_features(per_class: int, *, small: bool) -> dict[str, Any]:
 
     # Compiled ahead: the first call of a jitted function would compile and draw at once.
     draw = jax.jit(draw_fn).lower(key, np.int32(0), source).compile()
-    step: Any = make_step(update, run.graphdef, run.mesh)
-    compiled = {
-        count: step.lower(state, {}, key, np.int32(0), count=count).compile()
-        for count in {count for _, count in calls(update.steps)}
-    }
+    step: Any = make_step(update, run.graphdef, run.mesh, per_call=STEPS_PER_CALL)
+    compiled = step.lower(state, NO_IMAGES, key, np.int32(0), np.int32(1)).compile()
     jax.block_until_ready((state, source))
     before, _ = memory_mb()
 
@@ -48,7 +46,7 @@ def virtual_features(per_class: int, *, small: bool) -> dict[str, Any]:
     def m_steps() -> Iterator[Any]:
         nonlocal state
         for number, count in calls(update.steps):
-            state, metrics = compiled[count](state, {}, key, np.int32(number))
+            state, metrics = compiled(state, NO_IMAGES, key, np.int32(number), np.int32(count))
             yield metrics
 
     rounds = {'draw': lambda: run_through(draws()), 'm_step': lambda: run_through(m_steps())}

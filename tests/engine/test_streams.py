@@ -1,5 +1,7 @@
 """Further streams, heads and state that a loss changes: what methods beyond one stream and one head need."""
 
+import contextlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,8 +10,9 @@ from flax import nnx
 
 import tiny
 from ltjax import losses, methods
-from ltjax.engine import optim
+from ltjax.engine import loop, optim
 from ltjax.engine.stage import Loss, Recipe, Stage, Stream, Update
+from ltjax.engine.state import flatten
 from ltjax.models.layers import linear
 
 pytestmark = pytest.mark.slow
@@ -75,3 +78,22 @@ def test_heads_are_trained_saved_and_taken_up_again(method, data, tmp_path):
     trained = nnx.to_pure_dict(state.model)
     assert jax.tree.structure(fresh) == jax.tree.structure(trained)
     assert np.abs(trained['side']['kernel'] - fresh['side']['kernel']).max() > 0
+
+
+def test_many_steps_a_call_see_what_single_ones_do(method, data, tmp_path):
+    """As on an accelerator; on CPUs a network with convolutions goes one step a call."""
+    made, seen = tiny.config('cross_entropy', data, {'select': 'last'}), []
+    for convolves in (True, False):
+        trained = tiny.training(made, tmp_path / str(convolves))
+        assert trained.convolves
+        trained.convolves = convolves
+        with contextlib.closing(trained.checkpoints):
+            state, _ = loop.run(trained)
+        seen.append((state, tiny.timeless(trained.progress.rows)))
+    (one, rows), (many, rows_many) = seen
+    assert one.extra['seen'].tolist() == many.extra['seen'].tolist()
+    for name, value in flatten(one.model).items():
+        np.testing.assert_allclose(
+            flatten(many.model)[name], value, rtol=1e-3, atol=1e-4, err_msg=name
+        )
+    assert [row['loss'] for row in rows_many] == pytest.approx([row['loss'] for row in rows], 1e-4)

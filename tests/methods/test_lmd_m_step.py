@@ -65,13 +65,14 @@ def state_and_graph(update, num_classes, mesh):
     return sharding.place_state(jax.tree.map(jnp.copy, state), mesh), graphdef
 
 
-def run(update, num_classes, mesh, batch=None):
+def run(update, num_classes, mesh, data=(None, {})):
     """Returns the compiled step's text, and the state and metrics after several steps in one call."""
     state, graphdef = state_and_graph(update, num_classes, mesh)
-    batch = sharding.put_batch(batch, mesh, update.batch_size) if batch else {}
-    step = make_step(update, graphdef, mesh)
-    text = step.lower(state, batch, jax.random.key(1), np.int32(0)).compile().as_text()
-    return text, *jax.device_get(step(state, batch, jax.random.key(1), np.int32(0), count=STEPS))
+    step = make_step(update, graphdef, mesh, per_call=STEPS)
+    data = sharding.replicate(data, mesh)
+    inputs = state, data, jax.random.key(1), np.int32(0), np.int32(STEPS)
+    text = step.lower(*inputs).compile().as_text()
+    return text, *jax.device_get(step(*inputs))
 
 
 def results(text, operation):
@@ -191,14 +192,12 @@ def test_real_features_are_shared_as_their_batch_is():
     update = m_step(num_classes, size // num_classes, vfc=False)
     update = dataclasses.replace(update, batch_size=size)
     rng = np.random.default_rng(1)
-    batch = {
-        'index': rng.integers(0, IMAGES, size).astype(np.int32),
-        'label': rng.integers(0, num_classes, size).astype(np.int32),
-    }
-    text, found, _ = run(update, num_classes, sharding.make_mesh(), batch)
+    labels = rng.integers(0, num_classes, IMAGES).astype(np.int32)
+    data = (None, labels), {'': rng.integers(0, IMAGES, (STEPS, size)).astype(np.int32)}
+    text, found, _ = run(update, num_classes, sharding.make_mesh(), data)
     assert sizes(text, 'dot') == sorted([size // 8 * num_classes, WIDTH * num_classes])
     assert results(text, 'all-reduce')
     assert sizes(text, 'all-gather') == []
-    _, wanted, _ = run(update, num_classes, sharding.make_mesh(jax.devices()[:1]), batch)
+    _, wanted, _ = run(update, num_classes, sharding.make_mesh(jax.devices()[:1]), data)
     for name, value in flatten(wanted).items():
         np.testing.assert_allclose(flatten(found)[name], value, **TOLERANCE, err_msg=name)

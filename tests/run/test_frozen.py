@@ -10,6 +10,7 @@ import tiny
 from ltjax import export, methods
 from ltjax.data import datasets
 from ltjax.data.identity import Identity
+from ltjax.engine import rounds
 from ltjax.errors import UserError
 from ltjax.run import build, frozen, train
 from ltjax.run.settings import Settings
@@ -165,6 +166,24 @@ def test_a_resumed_run_has_the_same_bits(data, weights, tmp_path, monkeypatch):
         np.load(tmp_path / 'whole' / 'predictions.npz') as b,
     ):
         assert a['logits'].tobytes() == b['logits'].tobytes()
+
+
+@pytest.mark.parametrize('method', ['cross_entropy', pytest.param('iccl', marks=pytest.mark.slow)])
+def test_many_steps_a_call_give_the_bits_of_one(data, weights, tmp_path, monkeypatch, method):
+    """Steps without convolutions go many a call; four a round here are three and one."""
+    config = tiny.config(method, data)
+    config.model.update({'pretrained': str(weights), 'frozen': True})
+    config.data.cache = 'off'
+    found = []
+    for count in (1, 3):
+        monkeypatch.setattr(rounds, 'STEPS_PER_CALL', count)
+        results = train.run(config, tmp_path / str(count))
+        rows = (tmp_path / str(count) / 'metrics.jsonl').read_text('utf-8').splitlines()
+        with np.load(tmp_path / str(count) / 'predictions.npz') as archive:
+            found.append(
+                (results['test'], tiny.timeless(map(json.loads, rows)), archive['logits'].tobytes())
+            )
+    assert found[0] == found[1]
 
 
 def test_other_weights_than_those_of_the_run_are_refused(data, tmp_path):

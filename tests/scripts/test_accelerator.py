@@ -159,15 +159,22 @@ def test_both_depthwise_convolutions_do_the_same(part):
 
 
 @pytest.mark.slow
-def test_the_loop_reads_new_images_and_the_steps_alone_the_same(monkeypatch):
+def test_single_and_many_steps_read_new_images_and_those_alone_the_same(monkeypatch):
     run = loops.LoopRun('small_cnn', 8, batch=8, images=64, steps=3)
-    seen, step = [], run._step
+    seen, step, steps = [], run._step, run._steps
+
+    def many(state, data, key, first, count):
+        rows = data[1][''][:count].tolist()
+        seen.extend((row, int(first) + at) for at, row in enumerate(rows))
+        return steps(state, data, key, first, count)
+
     monkeypatch.setattr(
         run, '_step', lambda *a: seen.append((a[1]['index'].tolist(), int(a[3]))) or step(*a)
     )
-    assert run.loop() > 0
+    monkeypatch.setattr(run, '_steps', many)
+    assert run.single() > 0
     run.alone()
-    run.loop()
+    assert run.many() > 0
     index, numbers = zip(*seen, strict=True)
     assert numbers == tuple(range(9))
     assert index[3] == index[4] == index[5]
