@@ -24,10 +24,12 @@ from ltjax.models.vit import ViT
 
 ADAPTER_SCALE = 0.1  # s of AdaptFormer, eq. 6
 
-# The attributes by which flax's layers take another product in place of XLA's.
-_PRODUCTS: Mapping[type, str] = MappingProxyType(
-    {nnx.Linear: 'dot_general', nnx.Conv: 'conv_general_dilated'}
-)
+Layer = nnx.Linear | nnx.Conv
+
+
+def _product(layer: Layer) -> str:
+    """Returns the attribute by which one of flax's layers takes another product in place of XLA's."""
+    return 'dot_general' if isinstance(layer, nnx.Linear) else 'conv_general_dilated'
 
 
 class LowRank(nnx.Module):
@@ -44,8 +46,8 @@ class LowRank(nnx.Module):
       up: parameters [rank, outputs].
     """
 
-    def __init__(self, layer: nnx.Linear | nnx.Conv, rank: int, *, rngs: nnx.Rngs) -> None:
-        self.plain = getattr(layer, _PRODUCTS[type(layer)])
+    def __init__(self, layer: Layer, rank: int, *, rngs: nnx.Rngs) -> None:
+        self.plain = getattr(layer, _product(layer))
         inputs, outputs = layer.kernel.shape[-2:]
         self.down = nnx.Param(UNIFORM_FAN_IN(rngs.params(), (inputs, rank), jnp.float32))
         self.up = nnx.Param(jnp.zeros((rank, outputs), jnp.float32))
@@ -117,7 +119,7 @@ def _add_low_rank(model: ImageClassifier, rank: int, rngs: nnx.Rngs) -> None:
             'lora', model, 'ViT, ConvNeXt, EfficientNet-Lite0 and ResNets of bottlenecks'
         )
     for layer in layers.values():
-        setattr(layer, _PRODUCTS[type(layer)], nnx.data(LowRank(layer, rank, rngs=rngs)))
+        setattr(layer, _product(layer), nnx.data(LowRank(layer, rank, rngs=rngs)))
 
 
 def _add_adapters(model: ImageClassifier, size: int, rngs: nnx.Rngs) -> None:
@@ -206,14 +208,13 @@ def tune(model: ImageClassifier, how: str, size: int = 0, *, rngs: nnx.Rngs) -> 
 def merge(model: nnx.Module) -> None:
     """Adds every low-rank product to the kernel beside it, in place: the same outputs, by the network's own layers."""
     for _, module in list(nnx.iter_modules(model)):
-        if not isinstance(module, nnx.Linear | nnx.Conv):
+        if not isinstance(module, Layer):
             continue
-        name = _PRODUCTS[type(module)]
-        product = getattr(module, name)
+        product = getattr(module, _product(module))
         if isinstance(product, LowRank):
             change = jnp.matmul(product.down[...], product.up[...], precision='highest')
             module.kernel[...] += change.reshape(module.kernel.shape)
-            setattr(module, name, nnx.static(product.plain))
+            setattr(module, _product(module), nnx.static(product.plain))
 
 
 def count(state: nnx.State[Any, Any]) -> tuple[int, int]:
