@@ -23,6 +23,7 @@ _ONES = {
     'reg_token': (1, 0),
     'register_tokens': (1, 0),
     'storage_tokens': (1, 0),
+    'tokens': (0, 0),  # prompts, which are ours alone
 }
 
 

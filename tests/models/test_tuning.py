@@ -143,6 +143,13 @@ def test_prompts_are_seen_inside_a_block_alone(make):
     np.testing.assert_array_equal(rotation[:, 5:, 0], [[1, 1, 1], [0, 0, 0]])
 
 
+def test_what_cannot_be_merged_is_exported_under_our_names():
+    adapter = to_torch(tuned(vit, 'adapter', 5))
+    assert adapter['blocks.1.adapter.down.weight'].shape == (5, 24)
+    assert set(to_torch(vit())) < set(adapter)
+    assert to_torch(tuned(vit, 'prompt', 3))['blocks.1.prompts.tokens'].shape == (3, 24)
+
+
 HEAD = {'classifier.kernel', 'classifier.bias'}
 
 

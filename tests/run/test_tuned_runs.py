@@ -154,13 +154,16 @@ def test_methods_leave_what_is_held(data, weights, tmp_path, method, changes):
 
 
 @pytest.mark.slow
-def test_another_run_begins_with_the_first_stage(data, weights, workdir, tmp_path):
-    made = config(data, weights, 'crt', start_from=str(workdir))
+@pytest.mark.parametrize('method', ['crt', 'm2m'])
+def test_another_run_begins_with_the_first_stage(data, weights, workdir, tmp_path, method):
+    made = config(data, weights, method, start_from=str(workdir))
     train.run(made, tmp_path / 'run')
     trained = Trained.load(tmp_path / 'run')
-    model = nnx.merge(trained.graphdef, trained.state)
-    # Its own stage trains the classifier alone, and these start as zeros.
-    assert all(np.abs(block.mlp.expand.dot_general.up[...]).max() > 0 for block in model.blocks)
+    layer = nnx.merge(trained.graphdef, trained.state).blocks[0].mlp.expand
+    file = safetensors.numpy.load_file(weights)
+    np.testing.assert_array_equal(layer.kernel[...].T, file['blocks.0.mlp.fc1.weight'])
+    # The stage of cRT trains the classifier alone, and this starts as zeros.
+    assert np.abs(layer.dot_general.up[...]).max() > 0
 
 
 @pytest.mark.parametrize(
