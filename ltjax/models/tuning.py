@@ -5,7 +5,7 @@ exported files. The classifier, and the heads that a method adds afterwards, alw
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -108,13 +108,15 @@ class Prompts(nnx.Module):
 
 def _add_low_rank(model: ImageClassifier, rank: int, rngs: nnx.Rngs) -> None:
     layers = {
-        '.'.join(map(str, path)): module
+        name: module
         for path, module in nnx.iter_modules(model)
-        if isinstance(module, nnx.Linear)
-        or (isinstance(module, nnx.Conv) and math.prod(module.kernel_size) == 1)
+        if block_of(name := '.'.join(map(str, path))) is not None
+        and (
+            isinstance(module, nnx.Linear)
+            or (isinstance(module, nnx.Conv) and module.kernel.shape[:2] == (1, 1))
+        )
     }
-    layers = {path: layer for path, layer in layers.items() if block_of(path) is not None}
-    if {block_of(path) for path in layers} != {block_of(path) for path in _paths(model)} - {None}:
+    if _blocks(layers) != _blocks(_paths(model)):
         raise _unsuited(
             'lora', model, 'ViT, ConvNeXt, EfficientNet-Lite0 and ResNets of bottlenecks'
         )
@@ -196,7 +198,8 @@ def tune(model: ImageClassifier, how: str, size: int = 0, *, rngs: nnx.Rngs) -> 
         raise UserError(f'model.tune_size is {size} for {how!r}: leave it out.')
     size = size or chosen.size
     depth = depths(_paths(model))
-    if how == 'last' and size > (blocks := max(depth.values()) - 1):
+    blocks = len(_blocks(depth))
+    if how == 'last' and size > blocks:
         raise UserError(f'model.tune_size is {size}, but there are {blocks} blocks: use fewer.')
     hold(
         model,
@@ -229,6 +232,10 @@ def count(state: nnx.State[Any, Any]) -> tuple[int, int]:
 def _paths(model: ImageClassifier) -> list[str]:
     flat = nnx.to_flat_state(nnx.state(model, WEIGHTS))
     return ['.'.join(map(str, path)) for path, _ in flat]
+
+
+def _blocks(paths: Iterable[str]) -> set[tuple[int, int]]:
+    return {block for path in paths if (block := block_of(path)) is not None}
 
 
 def _unsuited(how: str, model: ImageClassifier, suited: str) -> UserError:

@@ -164,6 +164,7 @@ HEAD = {'classifier.kernel', 'classifier.bias'}
         (vit, 'prompt', 2, lambda path: path.endswith('.prompts.tokens')),
         (convnext, 'last', 1, lambda path: path.startswith(('stages.1.blocks.1.', 'norm.'))),
         (small_cnn, 'last', 1, lambda path: path.startswith(('convs.5.', 'norms.5.'))),
+        (small_cnn, 'last', 6, lambda path: path.startswith(('convs.', 'norms.'))),
         (resnet, 'lora', 2, lambda path: 'conv_general_dilated' in path),
     ],
 )
@@ -251,6 +252,7 @@ def test_a_teacher_is_of_what_trains_and_has_the_rest_of_the_network():
         (vit, 'lorra', 0, "unknown model.tune 'lorra'.*did you mean lora"),
         (vit, 'lora', -1, "model.tune_size is -1 for 'lora': leave it out"),
         (vit, 'bias', 3, "model.tune_size is 3 for 'bias': leave it out"),
+        (small_cnn, 'last', 7, 'there are 6 blocks: use fewer'),
         (vit, 'last', 3, 'model.tune_size is 3, but there are 2 blocks: use fewer'),
         (small_cnn, 'lora', 0, "'lora' does not suit SmallCNN: it suits ViT, ConvNeXt"),
         (resnet, 'adapter', 0, "'adapter' does not suit ResNet: it suits ViT and ConvNeXt"),
