@@ -22,7 +22,7 @@ from ltjax.command import called, exits
 from ltjax.errors import UserError, unknown
 from ltjax.evaluation.recalibration import SCALINGS
 from ltjax.files import user_path
-from ltjax.models import pretrained
+from ltjax.models import pretrained, tuning
 from ltjax.run import deployed_formats, deployment
 from ltjax.run.trained import Trained
 
@@ -70,6 +70,7 @@ def main(argv: list[str]) -> None:
     said = f'{given.out}: {trained.settings.model.name}, {len(trained.class_names)} classes'
     if given.format == WEIGHTS:
         model = nnx.merge(trained.graphdef, trained.state)
+        tuning.merge(model)
         about = {
             'class_names': json.dumps(trained.class_names, ensure_ascii=False),
             'data_sha256': trained.data_sha256,

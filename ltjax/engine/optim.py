@@ -10,6 +10,7 @@ import optax
 from ltjax import losses
 from ltjax.engine.settings import Group, Optimizer
 from ltjax.errors import UserError, unknown
+from ltjax.models.depth import depths
 
 __all__ = ['Group', 'Optimizer', 'make']
 
@@ -38,6 +39,8 @@ def make(config: Optimizer, rounds: int, steps: int) -> optax.GradientTransforma
     chain.append(rate)
     if config.groups:
         chain.append(_by_path(config, lambda update, _, group: group.rate * update))
+    if config.layer_decay != 1:
+        chain.append(_by_depth(config.layer_decay))
     if config.max_norm or config.max_norm_threshold:
         chain.append(_projection(config))
     if config.box:
@@ -104,6 +107,19 @@ def _by_path(
         return change(update, weight, Group(rate, decay))
 
     return optax.GradientTransformation(check, _over_leaves(one))
+
+
+def _by_depth(decay: float) -> optax.GradientTransformation:
+    """Returns the transformation that makes an update smaller by `decay` for each block above its parameter."""
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        depth = depths(_names(path) for path, _ in jax.tree.leaves_with_path(updates))
+        changed = jax.tree.map_with_path(
+            lambda path, update: decay ** depth[_names(path)] * update, updates
+        )
+        return changed, state
+
+    return optax.GradientTransformation(lambda parameters: optax.EmptyState(), update)
 
 
 def _names(path: Any) -> str:

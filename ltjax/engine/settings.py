@@ -35,6 +35,8 @@ class Optimizer:
       max_norm_threshold: as `max_norm`, at this share of the way from the smallest norm of a class to the largest,
         as they are when the stage begins; 0: none.
       box: how far a step may bring any parameter from where it was when the stage began; 0: anywhere.
+      layer_decay: what share of the rate a block has of that of the next, the last block of that of the heads, and the
+        stem of that of the first block (Bao et al. 2022, "BEiT", and timm); blocks are those that train. 1: all alike.
       groups: by a part of their path ('bias', 'classifier/kernel'; or 'encoder': all but the
         classifier), what parameters have of the rate and of the weight decay. Shares multiply.
     """
@@ -53,4 +55,5 @@ class Optimizer:
     max_norm: Annotated[float, at_least(0)] = 0.0
     max_norm_threshold: Annotated[float, from_to(0, 1)] = 0.0
     box: Annotated[float, at_least(0)] = 0.0
+    layer_decay: Annotated[float, from_to(0, 1)] = 1.0
     groups: Mapping[str, Group] = dataclasses.field(default_factory=dict)

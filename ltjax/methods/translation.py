@@ -21,6 +21,7 @@ from ltjax.errors import UserError
 from ltjax.methods.supervised.stage import Learning, supervised_stage
 from ltjax.methods.task import Supervised, Task, epochs_of
 from ltjax.models import ImageClassifier
+from ltjax.models.held import Held
 from ltjax.settings import at_least, from_to, from_to_below, positive
 
 
@@ -145,6 +146,10 @@ def _translating(config: Translating, task: Task) -> Stage:
         first = state.extra.get('first')
         if first is None:
             first = run.new_model(run.key('second network'))
+            if nnx.filter_state(state.model, Held):
+                # What both networks hold was loaded; only what trains is drawn anew. A step donates both.
+                held = jax.tree.map(jnp.copy, state.model)
+                first = nnx.merge_state(held, nnx.filter_state(first, nnx.Param))
         return state._replace(model=first, extra={'g': state.model})
 
     update = epochs_of(

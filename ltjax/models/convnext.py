@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Sequence
 from itertools import islice
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -60,7 +61,12 @@ class Block(nnx.Module):
 
     The branch is scaled per channel by `layer_scale` and, in training, left out for whole images at
     random (stochastic depth, Huang et al. 2016); where it is kept, it grows by 1 / (1 - rate).
+
+    Attributes:
+      adapter: of the input of the two layers, added to what there is after them; see `tuning`.
     """
+
+    adapter: Any = None
 
     def __init__(self, width: int, *, drop_path: float, dtype: DTypeLike, rngs: nnx.Rngs) -> None:
         self.depthwise = conv(
@@ -73,10 +79,11 @@ class Block(nnx.Module):
         self.drop_path = nnx.Dropout(drop_path, broadcast_dims=(1, 2, 3))
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        branch = self.norm(self.depthwise(x))
-        branch = self.project(nnx.gelu(self.expand(branch), approximate=False))
+        normed = self.norm(self.depthwise(x))
+        branch = self.project(nnx.gelu(self.expand(normed), approximate=False))
         branch = branch * self.layer_scale[...].astype(branch.dtype)[None, None, None, :]
-        return x + self.drop_path(branch)
+        y = x + self.drop_path(branch)
+        return y if self.adapter is None else y + self.adapter(normed)
 
 
 class Stage(nnx.Module):

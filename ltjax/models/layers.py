@@ -10,6 +10,7 @@ from jax.nn.initializers import Initializer, variance_scaling
 from jax.typing import DTypeLike
 
 from ltjax.models.convolution import convolve
+from ltjax.models.held import Held
 
 # He et al. 2015, "Delving Deep into Rectifiers", eq. 10 (fan-in) and eq. 14 (fan-out).
 HE_FAN_IN = variance_scaling(2.0, 'fan_in', 'normal')
@@ -118,7 +119,8 @@ class BatchNorm(nnx.Module):
     number of values per channel. Statistics are computed in two passes, in float32 at least. Where
     the batch is sharded over devices under `jax.jit`, they are those of the global batch.
 
-    `model.train()` and `model.eval()` switch `use_running_average`.
+    `model.train()` and `model.eval()` switch `use_running_average`. Where the scale is held, see
+    `tuning`, the running statistics stay and count in both modes.
 
     Attributes:
       scale, bias: parameters [C].
@@ -155,7 +157,7 @@ class BatchNorm(nnx.Module):
         """Returns `x` [..., C] normalised, in `dtype`."""
         x = x.astype(at_least_float32(x.dtype))
         over = (None,) * (x.ndim - 1)
-        if self.use_running_average:
+        if not self.by_batch:
             mean, var = self.mean[...], self.var[...]
             centred = x - mean[over]
         else:
@@ -166,6 +168,11 @@ class BatchNorm(nnx.Module):
             self._update(mean, var, count=x.size // x.shape[-1])
         factor = self.scale[...] * jax.lax.rsqrt(var + self.epsilon)
         return (centred * factor[over] + self.bias[...][over]).astype(self.dtype)
+
+    @property
+    def by_batch(self) -> bool:
+        """Whether a batch is normalised by its own statistics."""
+        return not (self.use_running_average or isinstance(self.scale, Held))
 
     def _update(self, mean: jax.Array, var: jax.Array, *, count: int) -> None:
         # A single value per channel has no unbiased variance; it then counts as zero.
@@ -199,7 +206,7 @@ def set_chunks(model: ImageClassifier, count: int) -> None:
       count: a batch must divide into.
     """
     norms = (module for _, module in nnx.iter_modules(model) if isinstance(module, BatchNorm))
-    if any(not norm.use_running_average for norm in norms):
+    if any(norm.by_batch for norm in norms):
         model.remat = model.remat or count > 1
     else:
         model.chunks = count

@@ -134,6 +134,8 @@ def fit(
         )
     if _classifier(ours) != _classifier(flat):
         flat = {path: variable for path, variable in flat.items() if path[0] != 'classifier'}
+    # Of the kinds that the model has: it may hold some of its parameters.
+    flat = {path: ours[path].replace(variable[...]) for path, variable in flat.items()}
     return nnx.from_flat_state(flat), layout
 
 

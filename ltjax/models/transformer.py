@@ -119,7 +119,14 @@ class Block(nnx.Module):
 
     A branch is scaled per channel where there is layer scale (Touvron et al. 2021), and in training left out for whole
     images at random (stochastic depth, Huang et al. 2016); where it is kept, it grows by 1 / (1 - rate).
+
+    Attributes:
+      adapter: of the MLP's input, added to what there is after it; see `tuning`.
+      prompts: tokens, and their rotations -> these with tokens of this block's own behind them; see `tuning`.
     """
+
+    adapter: Any = None
+    prompts: Any = None
 
     def __init__(self, plan: Plan, *, drop_path: float = 0.0, rngs: nnx.Rngs) -> None:
         width = plan.width
@@ -139,8 +146,15 @@ class Block(nnx.Module):
 
     def __call__(self, x: jax.Array, rotation: jax.Array | None = None) -> jax.Array:
         """Returns [B, T, C] of tokens [B, T, C]; for `rotation` see `positions.rotations`."""
+        tokens = x.shape[1]
+        if self.prompts is not None:
+            x, rotation = self.prompts(x, rotation)
         x = x + self._scaled(self.attention(self.norm1(x), rotation), self.layer_scale1)
-        return x + self._scaled(self.mlp(self.norm2(x)), self.layer_scale2)
+        normed = self.norm2(x)
+        y = x + self._scaled(self.mlp(normed), self.layer_scale2)
+        if self.adapter is not None:
+            y = y + self.adapter(normed)
+        return y if self.prompts is None else y[:, :tokens]
 
     def _scaled(self, branch: jax.Array, scale: nnx.Param[jax.Array] | None) -> jax.Array:
         if scale is not None:

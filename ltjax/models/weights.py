@@ -8,6 +8,7 @@ import numpy as np
 from flax import nnx
 
 from ltjax.errors import UserError, unknown
+from ltjax.models.held import WEIGHTS
 from ltjax.models.layers import ImageClassifier
 from ltjax.models.resnet_cifar import CosineClassifier
 from ltjax.models.torch_names import layouts, torch_key
@@ -22,6 +23,7 @@ _ONES = {
     'reg_token': (1, 0),
     'register_tokens': (1, 0),
     'storage_tokens': (1, 0),
+    'tokens': (0, 0),  # prompts, which are ours alone
 }
 
 
@@ -110,8 +112,8 @@ def to_torch(model: ImageClassifier, layout: str | None = None) -> dict[str, np.
 
 
 def variables(model: ImageClassifier) -> list[tuple[tuple[Any, ...], Any]]:
-    """Returns the paths and variables of the parameters and running statistics."""
-    return list(nnx.to_flat_state(nnx.state(model, (nnx.Param, nnx.BatchStat))))
+    """Returns the paths and variables of the parameters, held ones too, and running statistics."""
+    return list(nnx.to_flat_state(nnx.state(model, (*WEIGHTS, nnx.BatchStat))))
 
 
 def _from_torch_axes(

@@ -108,6 +108,12 @@ def _todo(*asked: str) -> list[str]:
     return [f'- {_TODO} {each}' for each in asked]
 
 
+def _parameters(results: Mapping[str, Any]) -> str:
+    whole = results['num_parameters']
+    trained = results.get('num_trained', whole)
+    return f'{whole:,} parameters' + (f', of which {trained:,} trained' if trained < whole else '')
+
+
 def _details(
     results: Mapping[str, Any], config: Mapping[str, Any], settings: Mapping[str, Any]
 ) -> list[str]:
@@ -118,7 +124,7 @@ def _details(
         lines.append(f'Method: {results["method"]}{title}{paper}')
     network = settings.get('model', {}).get('name', 'its name is in config.json')
     if 'num_parameters' in results:
-        network += f', {results["num_parameters"]:,} parameters'
+        network += f', {_parameters(results)}'
     if 'image_shape' in results:
         network += f'; input {" x ".join(map(str, results["image_shape"]))}'
     classes = len(results['test']['per_class'])

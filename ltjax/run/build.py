@@ -17,7 +17,7 @@ from ltjax.engine.stage import Recipe
 from ltjax.engine.training import Training
 from ltjax.errors import UserError
 from ltjax.methods.task import Task
-from ltjax.models import pretrained, published
+from ltjax.models import pretrained, published, tuning
 from ltjax.run import resuming
 from ltjax.run.settings import Settings
 
@@ -73,6 +73,28 @@ def follow_network(settings: Settings) -> Settings:
     ]
     model = {key: value for key, value in values['model'].items() if key not in theirs}
     return Settings.of(values | {'model': model})
+
+
+def check_tuning(settings: Settings) -> None:
+    """Refuses before the data are read what of a network cannot be tuned.
+
+    Raises:
+      UserError: the network is frozen or has no weights, or the way or its size does not suit it.
+    """
+    model = settings.model
+    if not model.tune:
+        if model.tune_size:
+            raise UserError(f'model.tune_size is {model.tune_size}: give --config.model.tune too.')
+        return
+    if model.frozen:
+        raise UserError(
+            f'a frozen network cannot be tuned: leave out --config.model.frozen or --config.model.tune={model.tune}.'
+        )
+    if not model.pretrained:
+        raise UserError(
+            f'model.tune={model.tune!r} needs weights: give --config.model.pretrained=FILE or a published name.'
+        )
+    nnx.eval_shape(lambda: create_model(settings, Recipe(()), 2, 3, nnx.Rngs(0)))
 
 
 def unlike_benchmark(settings: Settings, data: DataSet) -> list[str]:
@@ -142,6 +164,8 @@ def create_model(
 ) -> models.ImageClassifier:
     """Returns the freshly initialised network that `config.model` describes, with the heads of its method."""
     model = _network(settings)(num_classes=num_classes, channels=channels, rngs=rngs)
+    if settings.model.tune:
+        tuning.tune(model, settings.model.tune, settings.model.tune_size, rngs=rngs)
     if recipe.add_heads is not None:
         recipe.add_heads(model, rngs)
     return model
@@ -158,6 +182,9 @@ def load_weights(
     model = nnx.eval_shape(
         lambda: create_model(settings, recipe, len(class_names), channels, nnx.Rngs(0))
     )
+    if settings.model.tune:
+        trained, all_ = tuning.count(nnx.state(model))
+        logging.info('%s of %s parameters train', f'{trained:,}', f'{all_:,}')
     return pretrained.load(
         _network(settings),
         model,

@@ -94,7 +94,7 @@ def _pool(
     # The classes' sizes differ by little from fold to fold.
     counts = np.mean([run['train_counts'] for run in runs], axis=0).round().astype(int).tolist()
     same = ['method', 'dataset', 'benchmark', 'seed', 'class_names', 'image_shape']
-    same += ['num_parameters', 'versions', 'method_title', 'paper', 'pretrained']
+    same += ['num_parameters', 'num_trained', 'versions', 'method_title', 'paper', 'pretrained']
     # Folds of an earlier version lack some of them.
     return {name: first[name] for name in same if name in first} | {
         'train_counts': counts,

@@ -23,6 +23,7 @@ from ltjax.errors import UserError
 from ltjax.evaluation import operating_points
 from ltjax.evaluation.probabilities import softmax
 from ltjax.evaluation.recalibration import SCALINGS, Temperature, VectorScaling
+from ltjax.models import tuning
 from ltjax.models.folding import fold
 from ltjax.run import deciding, deployed_formats, looking
 from ltjax.run.trained import Trained
@@ -131,6 +132,7 @@ def function(
     state = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)), trained.state)
     model = nnx.merge(trained.graphdef, state, copy=True)
     set_batch_norm(model, 'running')
+    tuning.merge(model)
     fold(model)
     graphdef, state = nnx.split(model)
     mean, std = (

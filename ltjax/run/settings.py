@@ -58,6 +58,9 @@ class Network:
       pretrained_sha256: of the file.
       pretrained_preprocessing: take the image size, mean and std of published weights.
       frozen: train only what is behind the encoder, on features that are made once; see `run.frozen`.
+      tune: of a network with weights train few parameters alone, beside the heads: 'last' (blocks), 'bias', 'lora',
+        'adapter' or 'prompt'; see `models.tuning`. '': all.
+      tune_size: blocks, rank, width or tokens; 0: what is usual.
       options: what `models.create` takes beside name, dtype and remat.
     """
 
@@ -68,6 +71,8 @@ class Network:
     pretrained_sha256: str = ''
     pretrained_preprocessing: bool = True
     frozen: bool = False
+    tune: str = ''
+    tune_size: int = 0
     options: Values = dataclasses.field(default_factory=dict, metadata={'rest': True})
 
 

@@ -33,6 +33,8 @@ from ltjax.evaluation.predictions import Predictions
 from ltjax.evaluation.probabilities import Probabilities
 from ltjax.files import user_path
 from ltjax.methods.catalog import METHODS
+from ltjax.models import tuning
+from ltjax.models.held import WEIGHTS
 from ltjax.report import model_card, writing
 from ltjax.run import build, frozen, looking, ownership, resuming
 from ltjax.run.settings import Settings
@@ -67,6 +69,7 @@ def run(
     ownership.check_place(workdir, settings)
     methods.parse(settings.method)  # a mistake shows before the data are read
     settings = build.follow_weights(build.follow_network(settings))
+    build.check_tuning(settings)
     finished = resuming.finished_results(workdir)
     if finished is not None or not force:
         ownership.check(workdir, settings)
@@ -232,9 +235,10 @@ def _results(
     """Returns what results.json says beside the metrics."""
     # Parts of it may lie on devices of other processes.
     state = sharding.replicate(state._replace(optimizers={}), training.mesh)
-    parameters = nnx.to_pure_dict(nnx.filter_state(state.model, nnx.Param))
+    parameters = nnx.to_pure_dict(nnx.filter_state(state.model, WEIGHTS))
     overview = parameter_overview.get_parameter_overview(parameters, include_stats=False)
     logging.info('parameters:\n%s', overview)
+    trained, _ = tuning.count(state.model)
     norms = np.linalg.norm(np.asarray(parameters['classifier']['kernel']), axis=0)
     plots = training.recipe.plots(state) if training.recipe.plots is not None else ()
     method = METHODS[settings.method['name']]
@@ -253,6 +257,7 @@ def _results(
         'data': dict(said),
         'parameters': overview,
         'num_parameters': int(parameter_overview.count_parameters(parameters)),
+        'num_trained': trained,
         'plots': [{'title': 'norm of classifier weights', 'per_class': norms.tolist()}, *plots],
         'versions': provenance.versions(),
     }

@@ -1,12 +1,15 @@
 """Optimisers and schedules against plain arithmetic; what parameters have of them by their path."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import nnx
 
 from ltjax.engine import optim
 from ltjax.errors import UserError
+from ltjax.models.vit import ViT
 from ltjax.settings import typed
 
 SGD = {'name': 'sgd', 'learning_rate': 0.5, 'schedule': 'constant'}
@@ -110,6 +113,43 @@ def test_groups_have_their_share_of_rate_and_decay():
     np.testing.assert_allclose(after['classifier']['kernel'], 1 - 0.5 * 1.2, rtol=1e-6)
     np.testing.assert_allclose(after['body']['kernel'], 1 - 0.1 * 0.5 * 1.2, rtol=1e-6)
     np.testing.assert_allclose(after['body']['bias'], 1 - 0.1 * 0.5 * 1.0, rtol=1e-6)
+
+
+def test_the_rate_falls_with_every_block_below_the_heads():
+    ones = jnp.ones(2)
+    parameters = {
+        'stem': {'positions': ones},
+        'blocks': {0: {'bias': ones}, 1: {'bias': ones}, 10: {'bias': ones}},
+        'norm': {'scale': ones},
+        'classifier': {'kernel': ones},
+    }
+    settings = SGD | {'layer_decay': 0.5, 'weight_decay': 0.2}
+    optimizer = optim.make(typed(optim.Optimizer, settings), 1, 1)
+    updates, _ = optimizer.update(parameters, optimizer.init(parameters), parameters)
+    full = -0.5 * (1 + 0.2)
+    for below in (updates['classifier']['kernel'], updates['norm']['scale']):
+        np.testing.assert_allclose(below, full, rtol=1e-6)
+    for block, depth in ((10, 1), (1, 2), (0, 3)):
+        np.testing.assert_allclose(updates['blocks'][block]['bias'], full / 2**depth, rtol=1e-6)
+    np.testing.assert_allclose(updates['stem']['positions'], full / 2**4, rtol=1e-6)
+
+
+def test_layer_decay_goes_with_the_groups_and_knows_a_networks_own_paths():
+    model = ViT(8, 2, 2, num_classes=2, patch=4, grid=1, rngs=nnx.Rngs(0))
+    parameters = nnx.state(model, nnx.Param)
+    gradients = jax.tree.map(jnp.ones_like, parameters)
+    settings = SGD | {'layer_decay': 0.1, 'groups': {'bias': {'rate': 3.0}}}
+    optimizer = optim.make(typed(optim.Optimizer, settings), 1, 1)
+    updates, _ = optimizer.update(gradients, optimizer.init(parameters), parameters)
+    for place, rate in (
+        (updates['blocks'][0]['mlp']['expand']['kernel'], 0.5e-2),
+        (updates['blocks'][1]['mlp']['expand']['bias'], 1.5e-1),
+        (updates['stem']['class_token'], 0.5e-3),
+        (updates['classifier']['bias'], 1.5),
+    ):
+        np.testing.assert_allclose(place[...], -rate, rtol=1e-5)
+    with pytest.raises(UserError, match='layer_decay is 1.1: use a number from 0 to 1'):
+        typed(optim.Optimizer, SGD | {'layer_decay': 1.1})
 
 
 def test_groups_that_change_nothing_give_the_same_numbers():
