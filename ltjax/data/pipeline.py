@@ -13,6 +13,7 @@ import numpy as np
 from grain.experimental import index_shuffle
 
 from ltjax import sharding
+from ltjax.data import parallel
 from ltjax.data.reading import Images
 from ltjax.errors import UserError, unknown
 from ltjax.losses import class_probabilities, samplers
@@ -37,8 +38,12 @@ RESIDENT_BYTES = 1 << 30
 
 Resident = tuple[jax.Array | None, jax.Array]
 
-# Batches that are read before they are asked for.
+# Batches that are read before they are asked for: at first, and at most where steps had to wait for them.
 READ_AHEAD = 2
+MOST_AHEAD = max(READ_AHEAD, parallel.processors())
+
+# What they may take in memory, unless those at first are larger.
+AHEAD_BYTES = 1 << 30
 
 # Steps of a stream without an end.
 ENDLESS = 1 << 40
@@ -214,7 +219,8 @@ class Feed:
 
     def __post_init__(self) -> None:
         # The same threads for every round: memory that new ones allocate stays behind when they end.
-        self._readers = concurrent.futures.ThreadPoolExecutor(max(1, READ_AHEAD))
+        self._readers = concurrent.futures.ThreadPoolExecutor(max(READ_AHEAD, MOST_AHEAD))
+        self._ahead = READ_AHEAD
         images = self.images[:] if self.images.nbytes <= RESIDENT_BYTES else None
         # Images and labels, whole on every device; of images that are too large for that, None.
         self.resident: Resident = sharding.replicate((images, self.labels), self.mesh)
@@ -233,8 +239,8 @@ class Feed:
     ) -> Iterator[dict[str, jax.Array]]:
         """Yields the batches of the steps from `start` to before `stop`.
 
-        Where images come from the host or the disk, the next ones are read while a step runs; their order does
-        not depend on it.
+        Where images come from the host or the disk, the next ones are read while a step runs: more of them, each time
+        that a step has to wait for its own, up to `MOST_AHEAD` and `AHEAD_BYTES`. Their order does not depend on it.
         """
         if self.resident[0] is not None or not with_images:
             for step in range(start, stop):
@@ -244,11 +250,15 @@ class Feed:
         ahead: collections.deque[concurrent.futures.Future[dict[str, np.ndarray]]] = (
             collections.deque()
         )
-        for step in range(start, stop + READ_AHEAD):
-            if step < stop:
-                ahead.append(self._readers.submit(self._read, stream, step))
-            if step >= start + READ_AHEAD:
-                yield sharding.put_batch(ahead.popleft().result(), self.mesh, batch_size)
+        rows = len(sharding.process_rows(batch_size, self.mesh))
+        bytes_each = rows * self.images.nbytes // max(1, len(self.images))
+        most = max(READ_AHEAD, min(MOST_AHEAD, AHEAD_BYTES // max(1, bytes_each)))
+        for step in range(start, stop):
+            for each in range(step + len(ahead), min(step + self._ahead, stop)):
+                ahead.append(self._readers.submit(self._read, stream, each))
+            if not ahead[0].done() and step > start:
+                self._ahead = min(self._ahead + 1, most)
+            yield sharding.put_batch(ahead.popleft().result(), self.mesh, batch_size)
 
     def _read(self, stream: grain.MapDataset, step: int) -> dict[str, np.ndarray]:
         return self._fetch(stream[step], with_images=True)

@@ -1,6 +1,7 @@
 """Streams that a step addresses, and the feed that brings their images to the devices."""
 
 import threading
+import time
 
 import grain
 import jax
@@ -183,7 +184,7 @@ def test_the_feed_gives_the_same_batch_resident_and_not(monkeypatch, devices):
 
 
 @pytest.mark.parametrize('sampler', pipeline.SAMPLERS)
-@pytest.mark.parametrize('read_ahead', [0, 2, 4])
+@pytest.mark.parametrize('read_ahead', [1, 2, 4])
 def test_batches_come_in_order_however_many_are_read_ahead(monkeypatch, sampler, read_ahead):
     images = np.random.default_rng(1).integers(0, 256, (60, 5, 4, 1), np.uint8)
     mesh = sharding.make_mesh(jax.devices()[:2])
@@ -222,7 +223,26 @@ def test_every_round_is_read_by_the_same_threads():
     for round_ in range(4):
         assert len(list(feed.batches(stream(), 5 * round_, 5 * round_ + 5))) == 5
     assert len(images.rows) == 20
-    assert len(images.threads) <= pipeline.READ_AHEAD
+    assert len(images.threads) <= pipeline.MOST_AHEAD
+
+
+@pytest.mark.parametrize(('allowed', 'most'), [(1 << 30, 5), (0, 2), (4 * 60 * 20, 4)])
+def test_more_is_read_ahead_where_steps_wait_within_limits(monkeypatch, allowed, most):
+    """A batch of all 60 images has 60 x 20 bytes."""
+    monkeypatch.setattr(pipeline, 'MOST_AHEAD', 5)
+    monkeypatch.setattr(pipeline, 'AHEAD_BYTES', allowed)
+    images = Recording(np.zeros((60, 5, 4, 1), np.uint8))
+    feed = pipeline.Feed(images, LABELS, sharding.make_mesh(jax.devices()[:1]))
+    images.nbytes = 60 * 20
+    fetched = feed._read
+
+    def slow(*arguments):
+        time.sleep(0.01)  # the steps of this test take no time at all
+        return fetched(*arguments)
+
+    monkeypatch.setattr(feed, '_read', slow)
+    assert len(list(feed.batches(stream(batch_size=60), 0, 60))) == 60
+    assert feed._ahead == most
 
 
 def test_batches_left_unread_do_no_harm():
