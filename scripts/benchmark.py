@@ -15,6 +15,8 @@ Cases:
     ResNet-18 on one batch that lies on the device, the same from files, and memory after each of ten epochs.
   roofline: operations and bytes of a train step against what the device was measured to do at most.
   cost: milliseconds and memory of a step against batch, pixels, K, C, R and devices, one varied at a time.
+  memory: what a step of ResNet-50 and ConvNeXt-Base takes beside its state, plain, with remat, accumulated and in
+    bfloat16, against what the backward pass needs; by the compiled step's own account, nothing runs.
   evaluation: test figures with 1000 resamples, and the report page, of ImageNet-LT's size (1000 classes of 50
     images) and iNaturalist 2018's (8142 of 3): seconds, user seconds, peak memory with the logits.
   beside_torch: ResNet-18, ResNet-50 and ConvNeXt-Tiny at 64, 96 and 224 pixels: a forward pass and a step of
@@ -43,7 +45,17 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-from benchmarks import beside_torch, device, em, evaluation, files, measure, steps, tables
+from benchmarks import (
+    beside_torch,
+    device,
+    em,
+    evaluation,
+    files,
+    measure,
+    memory,
+    steps,
+    tables,
+)
 
 from ltjax import huge_pages
 from ltjax.command import exits
@@ -70,6 +82,11 @@ CASES: dict[str, list[Callable[..., dict[str, Any]]]] = {
         *(partial(device.cost_m_step, num_classes=k) for k in (14, 23, 100)),
         *(partial(device.cost_m_step, model=model) for model in ('convnext_base', 'resnet50')),
         *(partial(device.cost_m_step, per_class=r) for r in (5_000, 500_000)),
+    ],
+    'memory': [
+        partial(memory.of_step, model, variant)
+        for model in ('resnet50', 'convnext_base')
+        for variant in memory.VARIANTS
     ],
     'evaluation': [
         partial(evaluation.many_classes, num_classes, images)

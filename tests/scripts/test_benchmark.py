@@ -10,12 +10,13 @@ import subprocess
 import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import tiny
 from ltjax.data.prepared import records
-from scripts.benchmarks import device, em, files, measure, steps, tables
+from scripts.benchmarks import device, em, files, measure, memory, steps, tables
 
 SCRIPT = tiny.ROOT / 'scripts' / 'benchmark.py'
 
@@ -257,3 +258,21 @@ def test_tables():
     text = tables.markdown({'machine': {'cores': 2}, 'cases': {'pipeline': [shares]}})
     assert text.startswith('cores 2\n\n### pipeline\n\n| share | draw 0.0200 |')
     assert text.endswith('| memory | 1.00, 2.00 |\n')
+
+
+def test_memory_of_a_step_and_what_of_the_forward_pass_is_kept():
+    plain, remat = (memory.of_step('resnet18', name, small=True) for name in ('plain', 'remat'))
+    for row in (plain, remat):
+        assert row['copied_mb'] == 0  # all of the state is donated
+        assert row['gradients_mb'] < row['state_mb']
+        least = row['kept_mb'] + row['gradients_mb']
+        assert row['over_kept'] == pytest.approx(row['temporary_mb'] / least)
+    assert remat['kept_mb'] < plain['kept_mb'] / 2
+
+
+def test_what_is_given_is_not_counted_as_kept():
+    def loss(parameters, given):
+        return jnp.sin(parameters @ given).sum()
+
+    shapes = jax.ShapeDtypeStruct((3, 4), np.float32), jax.ShapeDtypeStruct((4, 5), np.float32)
+    assert memory._kept(loss, *shapes) == 4 * 15  # the cosine, and not `given`
