@@ -11,7 +11,7 @@ worth most first; each has a process and a time limit of its own, and what does 
   stage_one: the same of LMD's first stage, ResNet-18, batch 64.
   em_round: a round of LMD's second stage, K = 23, C = 512 and 2048.
   roofline: ResNet-50's and ConvNeXt-Tiny's steps against a matrix product and a copy.
-  small_sets: steps of small networks in the training loop, and the same steps alone.
+  small_sets: steps of small networks, one and many a call, and the same steps alone.
   files: training from files over training on one batch.
   depthwise: ConvNeXt's depthwise convolutions, XLA's and the sum over taps.
   profile: the kernels that take most of a step.

@@ -20,19 +20,25 @@ from .random_run import RandomRun, calls, dataset
 
 NUM_CLASSES = 10
 
+# A linear classifier of given features: a step is the host's work and little else.
+LINEAR, FEATURES = 'linear', 512
+
 
 class LoopRun:
     """Cross-entropy of the small sets' settings, the images in the device's memory."""
 
     def __init__(self, model: str, pixels: int, *, batch: int, images: int, steps: int) -> None:
-        """Takes a network by name, the side of an image, and numbers of images and of steps a call."""
-        channels = 1 if model == 'small_cnn' else 3
-        overrides = {'method.train.batch_size': batch, 'method.train.view': 'upright_weak'}
-        if model != 'small_cnn':
+        """Takes a network by name, or LINEAR, the side of an image, and numbers of images and of steps a call."""
+        channels = {'small_cnn': 1, LINEAR: FEATURES}.get(model, 3)
+        view = 'none' if model == LINEAR else 'upright_weak'
+        overrides: dict[str, Any] = {'method.train.batch_size': batch, 'method.train.view': view}
+        if model == LINEAR:
+            overrides['model.frozen'] = True
+        elif model != 'small_cnn':
             overrides['model.name'] = model
         self.run = RandomRun(
             'cross_entropy',
-            dataset(model == 'small_cnn'),
+            dataset(model in ('small_cnn', LINEAR)),
             overrides,
             (NUM_CLASSES, images, channels),
         )
@@ -40,9 +46,9 @@ class LoopRun:
         self.update, self.steps = self.stage.updates[0], steps
         labels = self.run.train_labels
         shape = (len(labels), pixels, pixels, channels)
-        self.feed = Feed(
-            np.random.default_rng(0).integers(0, 256, shape, np.uint8), labels, self.run.mesh
-        )
+        values = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+        values = values.astype(np.float32) if model == LINEAR else values
+        self.feed = Feed(values, labels, self.run.mesh)
         self.streams = streams.make_streams(
             self.update, labels, num_classes=NUM_CLASSES, seed=self.run.seed, name='benchmark'
         )

@@ -66,6 +66,7 @@ def small_sets(job: Job) -> Rows:
     from . import loops
 
     wanted = [(model, pixels) for model in ('small_cnn', 'resnet18') for pixels in (28, 64)]
+    wanted.append((loops.LINEAR, 1))
     for model, pixels in wanted[:1] if job.small else wanted:
         yield loops.share(model, pixels, small=job.small)
 

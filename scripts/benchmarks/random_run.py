@@ -61,7 +61,7 @@ class RandomRun:
         self.mesh = sharding.make_mesh()
         self._root = jax.random.key(self.seed)
         self._features: jax.Array | None = None
-        self.task = Task(counts, (0.5,), (0.25,))
+        self.task = Task(counts, (0.5,), (0.25,), on_features=config.model.frozen)
         recipe = methods.recipe(config.method, self.task)
         settings = Settings.of(config)
         self._create: Callable[[jax.Array], nnx.Module] = lambda key: build.create_model(

@@ -3,7 +3,6 @@
 import threading
 import time
 
-import grain
 import jax
 import numpy as np
 import pytest
@@ -54,23 +53,6 @@ def test_class_probabilities_may_change_from_round_to_round():
     )
     drawn = [set(LABELS[changing[step]].tolist()) for step in range(6)]
     assert drawn == [{0}, {0}, {2}, {2}, {2}, {2}]
-
-
-@pytest.mark.parametrize(('images', 'batch_size'), [(60, 7), (5, 12), (300, 300)])
-def test_instance_balanced_has_the_order_of_grain(images, batch_size):
-    """Which runs of earlier versions have, too."""
-    order = grain.MapDataset.range(images).seed(9).shuffle().repeat()
-    expected = order.batch(batch_size, drop_remainder=True)
-    found = pipeline.index_stream(
-        np.zeros(images, np.int32),
-        sampler='instance_balanced',
-        batch_size=batch_size,
-        seed=9,
-        num_classes=1,
-    )
-    for step in (0, 1, 2, 17, 100_003):
-        assert found[step].dtype == np.int32
-        assert found[step].tolist() == expected[step].tolist()
 
 
 def test_instance_balanced_sees_each_image_once_in_every_pass():
