@@ -69,11 +69,11 @@ def killed_at(step, made, folder):
             train.run(made, folder)
 
 
-@pytest.fixture(scope='module')
-def workdir(data, weights, tmp_path_factory):
-    """Returns a finished run with low-rank products."""
-    folder = tmp_path_factory.mktemp('run') / 'run'
-    train.run(config(data, weights), folder)
+@pytest.fixture(scope='module', params=['lora', 'adapter'])
+def workdir(request, data, weights, tmp_path_factory):
+    """Returns a finished run with low-rank products, and one with adapters."""
+    folder = tmp_path_factory.mktemp('run') / request.param
+    train.run(config(data, weights, **{'model.tune': request.param}), folder)
     return folder
 
 
@@ -81,7 +81,7 @@ def workdir(data, weights, tmp_path_factory):
 def test_a_run_killed_inside_a_round_goes_on_with_the_same_bits(data, workdir, weights, tmp_path):
     copy = tmp_path / 'copy.safetensors'
     copy.write_bytes(weights.read_bytes())
-    made = config(data, copy, **{'checkpoint.every_steps': 1})
+    made = config(data, copy, **{'checkpoint.every_steps': 1, 'model.tune': workdir.name})
     killed_at(5, made, tmp_path / 'run')
     copy.unlink()  # all that the run needs is in its checkpoints
     train.run(made, tmp_path / 'run')
@@ -95,7 +95,11 @@ def test_a_run_killed_inside_a_round_goes_on_with_the_same_bits(data, workdir, w
 def test_what_is_held_is_that_of_the_file_and_all_is_counted(workdir, weights):
     trained = Trained.load(workdir)
     model = nnx.merge(trained.graphdef, trained.state)
-    assert any(np.abs(block.mlp.expand.dot_general.up[...]).max() > 0 for block in model.blocks)
+    added = [
+        block.mlp.expand.dot_general.up if workdir.name == 'lora' else block.adapter.up.kernel
+        for block in model.blocks
+    ]
+    assert any(np.abs(each[...]).max() > 0 for each in added)
     np.testing.assert_array_equal(
         model.blocks[0].mlp.expand.kernel[...].T,
         safetensors.numpy.load_file(weights)['blocks.0.mlp.fc1.weight'],
@@ -104,13 +108,15 @@ def test_what_is_held_is_that_of_the_file_and_all_is_counted(workdir, weights):
     count = tuning.count(trained.state)
     assert (results['num_trained'], results['num_parameters']) == count
     assert count[0] < count[1] / 4
-    assert 'dot_general/down' in results['parameters']
+    assert {'lora': 'dot_general/down', 'adapter': 'adapter/down'}[workdir.name] in results[
+        'parameters'
+    ]
     card = (workdir / 'model_card.md').read_text('utf-8')
     assert f'{count[1]:,} parameters, of which {count[0]:,} trained' in card
 
 
 @pytest.mark.slow
-def test_an_exported_model_says_the_same_by_the_networks_own_layers(data, workdir, tmp_path):
+def test_an_exported_model_says_the_same(data, workdir, tmp_path):
     trained = Trained.load(workdir)
     test = tiny.arrays()['images'][tiny.arrays()['split'] == 'test']
     found = trained.predict(test)
@@ -122,6 +128,13 @@ def test_an_exported_model_says_the_same_by_the_networks_own_layers(data, workdi
     exported = jax.export.deserialize(bytearray(file.read_bytes()))
     np.testing.assert_allclose(exported.call(test)[0], found.logits, rtol=1e-4, atol=1e-5)
 
+
+@pytest.mark.slow
+@pytest.mark.parametrize('workdir', ['lora'], indirect=True)
+def test_exported_weights_are_those_of_the_networks_own_layers(workdir, tmp_path):
+    trained = Trained.load(workdir)
+    test = tiny.arrays()['images'][tiny.arrays()['split'] == 'test']
+    found = trained.predict(test)
     file = tmp_path / 'm.safetensors'
     export.main([f'--workdir={workdir}', f'--out={file}', '--layout=timm'])
     plain = MAKE(num_classes=3, rngs=nnx.Rngs(0))
@@ -154,6 +167,7 @@ def test_methods_leave_what_is_held(data, weights, tmp_path, method, changes):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize('workdir', ['lora'], indirect=True)
 @pytest.mark.parametrize('method', ['crt', 'm2m'])
 def test_another_run_begins_with_the_first_stage(data, weights, workdir, tmp_path, method):
     made = config(data, weights, method, start_from=str(workdir))
