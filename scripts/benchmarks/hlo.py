@@ -135,7 +135,7 @@ class Module:
         return next(each for each in self.computations[name].values() if each.root)
 
     def trips(self, loop: Instruction) -> int:
-        """Returns how often a loop runs its body: as the compiler says, or up to the number it compares with; else 1."""
+        """Returns how often a loop runs its body: as it says, or up to the number it compares with; else 1."""
         told = re.search(r'"known_trip_count":\{"n":"?(\d+)', loop.attributes)
         if told:
             return int(told[1])
