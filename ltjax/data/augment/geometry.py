@@ -227,9 +227,9 @@ def resample(image: jax.Array, u: jax.Array, ops: tuple[Geometric, ...]) -> jax.
     exact = [op for op in ops if isinstance(op, Exact)]
     if len(exact) == len(ops):
         start = 0
-        for op in exact:
-            image = op.move(u[start : start + op.draws], image)
-            start += op.draws
+        for move in exact:
+            image = move.move(u[start : start + move.draws], image)
+            start += move.draws
         return image.astype(jnp.float32)
     height, width, _ = image.shape
     y = jnp.arange(height, dtype=jnp.float32)[:, None]

@@ -130,7 +130,7 @@ class OneOfBlur(Photometric):
             # Before the loop, which then copies the medians through the kernel of the identity.
             padded = jnp.where(is_median, _median_of_nine(padded), padded[1:-1, 1:-1])
 
-        def row_of_taps(i: Any, padded: jax.Array, kernel: jax.Array) -> jax.Array:
+        def row_of_taps(i: Any, padded: jax.Array, kernel: jax.Array) -> Any:
             row = jax.lax.dynamic_slice_in_dim(padded, i, height)
             return sum(kernel[i, j] * row[:, j : j + width] for j in range(2 * reach + 1))
 
