@@ -7,11 +7,11 @@ ProCo, in its paper's experiment (network, pixels, batch) in bfloat16, every upd
 that means: memory on a device against what it has; operations, bytes, kernels and collectives, by part of the step;
 and a lower bound of its time by the device's ceilings. It measures no time: a real step takes longer than the bound.
 
-Devices: v5e (TPU v5e; 8 chips, or 1 or 32; needs `pip install 'ltjax[tpu]'`), h100 (1, or 8; needs jax-cuda12-plugin
-and jax-cuda12-pjrt of jaxlib's version, `--no-deps`, and neither driver nor CUDA), cpu (this machine, to try it out).
+Devices: v5e (TPU v5e; 8 chips, or 1 or 32), h100 (1, or 8) and cpu (this machine, to try it out). The compilers come
+with `pip install -e '.[ahead]'`, in an environment of their own; neither a driver nor CUDA is needed.
 
 Writes DIR/rows.json anew with every step, each step's program as DIR/NAME.hlo.gz, and DIR/table.md. A step that
-is in DIR already is not compiled again: a run that was cut off goes on. `--recount` counts what is there again.
+is in DIR already is not compiled again: a run that was cut off goes on. `--recount` counts again what is there.
 """
 
 import argparse
@@ -111,7 +111,7 @@ def main() -> None:
         '--only', nargs='+', default=[], metavar='STEP', help='METHOD[/STAGE[/UPDATE]]'
     )
     parser.add_argument('--small', action='store_true', help='tiny networks and images, to try it')
-    parser.add_argument('--recount', action='store_true', help='count again what was compiled')
+    parser.add_argument('--recount', action='store_true', help='count again, compile nothing')
     told = parser.parse_args()
     if told.device not in abstract.DEVICES:
         raise unknown('device', told.device, abstract.DEVICES)
@@ -126,6 +126,8 @@ def main() -> None:
     if told.recount:
         rows = [row | counted(row['device'], told.out / f'{row["name"]}.hlo.gz') for row in rows]
         write(told.out, rows)
+        print(hlo_table.markdown(rows), end='')
+        return
     abstract.prepare(told.device, chips)
     mesh = abstract.mesh_of(told.device, chips, told.fsdp)
     for run, method, stage, update in wanted(told.only, small=told.small):

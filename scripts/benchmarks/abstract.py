@@ -38,7 +38,7 @@ class Device:
       memory: bytes that it has.
       needs: what to install.
       environment: what must be set before JAX starts.
-      topologies: by the number of chips, how they hang together.
+      topologies: by the number of chips, how they hang together; the compiler may know no fewer than are there.
     """
 
     flops: float
@@ -62,14 +62,14 @@ DEVICES = {
             'TPU_WORKER_HOSTNAMES': 'localhost',
             'TPU_WORKER_ID': '0',
         },
-        {1: 'v5e:1x1', 8: 'v5e:2x4', 32: 'v5e:4x8'},
+        {1: 'v5e:2x2', 8: 'v5e:2x4', 32: 'v5e:4x8'},
     ),
     # https://www.nvidia.com/en-us/data-center/h100/: SXM, without sparsity.
     'h100': Device(
         989e12,
         3.35e12,
         80e9,
-        'jax-cuda12-plugin and jax-cuda12-pjrt',
+        'jax-cuda12-plugin',
         {},
         {1: '1x1x1', 8: '1x1x8'},
     ),
@@ -114,8 +114,10 @@ def mesh_of(device: str, chips: int, fsdp: int) -> jax.sharding.Mesh:
         else:
             described = topologies.get_topology_desc(kind.topologies[chips], 'tpu')
     except RuntimeError as error:
-        raise UserError(f'no compiler for {device}: install {kind.needs} ({error}).') from None
-    return sharding.make_mesh(described.devices, fsdp=fsdp)
+        raise UserError(
+            f'{device} cannot be compiled for: is {kind.needs} installed? ({error})'
+        ) from None
+    return sharding.make_mesh(described.devices[:chips], fsdp=fsdp)
 
 
 class AbstractRun(RandomRun):
