@@ -151,6 +151,27 @@ def map_classes(function: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
     return mapped
 
 
+def map_rows(function: Callable[..., jax.Array], batch: jax.Array, whole: jax.Array) -> jax.Array:
+    """Returns function(batch, whole), of which every device makes its own rows; inside a jitted function.
+
+    For what XLA would have every device do for the whole batch, though each row is by itself.
+
+    Args:
+      function: of [B, ...] and an array that all rows share, to [B, ...].
+      batch: split over all devices, if its rows divide evenly; else, and where it lies on no mesh, XLA chooses.
+      whole: the same on every device.
+    """
+    mesh = jax.typeof(batch).sharding.mesh
+    if mesh.size == 1 or mesh.axis_names != AXES or len(batch) % mesh.size:
+        return function(batch, whole)
+    rows = PartitionSpec(AXES)
+    specs = (rows, PartitionSpec())
+    made: jax.Array = jax.shard_map(function, mesh=mesh, in_specs=specs, out_specs=rows)(
+        batch, whole
+    )
+    return made
+
+
 def data_parts(array: jax.Array) -> int:
     """Returns in how many parts `data` splits a batch, inside a jitted function.
 

@@ -55,11 +55,12 @@ def make_step(
         state: TrainState, batch: Batch, key: jax.Array, step: jax.Array
     ) -> tuple[TrainState, dict[str, jax.Array]]:
         key = jax.random.fold_in(key, step)
-        further = {
-            name: _with_views(stream.views, batch[name], key_for(key, f'stream {name}'))
-            for name, stream in update.streams.items()
-        }
-        batch = _with_views(update.views, batch, key) | further
+        with jax.named_scope('augmentation'):
+            further = {
+                name: _with_views(stream.views, batch[name], key_for(key, f'stream {name}'))
+                for name, stream in update.streams.items()
+            }
+            batch = _with_views(update.views, batch, key) | further
         trainable, statistics, frozen = nnx.split_state(state.model, trains, nnx.BatchStat, ...)
 
         def objective(trainable: nnx.State[Any, Any]) -> tuple[jax.Array, Any]:
@@ -67,19 +68,22 @@ def make_step(
             set_batch_norm(model, update.batch_norm)
             set_key(model, key_for(key, 'model'))
             set_chunks(model, accumulate)
-            loss = update.loss_fn(model, state.extra, batch, key_for(key, 'loss'), step)
+            with jax.named_scope('loss'):
+                loss = update.loss_fn(model, state.extra, batch, key_for(key, 'loss'), step)
             extra = state.extra if loss.extra is None else loss.extra
             return loss.value, (dict(loss.logged), extra, nnx.state(model, nnx.BatchStat))
 
         (value, aux), gradients = jax.value_and_grad(objective, has_aux=True)(trainable)
         logged, extra, statistics = aux
-        steps, optimizer = update.optimizer.update(
-            gradients, state.optimizers[update.name], trainable
-        )
-        model = nnx.merge_state(optax.apply_updates(trainable, steps), statistics, frozen)
-        if update.after_step is not None:
-            extra = update.after_step(extra, model, step)
-        metrics = {'loss': value, 'gradient_norm': optax.tree.norm(gradients)} | logged
+        with jax.named_scope('optimiser'):
+            steps, optimizer = update.optimizer.update(
+                gradients, state.optimizers[update.name], trainable
+            )
+            model = nnx.merge_state(optax.apply_updates(trainable, steps), statistics, frozen)
+            if update.after_step is not None:
+                extra = update.after_step(extra, model, step)
+            norm = optax.tree.norm(gradients)
+        metrics = {'loss': value, 'gradient_norm': norm} | logged
         optimizers = state.optimizers | {update.name: optimizer}
         after = TrainState(model, optimizers, extra)
         if skip_nonfinite:

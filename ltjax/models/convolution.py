@@ -13,6 +13,9 @@ go as soon as the library takes no longer in its case:
 - The gradient of a kernel. 3x3 over [16, 56, 56, 64] takes 35 ms, twice the forward pass; as matrix products over a
   few images at a time 19 ms. We know of no issue.
 
+Elsewhere grouped convolutions, but for depthwise ones, have their batch split by hand: XLA (jax 0.10.2) has every
+device gather the whole batch and convolve all of it, at each of the 16 in a ResNeXt-50 (scripts/ahead_of_time.py).
+
 Max-pooling too: the gradient of 3x3 over [16, 112, 112, 64], XLA's SelectAndScatter, takes 230 ms, that of maxima of
 shifted images 50 ms. We know of no issue.
 """
@@ -25,6 +28,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
+
+from ltjax import sharding
 
 Pair = tuple[int, int]
 
@@ -92,7 +97,10 @@ def convolve(
         quick = _with_kernel_gradient(by_library, kernel_gradient)
     else:
         return by_library(images, kernel)
-    return jax.lax.platform_dependent(images, kernel, cpu=quick, default=by_library)
+    default = by_library
+    if feature_group_count > 1 and per_group > 1:
+        default = functools.partial(sharding.map_rows, by_library)
+    return jax.lax.platform_dependent(images, kernel, cpu=quick, default=default)
 
 
 def max_pool(images: jax.Array) -> jax.Array:

@@ -91,11 +91,12 @@ class ImageClassifier(nnx.Module):
         """Returns features [B, C] of `images`: what the classifier sees. For `tap` see `feature_maps`."""
         if self.chunks > 1 and tap is untouched:
             return _encode_chunks(self, images)
-        *_, last = self.feature_maps(images, tap).values()
-        if not self.branches:
-            return self.pool(last)
-        features = [self.branch(number, last) for number in range(len(self.branches))]
-        return jnp.concatenate(features, axis=1)
+        with jax.named_scope('network'):
+            *_, last = self.feature_maps(images, tap).values()
+            if not self.branches:
+                return self.pool(last)
+            features = [self.branch(number, last) for number in range(len(self.branches))]
+            return jnp.concatenate(features, axis=1)
 
     def branch(self, number: int, last: jax.Array) -> jax.Array:
         """Returns the features of one of `branches` alone, pooled like any others, of the last stage's output."""

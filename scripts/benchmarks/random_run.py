@@ -56,7 +56,7 @@ class RandomRun:
         config = runpy.run_path(str(CONFIGS / f'{file}.py'))['get_config'](dataset)
         config.update_from_flattened_dict(overrides)
         self.config, self.seed = config, config.seed
-        self.num_classes = num_classes
+        self.num_classes, self.channels = num_classes, channels
         self.train_labels = np.repeat(np.arange(num_classes, dtype=np.int32), counts)
         self.mesh = sharding.make_mesh()
         self._root = jax.random.key(self.seed)

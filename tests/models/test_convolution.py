@@ -1,5 +1,7 @@
 """Convolutions in other forms: the library's numbers and gradients."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 from flax import nnx
 from jax.test_util import check_grads
 
+from ltjax import sharding
 from ltjax.models import convolution
 from ltjax.models.convolution import convolve
 
@@ -167,3 +170,37 @@ def test_max_pooling_is_that_of_the_library(shape):
     np.testing.assert_allclose(ours, theirs, rtol=1e-6)
     assert np.isnan(convolution.max_pool(images.at[0, 0, 0, 0].set(jnp.nan))[0, 0, 0, 0])
     assert convolution.max_pool(images.astype(jnp.bfloat16)).dtype == jnp.bfloat16
+
+
+@pytest.mark.eight_devices
+@pytest.mark.parametrize('batch', [16, 12])
+def test_devices_share_grouped_convolutions(batch, monkeypatch):
+    """As accelerators do it: no device reads the images of another, and sums over the batch are whole."""
+    monkeypatch.setattr(
+        jax.lax, 'platform_dependent', lambda *args, cpu, default, **_: default(*args)
+    )
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=(batch, 5, 4, 6)).astype(np.float32)
+    kernel = rng.normal(size=(3, 3, 2, 9)).astype(np.float32)
+
+    def loss(form, images, kernel):
+        made = form(images, kernel, (1, 1), [(1, 1), (1, 1)], feature_group_count=3)
+        return (jnp.sin(made) * jnp.arange(len(images))[:, None, None, None]).sum()
+
+    def step(form):
+        return jax.jit(jax.value_and_grad(functools.partial(loss, form), argnums=(0, 1)))
+
+    mesh = sharding.make_mesh(fsdp=2)
+    whole = jax.device_put(kernel, sharding.replicated(mesh))
+    if batch % mesh.size:
+        rows = jax.device_put(images, sharding.replicated(mesh))
+    else:
+        rows = jax.device_put(images, sharding.batch_sharding(mesh))
+        text = step(ours).lower(rows, whole).compile().as_text()
+        assert 'all-reduce' in text
+        assert 'all-gather' not in text
+    expected = step(library)(images, kernel)
+    for got, want in zip(
+        jax.tree.leaves(step(ours)(rows, whole)), jax.tree.leaves(expected), strict=True
+    ):
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4)

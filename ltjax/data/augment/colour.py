@@ -1,12 +1,14 @@
 """Colours and edges as torchvision changes them: `ColorJitter`, `RandomGrayscale`, `GaussianBlur` and others."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from ltjax.data.augment.crops import boxes
 from ltjax.data.augment.geometry import between
+from ltjax.data.augment.loops import total
 from ltjax.data.augment.photometry import Photometric
 
 _ATTEMPTS = 10  # torchvision's, to find a rectangle
@@ -51,7 +53,7 @@ class ColorJitter(Photometric):
                 return jnp.where(kind == 3, image, blended)
             return jnp.where(kind == 3, _turned(image, turn), blended)
 
-        # A loop for the reason given in `geometry.resample`: what it makes is stored.
+        # A loop for the reason given in `interpolation.by_pixel`: what it makes is stored.
         changed = jax.lax.fori_loop(0, 4, change, image)
         return jnp.where(self.acts(u), changed, image)
 
@@ -120,12 +122,12 @@ class GaussianBlur(Photometric):
         padded = jnp.pad(image, ((reach, reach), (reach, reach), (0, 0)), mode='reflect')
 
         def along(image: jax.Array, axis: int, length: int) -> jax.Array:
-            def add(i: jax.Array, total: jax.Array) -> jax.Array:
-                return total + kernel[i] * jax.lax.dynamic_slice_in_dim(image, i, length, axis)
+            def tap(i: Any, image: jax.Array, kernel: jax.Array) -> jax.Array:
+                return kernel[i] * jax.lax.dynamic_slice_in_dim(image, i, length, axis)
 
             shape = list(image.shape)
             shape[axis] = length
-            return jax.lax.fori_loop(0, 2 * reach + 1, add, jnp.zeros(shape, image.dtype))
+            return total(2 * reach + 1, tap, image, kernel, tuple(shape))
 
         return jnp.clip(along(along(padded, 0, height), 1, width), 0.0, 1.0)
 

@@ -7,10 +7,11 @@ without repeating the edge pixel (`reflect_101`, albumentations' default).
 
 import abc
 import dataclasses
-from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
+
+from ltjax.data.augment.interpolation import interpolated
 
 Limits = float | tuple[float, float]
 
@@ -46,13 +47,7 @@ class Op(abc.ABC):
 
 
 class Geometric(Op):
-    """An operation on coordinates.
-
-    Attributes:
-      exact: True if it maps pixel centres to pixel centres, so that nothing is interpolated.
-    """
-
-    exact: ClassVar[bool] = False
+    """An operation on coordinates."""
 
     @property
     def black_outside(self) -> bool:
@@ -73,11 +68,22 @@ class Geometric(Op):
         """
 
 
-@dataclasses.dataclass(frozen=True)
-class HorizontalFlip(Geometric):
-    """Mirrors left and right."""
+class Exact(Geometric):
+    """An operation that maps pixel centres to pixel centres, so that nothing is interpolated."""
 
-    exact: ClassVar[bool] = True
+    @abc.abstractmethod
+    def move(self, u: jax.Array, image: jax.Array) -> jax.Array:
+        """Returns the image [H, W, C] moved, as `source` says, without reading pixels one by one.
+
+        Args:
+          u: [draws] uniform draws in [0, 1).
+          image: [H, W, C], any dtype.
+        """
+
+
+@dataclasses.dataclass(frozen=True)
+class HorizontalFlip(Exact):
+    """Mirrors left and right."""
 
     @property
     def draws(self) -> int:
@@ -88,12 +94,13 @@ class HorizontalFlip(Geometric):
     ) -> tuple[jax.Array, jax.Array]:
         return y, jnp.where(self.acts(u), shape[1] - 1 - x, x)
 
+    def move(self, u: jax.Array, image: jax.Array) -> jax.Array:
+        return jnp.where(self.acts(u), image[:, ::-1], image)
+
 
 @dataclasses.dataclass(frozen=True)
-class VerticalFlip(Geometric):
+class VerticalFlip(Exact):
     """Mirrors top and bottom."""
-
-    exact: ClassVar[bool] = True
 
     @property
     def draws(self) -> int:
@@ -104,9 +111,12 @@ class VerticalFlip(Geometric):
     ) -> tuple[jax.Array, jax.Array]:
         return jnp.where(self.acts(u), shape[0] - 1 - y, y), x
 
+    def move(self, u: jax.Array, image: jax.Array) -> jax.Array:
+        return jnp.where(self.acts(u), image[::-1], image)
+
 
 @dataclasses.dataclass(frozen=True)
-class Shift(Geometric):
+class Shift(Exact):
     """Moves by whole pixels: the pad-and-crop of small images.
 
     Attributes:
@@ -117,7 +127,6 @@ class Shift(Geometric):
 
     pixels: int
     black: bool = False
-    exact: ClassVar[bool] = True
 
     @property
     def black_outside(self) -> bool:
@@ -130,9 +139,19 @@ class Shift(Geometric):
     def source(
         self, u: jax.Array, y: jax.Array, x: jax.Array, shape: tuple[int, int]
     ) -> tuple[jax.Array, jax.Array]:
-        moves = jnp.floor(u[1:] * (2 * self.pixels + 1)) - self.pixels
-        moves = jnp.where(self.acts(u), moves, 0.0)
+        moves = self._moves(u)
         return y - moves[0], x - moves[1]
+
+    def _moves(self, u: jax.Array) -> jax.Array:
+        """Returns how far the image goes down and to the right: whole float32 numbers [2]."""
+        moves = jnp.floor(u[1:] * (2 * self.pixels + 1)) - self.pixels
+        return jnp.where(self.acts(u), moves, 0.0)
+
+    def move(self, u: jax.Array, image: jax.Array) -> jax.Array:
+        margins = ((self.pixels, self.pixels), (self.pixels, self.pixels), (0, 0))
+        padded = jnp.pad(image, margins, mode='constant' if self.black else 'reflect')
+        top, left = self.pixels - self._moves(u).astype(jnp.int32)
+        return jax.lax.dynamic_slice(padded, (top, left, 0), image.shape)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -194,20 +213,25 @@ def reflect(position: jax.Array, size: int) -> jax.Array:
 def resample(image: jax.Array, u: jax.Array, ops: tuple[Geometric, ...]) -> jax.Array:
     """Applies geometric operations, in their order, by reading the image once.
 
-    Reads single pixels if all the operations are exact, else interpolates bilinearly, which
-    is exact too where the coordinates are whole.
+    Moves the pixels one operation after another if all are exact, else interpolates bilinearly,
+    which is exact too where the coordinates are whole.
 
     Args:
-      image: [H, W, C], any real dtype.
+      image: uint8 [H, W, C].
       u: [sum of the operations' draws] uniform draws.
       ops: the operations; may be empty.
 
     Returns:
       [H, W, C] float32 in the image's own range.
     """
-    if not ops:
+    exact = [op for op in ops if isinstance(op, Exact)]
+    if len(exact) == len(ops):
+        start = 0
+        for move in exact:
+            image = move.move(u[start : start + move.draws], image)
+            start += move.draws
         return image.astype(jnp.float32)
-    height, width, channels = image.shape
+    height, width, _ = image.shape
     y = jnp.arange(height, dtype=jnp.float32)[:, None]
     x = jnp.arange(width, dtype=jnp.float32)[None, :]
     end = sum(op.draws for op in ops)
@@ -222,30 +246,7 @@ def resample(image: jax.Array, u: jax.Array, ops: tuple[Geometric, ...]) -> jax.
         y, x = reflect(y, height), reflect(x, width)
         end = start
 
-    pixels = image.reshape(height * width, channels)
-
-    def read(row: jax.Array, column: jax.Array) -> jax.Array:
-        index = row * width + column
-        return pixels.at[index].get(mode='clip').astype(jnp.float32)
-
-    def shown(values: jax.Array) -> jax.Array:
-        if not any(op.black_outside for op in ops):
-            return values
-        return jnp.where(inside[:, :, None], values, 0.0)
-
-    if all(op.exact for op in ops):
-        return shown(read(y.astype(jnp.int32), x.astype(jnp.int32)))
-    y, x = jnp.broadcast_to(y, (height, width)), jnp.broadcast_to(x, (height, width))
-    top, left = y.astype(jnp.int32), x.astype(jnp.int32)
-    right = jnp.minimum(left + 1, width - 1)
-    down = (y - top.astype(jnp.float32))[:, :, None]
-    along = (x - left.astype(jnp.float32))[:, :, None]
-
-    def add_row(i: jax.Array, total: jax.Array) -> jax.Array:
-        row = jnp.minimum(top + i, height - 1)
-        values = read(row, left) * (1.0 - along) + read(row, right) * along
-        return total + jnp.where(i == 0, 1.0 - down, down) * values
-
-    # A loop, because its result is stored: written out, XLA's CPU compiler would fuse the
-    # resampling into a blur that follows and repeat it for each of the blur's nine pixels.
-    return shown(jax.lax.fori_loop(0, 2, add_row, jnp.zeros(image.shape, jnp.float32)))
+    result = interpolated(image, y, x)
+    if any(op.black_outside for op in ops):
+        result = jnp.where(inside[:, :, None], result, 0.0)
+    return result

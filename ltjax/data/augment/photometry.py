@@ -2,11 +2,13 @@
 
 import abc
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from ltjax.data.augment.geometry import Limits, Op, between
+from ltjax.data.augment.loops import total
 
 
 class Photometric(Op):
@@ -128,12 +130,11 @@ class OneOfBlur(Photometric):
             # Before the loop, which then copies the medians through the kernel of the identity.
             padded = jnp.where(is_median, _median_of_nine(padded), padded[1:-1, 1:-1])
 
-        def add_row(i: jax.Array, total: jax.Array) -> jax.Array:
+        def row_of_taps(i: Any, padded: jax.Array, kernel: jax.Array) -> Any:
             row = jax.lax.dynamic_slice_in_dim(padded, i, height)
-            return total + sum(kernel[i, j] * row[:, j : j + width] for j in range(2 * reach + 1))
+            return sum(kernel[i, j] * row[:, j : j + width] for j in range(2 * reach + 1))
 
-        # A loop for the reason given in `geometry.resample`: its result is stored.
-        result = jax.lax.fori_loop(0, 2 * reach + 1, add_row, jnp.zeros_like(image))
+        result = total(2 * reach + 1, row_of_taps, padded, kernel, image.shape)
         return jnp.clip(result, 0.0, 1.0)
 
 
