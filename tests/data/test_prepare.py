@@ -196,7 +196,9 @@ def test_files_that_changed_since_are_written_anew(tmp_path):
 
 # Takes two seconds and more, however busy the machine is: who sends it a signal finds it at work.
 SLOWLY = """
-import sys, time
+import signal, sys, time
+# Of a background job, as a shell may run these tests, Ctrl-C is ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from ltjax.data import prepare
 from ltjax.data.reading import decoding
 decode = decoding.one
