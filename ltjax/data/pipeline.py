@@ -105,9 +105,8 @@ def _passes(images: int, batch_size: int, seed: int) -> grain.MapDataset:
     milliseconds a batch of 128, in which an accelerator makes a small network's step.
     """
 
-    @functools.lru_cache(
-        maxsize=2
-    )  # the pass that is read, and the next, which a batch may reach into
+    # The pass that is read, and the next, which a batch may reach into.
+    @functools.lru_cache(maxsize=2)
     def one_pass(number: int) -> np.ndarray:
         order = np.random.default_rng((seed, number)).permutation(images)
         return order.astype(np.int32)

@@ -92,7 +92,8 @@ def summary(found: Sequence[Kernel], *, flops: float, bandwidth: float) -> dict[
       and each one's 'share' of the bound, 'kernels' by kind, 'collectives' with 'count' and 'bytes' by kind (those that
       one device gives or gets, wherever they lie), and the 'slowest'.
     """
-    parts: dict[str, collections.Counter[str]] = {part: collections.Counter() for part in PARTS}
+    summed = ('kernels', 'operations', 'bytes', 'gathered', 'bound_ms')
+    parts: dict[str, dict[str, float]] = {part: dict.fromkeys(summed, 0) for part in PARTS}
     kinds: collections.Counter[str] = collections.Counter()
     between: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
 
@@ -105,14 +106,14 @@ def summary(found: Sequence[Kernel], *, flops: float, bandwidth: float) -> dict[
         sums['operations'] += times * kernel.operations
         sums['bytes'] += times * kernel.bytes
         sums['gathered'] += times * kernel.gathered
-        sums['bound_ms'] += bound(kernel)  # type: ignore[assignment]
+        sums['bound_ms'] += bound(kernel)
         kinds[kernel.kind] += times
         if kernel.collective:
             between[kernel.collective]['count'] += times
             between[kernel.collective]['bytes'] += times * kernel.sent
-    whole = {name: sum(sums[name] for sums in parts.values()) for name in sums}
+    whole = {name: sum(sums[name] for sums in parts.values()) for name in summed}
     for sums in parts.values():
-        sums['share'] = sums['bound_ms'] / whole['bound_ms'] if whole['bound_ms'] else 0  # type: ignore[assignment]
+        sums['share'] = sums['bound_ms'] / whole['bound_ms'] if whole['bound_ms'] else 0
     slowest = sorted(found, key=bound, reverse=True)[:10]
     return {
         **{name: whole[name] for name in ('operations', 'bytes', 'gathered', 'bound_ms')},
