@@ -184,7 +184,7 @@ def traced_once() -> Iterator[None]:
 
     def shared_runner(rounds_: Rounds, update: Any) -> Runner:
         made = runner(rounds_, update)
-        key = (rounds_._training.traced, made.name, made.per_call)
+        key = (rounds_._training.traced, made.name, made.calls.most)
         return made._replace(step=kept.setdefault(key, made.step))
 
     with pytest.MonkeyPatch.context() as patch:

@@ -27,7 +27,7 @@ class Interruption:
         self.signal = ''
         self._deferred = False
         self._before: dict[signal.Signals, Any] = {}
-        self._stop = False
+        self._stop, self._asked = False, 0
 
     def __enter__(self) -> Self:
         if threading.current_thread() is not threading.main_thread():
@@ -62,8 +62,10 @@ class Interruption:
 
     def reached(self, step: int) -> bool:
         """Tells whether to stop after this step; several processes must all ask after the same steps."""
+        self._asked += 1
         if jax.distributed.is_initialized():
-            self._stop = self._stop or multihost_utils.reached_preemption_sync_point(step)
+            # jax stops everyone at one number, that after the highest yet: steps that are asked of may be far apart.
+            self._stop = self._stop or multihost_utils.reached_preemption_sync_point(self._asked)
         else:
             self._stop = bool(self.signal)
         return self._stop

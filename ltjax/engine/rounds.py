@@ -27,8 +27,32 @@ from ltjax.engine.streams import (
 from ltjax.engine.training import Training
 from ltjax.errors import Preempted
 
-# Of an update whose steps can take less time than their calls.
+# At most: a step may take less time than its call.
 STEPS_PER_CALL = 50
+
+# Of a call, about: a signal is heard, and a checkpoint made, when it ends.
+_SECONDS_PER_CALL = 1.0
+
+
+class CallLength:
+    """How many steps the next call makes; the numbers of a step do not depend on it.
+
+    Args:
+      most: steps that a call can make.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        # Several processes make the same calls; their clocks differ.
+        self._by_clock = jax.process_count() == 1
+        self.now = 1 if self._by_clock else most
+
+    def took(self, seconds: float) -> None:
+        """Says how long a call and the host's work for it took."""
+        if self._by_clock and seconds < _SECONDS_PER_CALL / 2:
+            self.now = min(2 * self.now, self.most)
+        elif self._by_clock and seconds > _SECONDS_PER_CALL:
+            self.now = max(self.now // 2, 1)
 
 
 class Runner(NamedTuple):
@@ -40,7 +64,7 @@ class Runner(NamedTuple):
       step: the jitted function.
       streams: what its steps read.
       key: of all its steps.
-      per_call: steps that a call of `step` can make.
+      calls: how many steps a call of `step` makes.
     """
 
     update: Update
@@ -48,7 +72,7 @@ class Runner(NamedTuple):
     step: Step
     streams: Streams
     key: jax.Array
-    per_call: int
+    calls: CallLength
 
 
 class Rounds:
@@ -76,17 +100,16 @@ class Rounds:
             per_call=per_call,
         )
         streams = self._streams(update, name)
-        return Runner(update, name, step, streams, training.key(name), per_call)
+        return Runner(update, name, step, streams, training.key(name), CallLength(per_call))
 
     def _steps_per_call(self, update: Update) -> int:
-        """Many where all that a step reads lies on the devices, but for convolutions on CPUs.
+        """Many where all that a step reads lies on the devices.
 
-        XLA's CPU compiler brings a convolution into the form that its kernels want only outside of loops: inside, a
-        step of `small_cnn` takes twice as long, and has other bits (docs/performance.md).
+        But one on CPUs of several processes: a slow network's calls could not be cut short by the clock.
         """
         training = self._training
         on_cpu = training.mesh.devices.flat[0].platform == 'cpu'
-        single = training.feed.resident[0] is None or (on_cpu and training.convolves)
+        single = training.feed.resident[0] is None or (on_cpu and jax.process_count() > 1)
         return 1 if sees_images(update) and single else STEPS_PER_CALL
 
     def _streams(self, update: Update, name: str, draw: np.ndarray | None = None) -> Streams:
@@ -177,17 +200,19 @@ class Rounds:
         first, end = round_ * update.steps + inside.step, (round_ + 1) * update.steps
         feed, step = batches(update, runner.streams, training.feed, first, end), first
         while step < end:
-            count = min(runner.per_call, end - step, safeguards.steps_left())
+            began, calls = time.monotonic(), runner.calls
+            count = min(calls.now, end - step, safeguards.steps_left())
             compiles = runner.name not in self._compiled
             safeguards.watchdog.alive(f'step {step} of {runner.name}', compiles=compiles)
-            if runner.per_call == 1:
+            if calls.most == 1:
                 state, values = runner.step(state, next(feed), runner.key, np.int32(step))
             else:
-                rows = positions(runner.streams, training.mesh, step, count, runner.per_call)
+                rows = positions(runner.streams, training.mesh, step, count, calls.most)
                 data = training.feed.resident, rows
                 at, many = np.int32(step), np.int32(count)
                 state, values = runner.step(state, data, runner.key, at, many)
             metrics.add(step, values, count)
+            calls.took(time.monotonic() - began)
             if step > first:
                 self._compiled.add(runner.name)  # its first step was read
                 training.logbook.progress(

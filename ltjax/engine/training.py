@@ -23,12 +23,8 @@ from ltjax.engine.state import TrainState, flatten, parameter_filter
 from ltjax.engine.step import BATCH_NORM, Forward, key_for, make_forward
 from ltjax.engine.streams import STATE, samplers
 from ltjax.errors import UserError, unknown
-from ltjax.models.held import WEIGHTS
 
 EVALUATION_BATCH = 256
-
-# Of a convolution's kernel.
-CONVOLUTION_AXES = 4
 
 SELECT = ('best', 'last')
 
@@ -63,8 +59,6 @@ class Training:
         self._root = jax.random.key(self.seed)
         network = nnx.eval_shape(lambda: self.create(self._root))
         self.graphdef = nnx.graphdef(network)
-        kernels = jax.tree.leaves(nnx.state(network, WEIGHTS))
-        self.convolves = any(kernel.ndim == CONVOLUTION_AXES for kernel in kernels)
         self._init = jax.jit(lambda key: nnx.state(self.create(key)))
         if self.select not in SELECT:
             raise unknown('select', self.select, SELECT)

@@ -12,6 +12,9 @@ go as soon as the library takes no longer in its case:
   of 64 pixels, whose last maps are 2x2; 0.2 s with these convolutions as matrix products. We know of no issue.
 - The gradient of a kernel. 3x3 over [16, 56, 56, 64] takes 35 ms, twice the forward pass; as matrix products over a
   few images at a time 19 ms. We know of no issue.
+- Gradients inside a loop. Only outside does XLA bring them into the form that its quick routine takes; both are
+  written in that form here, so that a loop of training steps is as quick as its steps, with the same bits. We know of
+  no issue.
 
 Elsewhere grouped convolutions, but for depthwise ones, have their batch split by hand: XLA (jax 0.10.2) has every
 device gather the whole batch and convolve all of it, at each of the 16 in a ResNeXt-50 (scripts/ahead_of_time.py).
@@ -32,9 +35,6 @@ from flax import nnx
 from ltjax import sharding
 
 Pair = tuple[int, int]
-
-# With fewer, as in a network's first layer, the library's gradient is no slower, and patches are many times the images.
-_FEW_CHANNELS = 16
 
 # Of the images whose taps are joined; their copies then fit a cache of some MB.
 _PIXELS_AT_A_TIME = 4096
@@ -93,10 +93,11 @@ def convolve(
         _sides_after(images, kernel, strides, pads)
     ):
         quick = product
-    elif per_group >= _FEW_CHANNELS:
-        quick = _with_kernel_gradient(by_library, kernel_gradient)
     else:
-        return by_library(images, kernel)
+        to_images = functools.partial(
+            _image_gradient, strides=strides, pads=pads, precision=precision
+        )
+        quick = _with_gradients(by_library, to_images, kernel_gradient)
     default = by_library
     if feature_group_count > 1 and per_group > 1:
         default = functools.partial(sharding.map_rows, by_library)
@@ -171,24 +172,55 @@ def _product(
     return products.reshape(*products.shape[:3], -1)
 
 
-def _with_kernel_gradient(
+def _with_gradients(
     convolve: Callable[[jax.Array, jax.Array], jax.Array],
+    image_gradient: Callable[[tuple[int, ...], jax.Array, jax.Array], jax.Array],
     kernel_gradient: Callable[[jax.Array, jax.Array, jax.Array], jax.Array],
 ) -> Callable[[jax.Array, jax.Array], jax.Array]:
-    """Returns `convolve` of images and kernel, with a derivative of its own by the kernel."""
+    """Returns `convolve` of images and kernel, with derivatives of its own."""
 
     def forward(images: jax.Array, kernel: jax.Array) -> tuple[jax.Array, Any]:
         return convolve(images, kernel), (images, kernel)
 
     def backward(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) -> Any:
         images, kernel = saved
-        to_images = jax.vjp(lambda images: convolve(images, kernel), images)[1]
         by_kernel = kernel_gradient(images, kernel, gradient)
-        return *to_images(gradient), by_kernel.astype(kernel.dtype)
+        return image_gradient(images.shape, kernel, gradient), by_kernel.astype(kernel.dtype)
 
     function = jax.custom_vjp(convolve)
     function.defvjp(forward, backward)
     return function
+
+
+def _image_gradient(
+    shape: tuple[int, ...],
+    kernel: jax.Array,
+    gradient: jax.Array,
+    strides: Pair,
+    pads: tuple[Pair, ...],
+    precision: Any,
+) -> jax.Array:
+    """Returns the gradient of images of `shape` [B, H, W, C], from that of the pixels [B, H', W', O].
+
+    A convolution by the kernel turned round, of the gradient spread out by the strides. The kernel is turned first:
+    else XLA folds that into the convolution, which then has no quick routine.
+    """
+    turned = jax.lax.optimization_barrier(jnp.flip(kernel, (0, 1)).swapaxes(2, 3))
+    borders = []
+    for axis in (0, 1):
+        before = kernel.shape[axis] - 1 - pads[axis][0]
+        span = strides[axis] * (gradient.shape[1 + axis] - 1) + 1
+        after = shape[1 + axis] - span - before + kernel.shape[axis] - 1
+        borders.append((before, after))
+    return jax.lax.conv_general_dilated(
+        gradient,
+        turned,
+        (1, 1),
+        borders,
+        lhs_dilation=strides,
+        dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+        precision=precision,
+    )
 
 
 def _kernel_gradient(

@@ -136,15 +136,13 @@ def test_slow_forms_are_left_out_on_cpus():
         assert ('stablehlo.convolution' in text) == library, name
 
 
-@pytest.mark.parametrize(
-    ('name', 'convolutions'), [('plain', 3), ('many channels', 2), ('many channels, stride', 2)]
-)
-def test_gradients_of_kernels_are_products(name, convolutions):
+@pytest.mark.parametrize('name', ['plain', 'many channels', 'many channels, stride'])
+def test_gradients_of_kernels_are_products(name):
     def run(images, kernel):
         return values_and_gradients(ours, name, images, kernel)
 
     text = jax.jit(run).lower(*drawn(name)).as_text()
-    assert text.count('stablehlo.convolution') == convolutions
+    assert text.count('stablehlo.convolution') == 2
 
 
 @pytest.mark.parametrize(
