@@ -19,9 +19,11 @@ from ltjax.data.reading.table import Column
 from ltjax.engine import loop, rounds
 from ltjax.engine.checkpoint import Checkpoints
 from ltjax.engine.logbook import Logbook
+from ltjax.engine.preemption import Interruption
 from ltjax.engine.rounds import Rounds, Runner
 from ltjax.engine.state import flatten, parameter_filter
 from ltjax.engine.training import Training
+from ltjax.errors import Preempted
 from ltjax.methods.task import Task
 from ltjax.run import build, train
 from ltjax.run.settings import Settings
@@ -222,6 +224,29 @@ def watch(made: Any, folder: pathlib.Path) -> tuple[list[tuple[str, Any, Any]], 
         patch.setattr(Rounds, 'runner', watched)
         patch.setattr(rounds, 'STEPS_PER_CALL', 1)
         return steps, run(made, folder)
+
+
+class EndAt(Interruption):
+    """Asks the run to end after one step of it."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__()
+        self._at = step
+
+    def reached(self, step: int) -> bool:
+        return step == self._at
+
+
+def end_at(made: Any, folder: pathlib.Path, step: int) -> dict[str, Any]:
+    """Trains until after `step`, inside a round; returns the progress saved there."""
+    trained = training(made, folder)
+    trained.safeguards.interruption = EndAt(step)
+    with contextlib.closing(trained.checkpoints) as checkpoints, pytest.MonkeyPatch.context() as p:
+        # Steps that are made many a call end with a call; the bits do not depend on how many.
+        p.setattr(rounds, 'STEPS_PER_CALL', 1)
+        with pytest.raises(Preempted, match=rf'saved at step {step} of'):
+            loop.run(trained)
+        return checkpoints.progress(step)
 
 
 class Interrupted(Exception):

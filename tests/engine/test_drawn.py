@@ -1,7 +1,5 @@
 """Images drawn by the state: written before a round, read by its streams, the same after an interruption."""
 
-import contextlib
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,24 +8,12 @@ import pytest
 import tiny
 from ltjax import losses, methods, sharding
 from ltjax.engine import loop, optim
-from ltjax.engine.preemption import Interruption
 from ltjax.engine.stage import Loss, Recipe, Stage, Stream, Update
-from ltjax.errors import Preempted, UserError
+from ltjax.errors import UserError
 
 pytestmark = pytest.mark.usefixtures('traced_once')
 
 STEPS = 3
-
-
-class EndAt(Interruption):
-    """Asks the run to end after one step of it."""
-
-    def __init__(self, step):
-        super().__init__()
-        self.step = step
-
-    def reached(self, step):
-        return step == self.step
 
 
 def recipe(config, task):
@@ -95,13 +81,7 @@ def test_a_round_sees_what_was_drawn_before_it(whole):
 @pytest.mark.parametrize('step', [2, 4])
 def test_a_run_killed_inside_a_round_goes_on_with_the_same_bits(whole, tmp_path, step):
     made, (state, best, rows) = whole
-    trained = tiny.training(made, tmp_path)
-    trained.safeguards.interruption = EndAt(step)
-    with (
-        contextlib.closing(trained.checkpoints),
-        pytest.raises(Preempted, match=f'saved at step {step} of'),
-    ):
-        loop.run(trained)
+    tiny.end_at(made, tmp_path, step)
     resumed, best_resumed, rows_resumed = tiny.run(made, tmp_path)
     assert tiny.same(state, resumed)
     assert best == best_resumed

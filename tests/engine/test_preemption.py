@@ -11,6 +11,7 @@ import weakref
 import pytest
 
 import tiny
+from ltjax.engine import rounds
 from ltjax.engine.logbook import Logbook
 from ltjax.engine.preemption import Interruption
 from ltjax.engine.safeguards import Safeguards
@@ -73,6 +74,7 @@ def test_a_run_that_is_told_to_end_saves_and_is_gone_on_with(data, tmp_path, mon
 
     with monkeypatch.context() as patch:
         patch.setattr(Safeguards, 'stop', stop)
+        patch.setattr(rounds, 'STEPS_PER_CALL', 1)
         with pytest.raises(
             Preempted, match=f'SIGTERM: saved at step {at} of 6; the same command goes on'
         ):
@@ -181,6 +183,7 @@ def test_a_run_that_is_told_to_end_inside_a_finaliser_ends(
     assert not list((tmp_path / 'checkpoints').iterdir())
     with monkeypatch.context() as patch:
         patch.setattr(Safeguards, 'stop', stop)
+        patch.setattr(rounds, 'STEPS_PER_CALL', 1)
         with pytest.raises(Preempted, match='SIGTERM: saved at step 2 of 6'):
             train.run(made, tmp_path)
     assert train.run(made, tmp_path)['best']
