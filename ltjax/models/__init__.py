@@ -10,9 +10,9 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from ltjax import errors
+from ltjax.models.classifier import ImageClassifier, Outputs, set_chunks, set_key
 from ltjax.models.convnext import ConvNeXt
 from ltjax.models.efficientnet_lite import EfficientNetLite0
-from ltjax.models.layers import ImageClassifier, Outputs, set_chunks, set_key
 from ltjax.models.on_features import OnFeatures
 from ltjax.models.resnet import ResNet
 from ltjax.models.resnet_cifar import CifarResNet32

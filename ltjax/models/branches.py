@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from flax import nnx
 
-from ltjax.models.layers import ImageClassifier
+from ltjax.models.classifier import ImageClassifier
 from ltjax.models.resnet import BasicBlock, Bottleneck
 
 # Up to here a block is a basic one. Beyond, its two 3x3 convolutions would have more weights than a whole network:

@@ -13,14 +13,8 @@ from jax.nn.initializers import normal
 from jax.typing import DTypeLike
 
 from ltjax.errors import UserError
-from ltjax.models.layers import (
-    ImageClassifier,
-    Tap,
-    conv,
-    global_average,
-    run_blocks,
-    untouched,
-)
+from ltjax.models.classifier import ImageClassifier, Tap, run_blocks, untouched
+from ltjax.models.layers import conv, global_average
 
 STEM_SIDE = {'imagenet': 4, 'cifar': 2}
 INIT = normal(0.02)
@@ -139,7 +133,7 @@ class ConvNeXt(ImageClassifier):
           stem: 'imagenet' (4x4 patches) or 'cifar' (2x2 patches) for small images.
           drop_path_rate: of the last block's branch to be left out in training; it rises linearly
             from 0 at the first block. The paper trains T, S and B at 0.1, 0.4 and 0.5. Above 0,
-            training wants a key: `layers.set_key`.
+            training wants a key: `classifier.set_key`.
           dtype: computation dtype.
           rngs: its 'params' stream is drawn from.
 

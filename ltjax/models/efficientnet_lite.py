@@ -13,18 +13,15 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from ltjax.errors import UserError
+from ltjax.models.classifier import ImageClassifier, Tap, run_stages, untouched
 from ltjax.models.layers import (
     HE_FAN_IN,
     HE_FAN_OUT,
     BatchNorm,
     ConvNorm,
-    ImageClassifier,
-    Tap,
     conv,
     global_average,
     linear,
-    run_stages,
-    untouched,
 )
 
 STEM_WIDTH = 32

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
-from ltjax.models.layers import ImageClassifier, Tap, linear, untouched
+from ltjax.models.classifier import ImageClassifier, Tap, untouched
+from ltjax.models.layers import linear
 
 
 class OnFeatures(ImageClassifier):

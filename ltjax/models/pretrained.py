@@ -12,7 +12,7 @@ from flax import nnx
 
 from ltjax.errors import UserError
 from ltjax.models import published, weight_files
-from ltjax.models.layers import ImageClassifier
+from ltjax.models.classifier import ImageClassifier
 from ltjax.models.torch_names import tidied, torch_key
 from ltjax.models.weights import from_torch, layout_of, to_torch, variables
 

@@ -9,17 +9,9 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from ltjax.errors import UserError
+from ltjax.models.classifier import ImageClassifier, Tap, run_stages, untouched
 from ltjax.models.convolution import max_pool
-from ltjax.models.layers import (
-    BatchNorm,
-    ConvNorm,
-    ImageClassifier,
-    Tap,
-    conv,
-    linear,
-    run_stages,
-    untouched,
-)
+from ltjax.models.layers import BatchNorm, ConvNorm, conv, linear
 
 STAGE_WIDTHS = (64, 128, 256, 512)
 

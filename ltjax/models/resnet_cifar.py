@@ -5,16 +5,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
-from ltjax.models.layers import (
-    HE_FAN_IN,
-    BatchNorm,
-    ImageClassifier,
-    Tap,
-    conv,
-    linear,
-    run_stages,
-    untouched,
-)
+from ltjax.models.classifier import ImageClassifier, Tap, run_stages, untouched
+from ltjax.models.layers import HE_FAN_IN, BatchNorm, conv, linear
 
 STAGE_WIDTHS = (16, 32, 64)
 BLOCKS_PER_STAGE = 5

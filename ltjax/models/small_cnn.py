@@ -5,7 +5,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
-from ltjax.models.layers import HE_FAN_IN, BatchNorm, ImageClassifier, Tap, conv, linear, untouched
+from ltjax.models.classifier import ImageClassifier, Tap, untouched
+from ltjax.models.layers import HE_FAN_IN, BatchNorm, conv, linear
 
 
 class SmallCNN(ImageClassifier):

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ltjax.models import vit_files
+from ltjax.models.classifier import ImageClassifier
 from ltjax.models.convnext import ConvNeXt
 from ltjax.models.efficientnet_lite import STAGES, EfficientNetLite0
-from ltjax.models.layers import ImageClassifier
 from ltjax.models.resnet import ResNet
 from ltjax.models.resnet_cifar import CifarResNet32
 from ltjax.models.vit import ViT

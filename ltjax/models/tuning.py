@@ -17,9 +17,10 @@ from jax.typing import DTypeLike
 
 from ltjax.errors import UserError, unknown
 from ltjax.models import convnext, transformer
+from ltjax.models.classifier import ImageClassifier
 from ltjax.models.depth import block_of, depths
 from ltjax.models.held import WEIGHTS, hold
-from ltjax.models.layers import UNIFORM_FAN_IN, ImageClassifier
+from ltjax.models.layers import UNIFORM_FAN_IN
 from ltjax.models.vit import ViT
 
 ADAPTER_SCALE = 0.1  # s of AdaptFormer, eq. 6

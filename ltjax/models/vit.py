@@ -11,13 +11,8 @@ from jax.nn.initializers import normal
 from jax.typing import DTypeLike
 
 from ltjax.errors import UserError, unknown
-from ltjax.models.layers import (
-    ImageClassifier,
-    Tap,
-    at_least_float32,
-    run_blocks,
-    untouched,
-)
+from ltjax.models.classifier import ImageClassifier, Tap, run_blocks, untouched
+from ltjax.models.layers import at_least_float32
 from ltjax.models.positions import resampled, rotations
 from ltjax.models.transformer import INIT, MLPS, Block, Plan, layer_norm, linear
 
@@ -184,7 +179,7 @@ class ViT(ImageClassifier):
           pre_norm: whether tokens are normalised before the first block, as in CLIP; then patches have no bias.
           epsilon: of the norms.
           drop_path_rate: of the last block's branches to be left out in training; it rises linearly from 0 at the first
-            block. Above 0, training wants a key: `layers.set_key`.
+            block. Above 0, training wants a key: `classifier.set_key`.
           dtype: computation dtype.
           rngs: its 'params' stream is drawn from.
 

@@ -8,8 +8,8 @@ import numpy as np
 from flax import nnx
 
 from ltjax.errors import UserError, unknown
+from ltjax.models.classifier import ImageClassifier
 from ltjax.models.held import WEIGHTS
-from ltjax.models.layers import ImageClassifier
 from ltjax.models.resnet_cifar import CosineClassifier
 from ltjax.models.torch_names import layouts, torch_key
 

@@ -8,7 +8,7 @@ from flax import nnx
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from ltjax.models import layers
+from ltjax.models import classifier, layers
 from ltjax.models.resnet import BasicBlock
 from ltjax.models.resnet_cifar import CosineClassifier
 
@@ -138,7 +138,7 @@ def test_rematerialised_blocks_update_statistics_once_and_keep_the_numbers():
 
     def loss_fn(params, remat):
         blocks = nnx.merge(graphdef, params, stats, copy=True)
-        y = layers.run_blocks(blocks, x, remat=remat)
+        y = classifier.run_blocks(blocks, x, remat=remat)
         return jnp.sum(jnp.square(y)), nnx.state(blocks, nnx.BatchStat)
 
     step = jax.jit(jax.value_and_grad(loss_fn, has_aux=True), static_argnums=1)

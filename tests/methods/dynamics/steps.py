@@ -12,7 +12,8 @@ import tiny
 from ltjax import methods, sharding
 from ltjax.engine.state import TrainState, parameter_filter, with_leaves
 from ltjax.engine.step import key_for, make_step
-from ltjax.models.layers import ImageClassifier, Tap, linear, untouched
+from ltjax.models.classifier import ImageClassifier, Tap, untouched
+from ltjax.models.layers import linear
 
 STEPS, BATCH, CLASSES, CHANNELS, WIDTH, EMBEDDING = 10, 8, 3, 5, 6, 4
 COUNTS = np.array((8, 6, 3))
