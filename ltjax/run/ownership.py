@@ -9,12 +9,7 @@ import pathlib
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TextIO
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+from typing import Any
 
 from absl import logging
 
@@ -134,47 +129,30 @@ def locked(workdir: pathlib.Path) -> Iterator[Callable[[], None]]:
         yield lambda: None
         return
     path = workdir / 'run.lock'
-
-    def same(file: TextIO) -> bool:
+    with contextlib.ExitStack() as stack:
         try:
-            return os.path.samestat(os.fstat(file.fileno()), path.stat())
-        except OSError:
-            return False
+            stack.enter_context(files.locked(path))
+        except BlockingIOError:
+            who = path.read_text('utf-8').strip()
+            raise UserError(
+                f'another run is in {workdir} ({who}): wait for it, or give another --workdir.'
+            ) from None
+        except OSError as error:
+            logging.warning('%s cannot be locked (%s): start no second run', path, error)
+        path.write_text(f'process {os.getpid()} on {socket.gethostname()}\n', 'utf-8')
+        ours = path.stat()
 
-    def check_present() -> None:
-        if not same(file):
+        def check_present() -> None:
+            with contextlib.suppress(OSError):
+                if os.path.samestat(ours, path.stat()):
+                    return
             raise UserError(
                 f'{workdir} has vanished or was replaced: bring it back and start the same command again; it '
                 'goes on from the last whole checkpoint.'
             )
 
-    with contextlib.ExitStack() as stack:
-        while True:
-            file = stack.enter_context(path.open('a+', encoding='utf-8'))
-            _lock(file)
-            if same(file):  # else another run has ended and removed it meanwhile
-                break
-        file.truncate(0)
-        file.write(f'process {os.getpid()} on {socket.gethostname()}\n')
-        file.flush()
         yield check_present
         path.unlink(missing_ok=True)
-
-
-def _lock(file: TextIO) -> None:
-    if fcntl is None:
-        logging.warning('%s cannot be locked on this system: start no second run', file.name)
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.seek(0)
-        raise UserError(
-            f'another run is in {pathlib.Path(file.name).parent} ({file.read().strip()}): wait for it, or give '
-            'another --workdir.'
-        ) from None
-    except OSError as error:
-        logging.warning('%s cannot be locked (%s): start no second run', file.name, error.strerror)
 
 
 def read_config(workdir: pathlib.Path) -> dict[str, Any]:
