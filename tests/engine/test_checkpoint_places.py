@@ -9,7 +9,7 @@ import pytest
 
 import tiny
 from ltjax import sharding
-from ltjax.engine import checksums
+from ltjax.engine import checksums, rounds
 from ltjax.engine.checkpoint import Checkpoints
 from ltjax.engine.safeguards import Safeguards
 from ltjax.engine.state import TrainState
@@ -157,6 +157,7 @@ def test_a_run_among_brackets_is_gone_on_with_borrowed_from_and_read(data, tmp_p
 
     with monkeypatch.context() as patch:
         patch.setattr(Safeguards, 'stop', stop)
+        patch.setattr(rounds, 'STEPS_PER_CALL', 1)
         with pytest.raises(Preempted, match='saved at step 4'):
             train.run(made, workdir)
     assert train.run(made, workdir) | {'seconds': 0} == whole | {'seconds': 0}

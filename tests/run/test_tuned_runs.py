@@ -11,6 +11,7 @@ from flax import nnx
 
 import tiny
 from ltjax import export, models
+from ltjax.engine import rounds
 from ltjax.engine.safeguards import Safeguards
 from ltjax.errors import UserError
 from ltjax.models import pretrained, tuning
@@ -65,6 +66,7 @@ def killed_at(step, made, folder):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Safeguards, 'stop', stopping)
+        patch.setattr(rounds, 'STEPS_PER_CALL', 1)
         with pytest.raises(Killed):
             train.run(made, folder)
 
