@@ -11,6 +11,7 @@ from ltjax.evaluation import prediction_files
 from ltjax.report.style import (
     CLASS_COLOURS,
     GROUP_COLOURS,
+    INK,
     NEUTRAL,
     class_axis,
     legend,
@@ -167,6 +168,58 @@ def class_sizes(item: Item, found: Sequence[Found], runs: Runs) -> 'Figure':
     return figure
 
 
+@rendered
+def class_norms(item: Item, found: Sequence[Found], runs: Runs) -> 'Figure':
+    """Draws norms over the classes, from the largest to the smallest: a row a benchmark, a panel a stage.
+
+    Lines are the weights of classifiers, at most two a panel, and the classes' centroids of methods that have them;
+    means over the seeds.
+    """
+    panels: Mapping[str, Sequence[str]] = item.options['panels']
+    figure = new_figure(0.6 + 3.2 * len(panels), 0.6 + 3.0 * len(found))
+    grid = figure.subplots(len(found), len(panels), squeeze=False, sharey='row')
+    for axes, each in zip(grid, found, strict=True):
+        for axis, (stage, rows) in zip(axes, panels.items(), strict=True):
+            for k, row in enumerate(rows):
+                if row not in (each.compared or {})['experiments']:
+                    continue
+                made = runs[each.benchmark][row]
+                _, order = _classes(made[0], each)
+                for what, norms in _norms(made).items():
+                    # The methods' weights, and centroids, look the same in all panels.
+                    style = k if what == 'classifier weights' else 2
+                    axis.plot(
+                        np.arange(1, 1 + len(order)),
+                        norms[order],
+                        color=(*CLASS_COLOURS[:2], INK)[style],
+                        marker=_MARKERS[style] if len(order) <= 30 else '',
+                        linestyle=_LINES[style],
+                        markersize=4,
+                        linewidth=1.4,
+                        label=f'{row}: {what}',
+                    )
+            axis.set_title(f'{each.benchmark}: {stage}')
+            axis.set_xlabel('class, the largest first')
+            axis.grid()
+        # Once all panels are there: the one that is set last would cut the others.
+        axes[0].set_ylim(bottom=0)
+        axes[0].set_ylabel('norm')
+        for axis in axes:
+            axis.legend(fontsize=8)
+    return figure
+
+
+def _norms(made: Sequence[Run]) -> dict[str, np.ndarray]:
+    """Returns norms [K] by what they are of, the mean of some runs."""
+    found: dict[str, list[Any]] = {}
+    for run in made:
+        for plot in comparison.results_of(run.workdir).get('plots', ()):
+            before, of, what = plot['title'].partition('norm of ')
+            if of and not before:
+                found.setdefault(what, []).append(plot['per_class'])
+    return {what: np.mean(norms, 0) for what, norms in found.items()}
+
+
 def _classes(run: Run, found: Found) -> tuple[list[str], np.ndarray]:
     """Returns the names of the classes, and their places from the largest in training to the smallest."""
     names: list[str] = comparison.results_of(run.workdir)['class_names']
@@ -190,4 +243,5 @@ KINDS: dict[str, Callable[..., Any]] = {
     'curve': curve,
     'class_bars': class_bars,
     'class_sizes': class_sizes,
+    'class_norms': class_norms,
 }

@@ -151,7 +151,11 @@ def grid(item: Item, found: Sequence[Found], seeds: Sequence[int]) -> Grid:
                 parts.append([[_difference(row, each, name, reference)] for row in item.rows])
         if absent := [row for row, why in each.failed.items() if why == NOT_RUN]:
             notes.append(f'Not run on {each.benchmark}: {"; ".join(absent)}.')
-        notes += [f'{each.benchmark}, {r}: {w}.' for r, w in each.failed.items() if w != NOT_RUN]
+        notes += [
+            f'{each.benchmark}, {r}: {w.removesuffix(".")}.'
+            for r, w in each.failed.items()
+            if w != NOT_RUN
+        ]
     for benchmark in item.benchmarks:
         printed = {row: item.published.get(row, {}).get(benchmark) for row in item.rows}
         if not any(printed.values()):
