@@ -11,7 +11,8 @@ A file has a `title`, how it is cited, and a table an item:
 - `published`: by row, what the paper prints: a list of the columns for each benchmark. What a benchmark itself knows
   of a method (`reported`) need not be said again.
 - `differs`: in what ours is not the paper's, and why: a sentence each.
-- `options`: of a figure, such as the metric of its bars, or the `panels` that share its rows.
+- `options`: of a figure: the metric of its bars (`figure`), the `panels` that share its rows, the classes of a map
+  (`classes` and `elsewhere`, see `maps.classes`) and which rows show virtual features (`virtual`).
 """
 
 import itertools

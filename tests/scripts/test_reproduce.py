@@ -15,19 +15,20 @@ import experiments
 import numpy as np
 import pytest
 import reproduce
-from reproduction import items, runs, tables
+from reproduction import items, maps, runs, tables
 
+import ltjax
 import tiny
 from ltjax import files, provenance
 from ltjax.errors import UserError
 from ltjax.evaluation import paired
 from ltjax.evaluation.metrics import evaluate
-from ltjax.run import start
+from ltjax.run import start, train
 
 SMALL = 'npz'
 PRINTED = {
-    'lmd': 'T1 T2 T3 T4 T5 F3 F6 F7',
-    'aduni': 'T1 T2 F1 F2 F5',
+    'lmd': 'T1 T2 T3 T4 T5 F3 F4 F5 F6 F7',
+    'aduni': 'T1 T2 F1 F2 F4 F5',
     'alpa': 'T1 T2 T3 T4 T5',
     'iccl': 'T1 T2 T3 T4 T5 T6 T7 T8 T8_cRT F3 F4',
     'proco': 'T1 T2 T3 losses',
@@ -79,6 +80,9 @@ def test_every_row_makes_a_config_on_every_benchmark(paper, small, tmp_path):
             planned = runs.plan(item, benchmark, runs.Options((0,), tmp_path))
             assert set(item.rows) <= set(planned)
             assert all(len(made) == 1 for made in planned.values())
+            for row in item.options.get('virtual', ()):  # which that method alone has
+                method = planned[row][0].config.method
+                assert (method.name, method.icc.vfc) == ('lmd', True)
 
 
 def test_what_the_papers_print_is_as_printed():
@@ -141,11 +145,19 @@ def leave(config, workdir, **others):
     files.write_json(workdir / 'config.json', provenance.of(json.loads(config.to_json())))
 
 
+def some_features(run, shown, *, virtual):
+    """Stands in for the features of a run, which `leave` leaves without a checkpoint."""
+    labels = np.repeat(shown, 6)
+    vectors = np.random.default_rng(run.seed).normal(size=(len(labels), 3)) + labels[:, None]
+    return maps.Features(vectors, labels, np.full(len(labels), virtual))
+
+
 @pytest.mark.parametrize(
     ('paper', 'seeds'), [*((paper, '0') for paper in PRINTED), ('proco', '0,1')]
 )
 def test_a_whole_paper(paper, seeds, data, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(start, 'train', leave)
+    monkeypatch.setattr(maps, 'features', some_features)
     quick = functools.partial(paired.compare, num_bootstrap=20)
     monkeypatch.setattr(paired, 'compare', quick)
     words = (paper, '--benchmark', SMALL, '--path', data, '--out', tmp_path, '--seeds', seeds)
@@ -171,6 +183,43 @@ def test_a_whole_paper(paper, seeds, data, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(start, 'train', None)
     call(monkeypatch, *words)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ('options', 'chosen'),
+    [
+        ({'classes': ['a', 'c']}, [0, 2]),
+        ({'classes': ['a', 'x'], 'elsewhere': [0.0, 1.0]}, [1, 2]),
+        ({'classes': ['x'], 'elsewhere': [0.8, 0.9, 1.0]}, [2]),
+        ({}, [1, 0, 2]),
+    ],
+)
+def test_classes_of_a_map(options, chosen):
+    assert maps.classes(options, ['a', 'b', 'c'], np.array([1, 0, 2])) == chosen
+
+
+@pytest.mark.slow
+def test_features_of_a_map(data, tmp_path):
+    """Training images by the network that was selected, and virtual features around them."""
+    config = tiny.config('lmd', data)
+    train.run(config, tmp_path)
+    of = runs.Run('', SMALL, 'LMD', 0, config, tmp_path, None)
+    found = maps.features(of, [0, 2], virtual=True)
+    assert np.bincount(found.labels[~found.virtual]).tolist() == [32, 0, 8]
+    assert np.bincount(found.labels[found.virtual]).tolist() == [maps.EACH, 0, maps.EACH]
+    with np.load(data) as arrays:
+        images = arrays['images'][(arrays['split'] == 'train') & (arrays['labels'] == 2)]
+    real = found.vectors[found.labels == 2][:8]
+    model = ltjax.load(tmp_path)
+    np.testing.assert_allclose(
+        np.sort(real, 0), np.sort(model.predict(images).features, 0), rtol=1e-4, atol=1e-5
+    )
+    drawn = found.vectors[(found.labels == 0) & found.virtual]
+    mean = found.vectors[(found.labels == 0) & ~found.virtual].mean(0)
+    away = np.abs(drawn.mean(0) - mean) / drawn.std(0)
+    assert away.max() < 1  # drawn from 32 of 32, with replacement, and then 100 times
+    plain = maps.features(of, [0, 2], virtual=False)
+    np.testing.assert_allclose(plain.vectors, found.vectors[~found.virtual], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.slow
