@@ -8,7 +8,7 @@ import numpy as np
 
 from ltjax.errors import UserError
 from ltjax.report.style import CLASS_COLOURS, new_figure, rendered
-from reproduction import class_figures, maps
+from reproduction import class_figures, gradients, maps
 from reproduction.class_figures import LINES, MARKERS, Runs
 from reproduction.items import Item
 from reproduction.tables import Found
@@ -30,7 +30,7 @@ def draw(item: Item, found: Sequence[Found], runs: Runs) -> dict[str, bytes]:
       UserError: no run has finished.
     """
     there = [each for each in found if each.compared is not None]
-    if not there:
+    if item.rows and not there:
         raise UserError(f'{item.name}: no run has finished.')
     return KINDS[item.kind](item, there, runs)
 
@@ -96,5 +96,6 @@ KINDS: dict[str, Callable[..., Any]] = {
     'class_bars': class_figures.class_bars,
     'class_sizes': class_figures.class_sizes,
     'class_norms': class_figures.class_norms,
+    'gradients': gradients.draw,
     'feature_maps': maps.feature_maps,
 }

@@ -3,7 +3,8 @@
 A file has a `title`, how it is cited, and a table an item:
 
 - `title`: what it compares. `kind`: 'table', or a figure of `figures.KINDS`. `panels`: titles, where it has several.
-- `benchmarks`: those of the paper, side by side. `set`: changes to all rows.
+- `benchmarks`: those of the paper, side by side; none, and no rows, where formulas alone are drawn. `set`: changes to
+  all rows.
 - `rows`: names in experiments.toml. `sweep`: rows that differ in numbers: `of` a row, `grid` keys with their values,
   `small` values for sets that are no paper's, `symbols` what the keys are called, `shares_first_stage` where none of
   them changes it.
@@ -133,7 +134,7 @@ def _item(name: str, said: Mapping[str, Any], known: Mapping[str, Experiment], s
     swept = _sweep(known[sweep['of']], sweep, small) if sweep else {}
     printed = {} if small and 'small' in sweep else said.get('published', {})
     rows |= {row: experiment for row, (experiment, _) in swept.items()}
-    of = tuple(said['benchmarks'])
+    of = tuple(said.get('benchmarks', ()))
     for benchmark in of:
         benchmarks.get(benchmark)
     item = Item(

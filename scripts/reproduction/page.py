@@ -55,8 +55,9 @@ def listing(other: str) -> str:
         title, found = items.read(paper)
         lines.append(title)
         for item in found.values():
-            on = [other] if other else item.benchmarks
-            lines.append(f'  {item.name:12} {item.title} ({len(item.rows)} rows)')
+            on = [other] if other and item.rows else item.benchmarks
+            rows = f'{len(item.rows)} rows' if item.rows else 'of formulas, without a run'
+            lines.append(f'  {item.name:12} {item.title} ({rows})')
             lines += [f'{"":15}{name}: {_needs(name)}' for name in on]
     return '\n'.join(lines)
 
