@@ -19,7 +19,7 @@ from reproduction import items, maps, runs, tables
 
 import ltjax
 import tiny
-from ltjax import files, provenance
+from ltjax import files, losses, provenance
 from ltjax.errors import UserError
 from ltjax.evaluation import paired
 from ltjax.evaluation.metrics import evaluate
@@ -29,7 +29,7 @@ SMALL = 'npz'
 PRINTED = {
     'lmd': 'T1 T2 T3 T4 T5 F3 F4 F5 F6 F7',
     'aduni': 'T1 T2 F1 F2 F4 F5',
-    'alpa': 'T1 T2 T3 T4 T5 F1',
+    'alpa': 'T1 T2 T3 T4 T5 search F1',
     'iccl': 'T1 T2 T3 T4 T5 T6 T7 T8 T8_cRT F3 F4',
     'proco': 'T1 T2 T3 losses',
 }
@@ -118,6 +118,51 @@ def test_a_sweep_trains_its_first_stage_once_and_its_middle_not_again(tmp_path):
     assert len(later) == 8
 
 
+def test_a_search_takes_its_candidates_from_within_the_bounds():
+    [item] = items.get('alpa/search')
+    assert len(item.rows) == 18
+    bounds = np.array([[0.5, 0.5, 0, 0], [2, 2, 5, 5]])
+    drawn = np.array(list(item.swept.values()))
+    assert ((bounds[0] <= drawn) & (drawn <= bounds[1])).all()
+    keys = ('alpha', 'beta', 'gamma_pos', 'gamma_neg')
+    for name, experiment in item.rows.items():
+        method = experiments.make_config(experiment, 'aptos2019@alpa', 0).method
+        assert method.version == 'custom'
+        assert tuple(method.custom[key] for key in keys) == item.swept[name]
+    for k, version in enumerate(('v1', 'v2')):
+        assert dict(zip(keys, drawn[k], strict=True)) == losses.ALPA_VERSIONS[version]
+
+
+def test_a_search_chooses_by_validation(data, tmp_path, monkeypatch, capsys):
+    """Not by the test, on which another is better."""
+    validated = {}
+
+    def better_on_one_side(config, workdir, **others):
+        leave(config, workdir)
+        results = json.loads((workdir / 'results.json').read_text())
+        kept = 1 - results['test']['metrics']['balanced_accuracy']['value']
+        results['best']['val_balanced_accuracy'] = validated[workdir.name] = kept
+        files.write_json(workdir / 'results.json', results)
+
+    monkeypatch.setattr(start, 'train', better_on_one_side)
+    monkeypatch.setattr(paired, 'compare', functools.partial(paired.compare, num_bootstrap=20))
+    call(monkeypatch, 'alpa/search', '--benchmark', SMALL, '--path', data, '--out', tmp_path)
+    [item] = items.get('alpa/search', small=True)
+    of = {experiments.slug(row, 0): row for row in item.rows}
+    of['alpa-own-numbers-0'] = item.references[0]
+    chosen = of[max(validated, key=validated.get)]
+    said = capsys.readouterr().out
+    assert (
+        f'of 18 candidates balanced accuracy on validation images alone, never the test, chooses {chosen}.'
+        in said
+    )
+    text = (tmp_path / 'tables' / SMALL / 'alpa-search.md').read_text()
+    bold = [
+        line for line in text.splitlines() if line.startswith('|') and '**' in line.split('|')[4]
+    ]
+    assert [line.split('|')[1].strip() for line in bold] == [chosen]
+
+
 def leave(config, workdir, **others):
     """Leaves what tables read of a finished run, whose predictions are those of chance and its seed and name."""
     rng = np.random.default_rng([config.seed, *workdir.name.encode()])
@@ -138,6 +183,7 @@ def leave(config, workdir, **others):
     )
     results = {'test': test, 'class_names': names, 'train_counts': [*tiny.COUNTS], 'versions': {}}
     results |= {'seconds': rng.uniform(1, 9), 'split_sha256': 's'}
+    results['best'] = {'val_balanced_accuracy': rng.uniform()}
     norms = {'classifier weights': [3, 2, 1], 'class centroids': [0.9, 0.8, 0.9]}
     results['plots'] = [{'title': f'norm of {k}', 'per_class': v} for k, v in norms.items()]
     results['data'] = {'identity': dict.fromkeys(('images', 'split', 'contents'), 'c')}
