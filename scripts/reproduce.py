@@ -136,15 +136,18 @@ def write(
 ) -> page.Made:
     """Writes a table or figure; returns it for the page."""
     stem = item.name.replace('/', '-')
+    title = item.title
+    if set(planned) != set(item.benchmarks):
+        title += f', here on {", ".join(planned)}'
     if item.rows:
         grid = tables.grid(item, found, asked.seeds)
         content: Sequence[object] = [each._asdict() for each in found]
     else:
         grid, content = gradients.grid(item), gradients.plots()
     texts = {
-        'md': f'# {item.name}: {item.title}\n\n{tables.markdown(grid)}',
+        'md': f'# {item.name}: {title}\n\n{tables.markdown(grid)}',
         'csv': tables.comma_separated(grid),
-        'tex': tables.latex(grid, item.title),
+        'tex': tables.latex(grid, title),
     }
     for suffix, text in texts.items():
         (folder / f'{stem}.{suffix}').write_text(text, 'utf-8')
@@ -159,8 +162,9 @@ def write(
             for suffix, data in drawn.items():
                 (folder / f'{stem}.{suffix}').write_bytes(data)
             picture = drawn['svg'].decode()
-    print(f'\n{item.name}: {item.title}\n\n{tables.markdown(grid)}')
-    return page.Made(item, grid, picture)
+    print(f'\n{item.name}: {title}\n\n{tables.markdown(grid)}')
+    reports = {row: page.reports(row, planned, folder) for row in item.rows}
+    return page.Made(item, title, grid, picture, reports)
 
 
 class Plan(NamedTuple):

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -188,6 +189,7 @@ def leave(config, workdir, **others):
     results['plots'] = [{'title': f'norm of {k}', 'per_class': v} for k, v in norms.items()]
     results['data'] = {'identity': dict.fromkeys(('images', 'split', 'contents'), 'c')}
     files.write_json(workdir / 'results.json', results)
+    (workdir / 'report.html').write_text('')
     files.write_json(workdir / 'config.json', provenance.of(json.loads(config.to_json())))
 
 
@@ -223,6 +225,13 @@ def test_a_whole_paper(paper, seeds, data, tmp_path, monkeypatch, capsys):
             assert '<svg' in (folder / f'{paper}-{name}.svg').read_text()
     page = (folder / f'{paper}.html').read_text()
     assert page.count('<table>') == len(PRINTED[paper].split())
+    assert f', on {SMALL}</h1>' in page
+    made = items.get(paper, small=True)
+    assert page.count(f', here on {SMALL}</h3>') == sum(bool(item.rows) for item in made)
+    links = re.findall('<a href="([^"#]+)">seed ', page)
+    assert len(links) == sum(len(item.rows) for item in made) * len(seeds.split(','))
+    assert all((folder / link).resolve().is_relative_to(tmp_path) for link in links)
+    assert all((folder / link).is_file() for link in links)
 
     # Again: nothing is trained, and the same comes out.
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
