@@ -62,12 +62,12 @@ def classes(options: Mapping[str, Any], names: Sequence[str], order: np.ndarray)
     return [int(order[k]) for k in dict.fromkeys(round(at * (len(order) - 1)) for at in places)]
 
 
-def features(run: Run, shown: Sequence[int], *, virtual: bool) -> Features:
+def features(run: Run, wanted: Sequence[int], *, virtual: bool) -> Features:
     """Returns features of training images of some classes, by the network that a run selected; of folds the first.
 
     Args:
       run: a finished one.
-      shown: classes.
+      wanted: classes.
       virtual: whether virtual features are added, which LMD with VFC has. They are drawn as its M-step draws them, from
         the Gaussians of the selected network's features.
 
@@ -80,14 +80,14 @@ def features(run: Run, shown: Sequence[int], *, virtual: bool) -> Features:
     part = data.parts['train']
     labels = data.labels[part]
     rng = np.random.default_rng(0)
-    rows = [rng.permutation(np.flatnonzero(labels == k))[:EACH] for k in shown]
+    rows = [rng.permutation(np.flatnonzero(labels == k))[:EACH] for k in wanted]
     chosen = np.concatenate(rows)
     if not virtual:
         vectors, _ = trained.forward(data.images[part[chosen]])
         return Features(vectors, labels[chosen], np.zeros(len(chosen), bool))
     of_all, _ = trained.forward(data.images_of('train'))
     drawn, of = _virtual(trained, data, of_all)
-    kept = np.isin(of, shown)
+    kept = np.isin(of, wanted)
     return Features(
         np.concatenate([of_all[chosen], drawn[kept]]),
         np.concatenate([labels[chosen], of[kept]]),

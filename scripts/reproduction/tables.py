@@ -227,9 +227,10 @@ def _explained(item: Item, found: Sequence[Found], seeds: Sequence[int]) -> list
     marked = item.options.get('chosen_by')
     best = f'best {comparison.title(marked)}' if marked else 'best of a column'
     said.append(
-        f"Bold: the {best}, and a difference that is not zero at 5 % after Holm's correction. "
-        'Underlined: not significantly worse than the best, by the paired test.'
+        f"Bold: the {best}, and a difference that is not zero at 5 % after Holm's correction."
     )
+    if not marked:
+        said[-1] += ' Underlined: not significantly worse than the best, by the paired test.'
     return said
 
 
