@@ -23,6 +23,8 @@ COLUMNS = (
     'macro_auc',
 )
 
+VALIDATION = 'val_balanced_accuracy'
+
 
 def compare(
     runs: Mapping[str, Sequence[pathlib.Path]],
@@ -106,13 +108,17 @@ def results_of(run: pathlib.Path) -> dict[str, Any]:
 def value(result: Mapping[str, Any], column: str) -> float | None:
     """Returns a metric of a run, None where there is none.
 
-    It can also be the mean recall of a group (tail_recall), a figure of a class (class_f1:NAME), or seconds.
+    It can also be the mean recall of a group (tail_recall), a figure of a class (class_f1:NAME), seconds, or
+    val_balanced_accuracy: of the validation images, at the round that was kept.
 
     Raises:
       UserError: there is no such metric.
     """
     if column == 'seconds':
         return float(result['seconds'])
+    if column == VALIDATION:
+        kept: float | None = result.get('best', {}).get(column)
+        return kept
     test, group = result['test'], column.removesuffix('_recall')
     figure, of_class, name = column.removeprefix('class_').partition(':')
     if of_class:
@@ -214,5 +220,7 @@ def title(column: str) -> str:
     figure, of_class, name = column.removeprefix('class_').partition(':')
     if of_class:
         return f'{figure} of {name}'
+    if column == VALIDATION:
+        return 'balanced accuracy on validation images'
     said = METRIC_TITLES.get(column, column.removesuffix('_recall'))
     return said.removeprefix('Macro ') if column == 'macro_auc' else f'{said[0].lower()}{said[1:]}'

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import experiments
 from absl import logging
-from reproduction import figures, items, page, runs, tables
+from reproduction import figures, gradients, items, page, runs, tables
 from reproduction.items import Item
 from reproduction.runs import Options, Progress, Run
 
@@ -89,7 +89,7 @@ def options(given: argparse.Namespace, wanted: Sequence[Item]) -> Options:
 
 def places(item: Item, other: str) -> tuple[str, ...]:
     """Returns the benchmarks that an item runs on."""
-    return (benchmarks.get(other).name,) if other else item.benchmarks
+    return (benchmarks.get(other).name,) if other and item.rows else item.benchmarks
 
 
 def lacking(benchmark: str, asked: Options) -> str:
@@ -136,15 +136,22 @@ def write(
 ) -> page.Made:
     """Writes a table or figure; returns it for the page."""
     stem = item.name.replace('/', '-')
-    grid = tables.grid(item, found, asked.seeds)
+    title = item.title
+    if set(planned) != set(item.benchmarks):
+        title += f', here on {", ".join(planned)}'
+    if item.rows:
+        grid = tables.grid(item, found, asked.seeds)
+        content: Sequence[object] = [each._asdict() for each in found]
+    else:
+        grid, content = gradients.grid(item), gradients.plots()
     texts = {
-        'md': f'# {item.name}: {item.title}\n\n{tables.markdown(grid)}',
+        'md': f'# {item.name}: {title}\n\n{tables.markdown(grid)}',
         'csv': tables.comma_separated(grid),
-        'tex': tables.latex(grid, item.title),
+        'tex': tables.latex(grid, title),
     }
     for suffix, text in texts.items():
         (folder / f'{stem}.{suffix}').write_text(text, 'utf-8')
-    files.write_json(folder / f'{stem}.json', [each._asdict() for each in found])
+    files.write_json(folder / f'{stem}.json', content)
     picture = ''
     if item.kind != 'table':
         try:
@@ -155,8 +162,9 @@ def write(
             for suffix, data in drawn.items():
                 (folder / f'{stem}.{suffix}').write_bytes(data)
             picture = drawn['svg'].decode()
-    print(f'\n{item.name}: {item.title}\n\n{tables.markdown(grid)}')
-    return page.Made(item, grid, picture)
+    print(f'\n{item.name}: {title}\n\n{tables.markdown(grid)}')
+    reports = {row: page.reports(row, planned, folder) for row in item.rows}
+    return page.Made(item, title, grid, picture, reports)
 
 
 class Plan(NamedTuple):
@@ -190,7 +198,7 @@ def plan(given: argparse.Namespace, wanted: list[Item], asked: Options) -> Plan:
         for run in made
         if name not in missing and (not given.row or run.row == given.row)
     }
-    if not every:
+    if not every and (given.row or all(item.rows for item in wanted)):
         row = f' row {given.row!r}' if given.row else ' data'
         said = '; '.join(f'{name}: {why}' for name, why in missing.items())
         raise UserError(f'{given.what} has no such{row}{f" ({said})" if said else ""}.')

@@ -15,7 +15,6 @@ import numpy as np
 
 from ltjax import losses
 from ltjax.engine.stage import Recipe
-from ltjax.engine.state import TrainState
 from ltjax.errors import UserError
 from ltjax.methods.supervised.heads import add_head
 from ltjax.methods.supervised.logit_losses import Clip, LogitLoss, NotNegative, Positive
@@ -84,7 +83,7 @@ def recipe(config: Config, task: Task) -> Recipe:
     stage = supervised_stage(
         plain(config.train), task, name='alpa', head=head, loss=LogitLoss(values)
     )
-    return Recipe((stage,), add_head(head, task), lambda state: _plots(config, state))
+    return Recipe((stage,), add_head(head, task), lambda state: gradients(config))
 
 
 def _alpa(config: Config) -> PerExample:
@@ -99,8 +98,11 @@ def _alpa(config: Config) -> PerExample:
     )
 
 
-def _plots(config: Config, state: TrainState) -> Sequence[dict[str, Any]]:
-    """Returns figure 1, the derivatives of the negative losses by the logit; and those of the positive ones."""
+def gradients(config: Config) -> Sequence[dict[str, Any]]:
+    """Returns figure 1, the derivatives of the negative losses by the logit; and those of the positive ones.
+
+    As `engine.stage.Recipe.plots` has them: 'lines' are the pairs (probabilities, derivatives) by the loss's name.
+    """
     # The paper's curve of ALPA is that of p^5, gamma 4 applied once; eq. 11 and the code apply it twice.
     once = functools.partial(losses.alpa, alpha=1.0, beta=1.0, gamma_neg=2.0, clip=0.0)
     curves: dict[str, PerExample] = {

@@ -1,36 +1,21 @@
 """The papers' figures, of runs: what differs between methods, drawn so that grey print can be read."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import comparison
 import numpy as np
 
 from ltjax.errors import UserError
-from ltjax.evaluation import prediction_files
-from ltjax.report.style import (
-    CLASS_COLOURS,
-    GROUP_COLOURS,
-    NEUTRAL,
-    class_axis,
-    legend,
-    new_figure,
-    rendered,
-    rows_height,
-    shown,
-    thousands,
-)
+from ltjax.report.style import CLASS_COLOURS, new_figure, rendered
+from reproduction import class_figures, gradients, maps
+from reproduction.class_figures import LINES, MARKERS, Runs
 from reproduction.items import Item
-from reproduction.runs import Run
 from reproduction.tables import Found
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-_MARKERS = 'os^Dv<>Px*'
-_LINES = ('-', '--', ':', '-.')
-Runs = Mapping[str, Mapping[str, Sequence[Run]]]  # by benchmark and row
 
 
 def draw(item: Item, found: Sequence[Found], runs: Runs) -> dict[str, bytes]:
@@ -45,7 +30,7 @@ def draw(item: Item, found: Sequence[Found], runs: Runs) -> dict[str, bytes]:
       UserError: no run has finished.
     """
     there = [each for each in found if each.compared is not None]
-    if not there:
+    if item.rows and not there:
         raise UserError(f'{item.name}: no run has finished.')
     return KINDS[item.kind](item, there, runs)
 
@@ -85,8 +70,8 @@ def _curves(axis: 'Axes', item: Item, found: Found, columns: Sequence[str]) -> N
             numbers,
             seeds.mean(1),
             color=colour,
-            marker=_MARKERS[k],
-            linestyle=_LINES[k % len(_LINES)],
+            marker=MARKERS[k],
+            linestyle=LINES[k % len(LINES)],
             markersize=5,
             linewidth=1.4,
             label=comparison.title(column),
@@ -106,88 +91,11 @@ def _curves(axis: 'Axes', item: Item, found: Found, columns: Sequence[str]) -> N
     axis.grid()
 
 
-@rendered
-def class_bars(item: Item, found: Sequence[Found], runs: Runs) -> 'Figure':
-    """Draws a figure of each class for several methods: a panel a benchmark, a row a class, a mark a method."""
-    wanted = item.options['figure']
-    sizes = [len((each.compared or {})['train_counts']) for each in found]
-    rows_of = [
-        [row for row in item.rows if row in (f.compared or {})['experiments']] for f in found
-    ]
-    figure = new_figure(1.6 + 3.6 * len(found), rows_height(max(sizes)) + 0.3)
-    axes = figure.subplots(1, len(found), squeeze=False)[0]
-    for axis, each, rows in zip(axes, found, rows_of, strict=True):
-        names, order = _classes(runs[each.benchmark][rows[0]][0], each)
-        for k, row in enumerate(rows):
-            values = np.mean(
-                [_of_class(run, wanted, names) for run in runs[each.benchmark][row]], 0
-            )
-            place = np.arange(len(order)) + 0.5 * ((k + 0.5) / len(rows) - 0.5)
-            axis.plot(
-                values[order],
-                place,
-                linestyle='',
-                marker=_MARKERS[k % len(_MARKERS)],
-                color=CLASS_COLOURS[k % len(CLASS_COLOURS)],
-                markersize=5,
-                markerfacecolor='none' if k % 2 else CLASS_COLOURS[k % len(CLASS_COLOURS)],
-                label=row,
-            )
-        class_axis(axis, [names[k] for k in order])
-        axis.set_title(each.benchmark)
-        axis.set_xlabel(_LABELS[wanted])
-    handles, labels = axes[0].get_legend_handles_labels()
-    legend(figure, handles, labels, loc='outside lower center', ncols=4, fontsize=8)
-    return figure
-
-
-@rendered
-def class_sizes(item: Item, found: Sequence[Found], runs: Runs) -> 'Figure':
-    """Draws the training images of each class, the largest first: a panel a benchmark."""
-    sizes = [np.sort((each.compared or {})['train_counts'])[::-1] for each in found]
-    figure = new_figure(1.2 + 3.4 * len(found), rows_height(max(map(len, sizes))))
-    axes = figure.subplots(1, len(found), squeeze=False)[0]
-    for axis, each in zip(axes, found, strict=True):
-        row = next(iter((each.compared or {})['experiments']))
-        names, order = _classes(runs[each.benchmark][row][0], each)
-        counts = np.array((each.compared or {})['train_counts'])
-        test = comparison.results_of(runs[each.benchmark][row][0].workdir)['test']
-        group = {name: g for g, said in test['groups'].items() for name in said['classes']}
-        colours = [GROUP_COLOURS.get(group.get(names[k], ''), NEUTRAL) for k in order]
-        axis.barh(range(len(order)), counts[order], color=colours, height=0.6)
-        for place, k in enumerate(order):
-            axis.annotate(f' {counts[k]:,}', (counts[k], place), va='center', fontsize=8)
-        axis.set_xscale('log')
-        axis.xaxis.set_major_formatter(thousands)
-        axis.margins(x=0.15)
-        class_axis(axis, [names[k] for k in order])
-        ratio = counts.max() / max(1, counts.min())
-        axis.set_title(f'{shown(each.benchmark)}: 1 to {ratio:.0f}')
-        axis.set_xlabel('training images')
-    return figure
-
-
-def _classes(run: Run, found: Found) -> tuple[list[str], np.ndarray]:
-    """Returns the names of the classes, and their places from the largest in training to the smallest."""
-    names: list[str] = comparison.results_of(run.workdir)['class_names']
-    return names, np.argsort((found.compared or {})['train_counts'], kind='stable')[::-1]
-
-
-def _of_class(run: Run, figure: str, names: Sequence[str]) -> list[float]:
-    """Returns a figure of each class; NaN where it is undefined."""
-    if figure == 'log_loss':
-        predictions = prediction_files.read(run.workdir / 'predictions.npz')
-        true = predictions.scores.matrix()[np.arange(len(predictions.labels)), predictions.labels]
-        losses = -np.log(np.maximum(true, np.finfo(float).tiny))
-        return [losses[predictions.labels == k].mean() for k in range(len(names))]
-    rows = comparison.results_of(run.workdir)['test']['per_class']
-    values = [row[figure]['value'] for row in rows]
-    return [np.nan if value is None else 100 * value for value in values]
-
-
-_LABELS = {'f1': 'F1, percent', 'recall': 'recall, percent', 'log_loss': 'log loss of test images'}
 KINDS: dict[str, Callable[..., Any]] = {
     'curve': curve,
-    'class_bars': class_bars,
-    'class_sizes': class_sizes,
+    'class_bars': class_figures.class_bars,
+    'class_sizes': class_figures.class_sizes,
+    'class_norms': class_figures.class_norms,
+    'gradients': gradients.draw,
+    'feature_maps': maps.feature_maps,
 }

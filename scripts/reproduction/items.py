@@ -2,16 +2,19 @@
 
 A file has a `title`, how it is cited, and a table an item:
 
-- `title`: what it compares. `kind`: 'table', or a figure of `figures.KINDS`. `panels`: titles, where it has several.
-- `benchmarks`: those of the paper, side by side. `set`: changes to all rows.
+- `title`: what it compares. `kind`: 'table', or a figure of `figures.KINDS`.
+- `benchmarks`: those of the paper, side by side; none, and no rows, where formulas alone are drawn. `set`: changes to
+  all rows.
 - `rows`: names in experiments.toml. `sweep`: rows that differ in numbers: `of` a row, `grid` keys with their values,
   `small` values for sets that are no paper's, `symbols` what the keys are called, `shares_first_stage` where none of
-  them changes it.
+  them changes it. With `draws`, a row of values each, `grid` holds the bounds that they were drawn within.
 - `columns`: metrics; default: those of the benchmark. `references`: rows that all others are compared with.
 - `published`: by row, what the paper prints: a list of the columns for each benchmark. What a benchmark itself knows
   of a method (`reported`) need not be said again.
 - `differs`: in what ours is not the paper's, and why: a sentence each.
-- `options`: of a figure, such as the metric of its bars.
+- `options`: of a table, the column that chooses one of its rows (`chosen_by`). Of a figure, the metric of its bars
+  (`figure`), the `panels` that share its rows, the classes of a map (`classes` and `elsewhere`, see `maps.classes`)
+  and which rows show virtual features (`virtual`).
 """
 
 import itertools
@@ -132,7 +135,7 @@ def _item(name: str, said: Mapping[str, Any], known: Mapping[str, Experiment], s
     swept = _sweep(known[sweep['of']], sweep, small) if sweep else {}
     printed = {} if small and 'small' in sweep else said.get('published', {})
     rows |= {row: experiment for row, (experiment, _) in swept.items()}
-    of = tuple(said['benchmarks'])
+    of = tuple(said.get('benchmarks', ()))
     for benchmark in of:
         benchmarks.get(benchmark)
     item = Item(
@@ -173,7 +176,7 @@ def _sweep(
     made = {}
     names, of = _symbols(sweep), sweep['of']
     grid = sweep['grid'] | (sweep.get('small', {}) if small else {})
-    for values in itertools.product(*grid.values()):
+    for values in map(tuple, sweep.get('draws') or itertools.product(*grid.values())):
         said = ', '.join(f'{n} {_word(v)}' for n, v in zip(names, values, strict=True))
         overrides = {**base.overrides, **dict(zip(grid, values, strict=True))}
         first = of if sweep.get('shares_first_stage') else base.first

@@ -76,7 +76,8 @@ def collect(
         names = prediction_files.read(folders[references[0]][0] / 'predictions.npz').class_names
         columns = _expanded(item.metrics(benchmark), names)
         compared = comparison.compare(folders, references, columns)
-        return Found(benchmark, compared, '', lacking, _marks(folders, compared, columns))
+        marked = [chosen] if (chosen := item.options.get('chosen_by')) else columns
+        return Found(benchmark, compared, '', lacking, _marks(folders, compared, marked))
     except UserError as error:
         return Found(benchmark, None, str(error), lacking, {})
 
@@ -151,7 +152,11 @@ def grid(item: Item, found: Sequence[Found], seeds: Sequence[int]) -> Grid:
                 parts.append([[_difference(row, each, name, reference)] for row in item.rows])
         if absent := [row for row, why in each.failed.items() if why == NOT_RUN]:
             notes.append(f'Not run on {each.benchmark}: {"; ".join(absent)}.')
-        notes += [f'{each.benchmark}, {r}: {w}.' for r, w in each.failed.items() if w != NOT_RUN]
+        notes += [
+            f'{each.benchmark}, {r}: {w.removesuffix(".")}.'
+            for r, w in each.failed.items()
+            if w != NOT_RUN
+        ]
     for benchmark in item.benchmarks:
         printed = {row: item.published.get(row, {}).get(benchmark) for row in item.rows}
         if not any(printed.values()):
@@ -162,7 +167,7 @@ def grid(item: Item, found: Sequence[Found], seeds: Sequence[int]) -> Grid:
         header += [f'paper, {benchmark}: {title}'.rstrip(': ') for title in titles]
         parts.append([_printed(printed[row], length) for row in item.rows])
     rows = [[cell for part in row for cell in part] for row in zip(*parts, strict=True)]
-    notes += _explained(found, seeds) + list(item.differs)
+    notes += _explained(item, found, seeds) + _chosen(item, found) + list(item.differs)
     if item.kind == 'curve':
         notes.append(
             'In the figure lines join the means, dots are seeds, and whiskers the 95 % interval of the difference to '
@@ -205,7 +210,7 @@ def _printed(values: Sequence[float | None] | None, length: int) -> list[Cell]:
     return [Cell('' if value is None else f'{value:g}') for value in given]
 
 
-def _explained(found: Sequence[Found], seeds: Sequence[int]) -> list[str]:
+def _explained(item: Item, found: Sequence[Found], seeds: Sequence[int]) -> list[str]:
     several = len(seeds) > 1
     spread = ' ± standard deviation' if several else ''
     said = [f'Ours: percent, mean{spread} over seeds {", ".join(map(str, seeds))}.']
@@ -219,10 +224,33 @@ def _explained(found: Sequence[Found], seeds: Sequence[int]) -> list[str]:
             f'{each.benchmark}: 95 % intervals cover the choice of {each.compared["num_images"]:,} test images, '
             f'{of}, {training}.'
         )
+    marked = item.options.get('chosen_by')
+    best = f'best {comparison.title(marked)}' if marked else 'best of a column'
     said.append(
-        "Bold: the best of a column, and a difference that is not zero at 5 % after Holm's correction. "
-        'Underlined: not significantly worse than the best, by the paired test.'
+        f"Bold: the {best}, and a difference that is not zero at 5 % after Holm's correction."
     )
+    if not marked:
+        said[-1] += ' Underlined: not significantly worse than the best, by the paired test.'
+    return said
+
+
+def _chosen(item: Item, found: Sequence[Found]) -> list[str]:
+    """Says which row a search takes: by validation images, so that its test figures are honest; a line a benchmark."""
+    said = []
+    for each in found:
+        column = item.options.get('chosen_by')
+        if not column or each.compared is None:
+            continue
+        means = {
+            row: np.mean(values)
+            for row, made in each.compared['experiments'].items()
+            if None not in (values := made['values'][column])
+        }
+        if means:
+            said.append(
+                f'{each.benchmark}: of {len(means)} candidates {comparison.title(column)} alone, never the test, '
+                f'chooses {max(means, key=lambda row: means[row])}.'
+            )
     return said
 
 

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -15,21 +16,22 @@ import experiments
 import numpy as np
 import pytest
 import reproduce
-from reproduction import items, runs, tables
+from reproduction import items, maps, runs, tables
 
+import ltjax
 import tiny
-from ltjax import files, provenance
+from ltjax import files, losses, provenance
 from ltjax.errors import UserError
 from ltjax.evaluation import paired
 from ltjax.evaluation.metrics import evaluate
-from ltjax.run import start
+from ltjax.run import start, train
 
 SMALL = 'npz'
 PRINTED = {
-    'lmd': 'T1 T2 T3 T4 T5 F3 F6 F7',
-    'aduni': 'T1 T2 F1 F2 F5',
-    'alpa': 'T1 T2 T3 T4 T5',
-    'iccl': 'T1 T2 T3 T4 T5 T6 T7 T8 T8_cRT F4',
+    'lmd': 'T1 T2 T3 T4 T5 F3 F4 F5 F6 F7',
+    'aduni': 'T1 T2 F1 F2 F4 F5',
+    'alpa': 'T1 T2 T3 T4 T5 search F1',
+    'iccl': 'T1 T2 T3 T4 T5 T6 T7 T8 T8_cRT F3 F4',
     'proco': 'T1 T2 T3 losses',
 }
 
@@ -79,6 +81,9 @@ def test_every_row_makes_a_config_on_every_benchmark(paper, small, tmp_path):
             planned = runs.plan(item, benchmark, runs.Options((0,), tmp_path))
             assert set(item.rows) <= set(planned)
             assert all(len(made) == 1 for made in planned.values())
+            for row in item.options.get('virtual', ()):  # which that method alone has
+                method = planned[row][0].config.method
+                assert (method.name, method.icc.vfc) == ('lmd', True)
 
 
 def test_what_the_papers_print_is_as_printed():
@@ -114,6 +119,51 @@ def test_a_sweep_trains_its_first_stage_once_and_its_middle_not_again(tmp_path):
     assert len(later) == 8
 
 
+def test_a_search_takes_its_candidates_from_within_the_bounds():
+    [item] = items.get('alpa/search')
+    assert len(item.rows) == 18
+    bounds = np.array([[0.5, 0.5, 0, 0], [2, 2, 5, 5]])
+    drawn = np.array(list(item.swept.values()))
+    assert ((bounds[0] <= drawn) & (drawn <= bounds[1])).all()
+    keys = ('alpha', 'beta', 'gamma_pos', 'gamma_neg')
+    for name, experiment in item.rows.items():
+        method = experiments.make_config(experiment, 'aptos2019@alpa', 0).method
+        assert method.version == 'custom'
+        assert tuple(method.custom[key] for key in keys) == item.swept[name]
+    for k, version in enumerate(('v1', 'v2')):
+        assert dict(zip(keys, drawn[k], strict=True)) == losses.ALPA_VERSIONS[version]
+
+
+def test_a_search_chooses_by_validation(data, tmp_path, monkeypatch, capsys):
+    """Not by the test, on which another is better."""
+    validated = {}
+
+    def better_on_one_side(config, workdir, **others):
+        leave(config, workdir)
+        results = json.loads((workdir / 'results.json').read_text())
+        kept = 1 - results['test']['metrics']['balanced_accuracy']['value']
+        results['best']['val_balanced_accuracy'] = validated[workdir.name] = kept
+        files.write_json(workdir / 'results.json', results)
+
+    monkeypatch.setattr(start, 'train', better_on_one_side)
+    monkeypatch.setattr(paired, 'compare', functools.partial(paired.compare, num_bootstrap=20))
+    call(monkeypatch, 'alpa/search', '--benchmark', SMALL, '--path', data, '--out', tmp_path)
+    [item] = items.get('alpa/search', small=True)
+    of = {experiments.slug(row, 0): row for row in item.rows}
+    of['alpa-own-numbers-0'] = item.references[0]
+    chosen = of[max(validated, key=validated.get)]
+    said = capsys.readouterr().out
+    assert (
+        f'of 18 candidates balanced accuracy on validation images alone, never the test, chooses {chosen}.'
+        in said
+    )
+    text = (tmp_path / 'tables' / SMALL / 'alpa-search.md').read_text()
+    bold = [
+        line for line in text.splitlines() if line.startswith('|') and '**' in line.split('|')[4]
+    ]
+    assert [line.split('|')[1].strip() for line in bold] == [chosen]
+
+
 def leave(config, workdir, **others):
     """Leaves what tables read of a finished run, whose predictions are those of chance and its seed and name."""
     rng = np.random.default_rng([config.seed, *workdir.name.encode()])
@@ -134,9 +184,20 @@ def leave(config, workdir, **others):
     )
     results = {'test': test, 'class_names': names, 'train_counts': [*tiny.COUNTS], 'versions': {}}
     results |= {'seconds': rng.uniform(1, 9), 'split_sha256': 's'}
+    results['best'] = {'val_balanced_accuracy': rng.uniform()}
+    norms = {'classifier weights': [3, 2, 1], 'class centroids': [0.9, 0.8, 0.9]}
+    results['plots'] = [{'title': f'norm of {k}', 'per_class': v} for k, v in norms.items()]
     results['data'] = {'identity': dict.fromkeys(('images', 'split', 'contents'), 'c')}
     files.write_json(workdir / 'results.json', results)
+    (workdir / 'report.html').write_text('')
     files.write_json(workdir / 'config.json', provenance.of(json.loads(config.to_json())))
+
+
+def some_features(run, shown, *, virtual):
+    """Stands in for the features of a run, which `leave` leaves without a checkpoint."""
+    labels = np.repeat(shown, 6)
+    vectors = np.random.default_rng(run.seed).normal(size=(len(labels), 3)) + labels[:, None]
+    return maps.Features(vectors, labels, np.full(len(labels), virtual))
 
 
 @pytest.mark.parametrize(
@@ -144,6 +205,7 @@ def leave(config, workdir, **others):
 )
 def test_a_whole_paper(paper, seeds, data, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(start, 'train', leave)
+    monkeypatch.setattr(maps, 'features', some_features)
     quick = functools.partial(paired.compare, num_bootstrap=20)
     monkeypatch.setattr(paired, 'compare', quick)
     words = (paper, '--benchmark', SMALL, '--path', data, '--out', tmp_path, '--seeds', seeds)
@@ -153,7 +215,7 @@ def test_a_whole_paper(paper, seeds, data, tmp_path, monkeypatch, capsys):
     for name in PRINTED[paper].split():
         rows = list(csv.reader(io.StringIO((folder / f'{paper}-{name}.csv').read_text())))
         [item] = items.get(f'{paper}/{name}', small=True)
-        assert [row[0] for row in rows[1:]] == list(item.rows)
+        assert [row[0] for row in rows[1:]] == list(item.rows) or not item.rows
         assert all(row[1] not in ('', '-', 'failed') for row in rows[1:])
         lines = (folder / f'{paper}-{name}.tex').read_text().splitlines()
         assert sum(line.endswith(r' \\') for line in lines) == len(rows)
@@ -163,12 +225,56 @@ def test_a_whole_paper(paper, seeds, data, tmp_path, monkeypatch, capsys):
             assert '<svg' in (folder / f'{paper}-{name}.svg').read_text()
     page = (folder / f'{paper}.html').read_text()
     assert page.count('<table>') == len(PRINTED[paper].split())
+    assert f', on {SMALL}</h1>' in page
+    made = items.get(paper, small=True)
+    assert page.count(f', here on {SMALL}</h3>') == sum(bool(item.rows) for item in made)
+    links = re.findall('<a href="([^"#]+)">seed ', page)
+    assert len(links) == sum(len(item.rows) for item in made) * len(seeds.split(','))
+    assert all((folder / link).resolve().is_relative_to(tmp_path) for link in links)
+    assert all((folder / link).is_file() for link in links)
 
     # Again: nothing is trained, and the same comes out.
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     monkeypatch.setattr(start, 'train', None)
     call(monkeypatch, *words)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ('options', 'chosen'),
+    [
+        ({'classes': ['a', 'c']}, [0, 2]),
+        ({'classes': ['a', 'x'], 'elsewhere': [0.0, 1.0]}, [1, 2]),
+        ({'classes': ['x'], 'elsewhere': [0.8, 0.9, 1.0]}, [2]),
+        ({}, [1, 0, 2]),
+    ],
+)
+def test_classes_of_a_map(options, chosen):
+    assert maps.classes(options, ['a', 'b', 'c'], np.array([1, 0, 2])) == chosen
+
+
+@pytest.mark.slow
+def test_features_of_a_map(data, tmp_path):
+    """Training images by the network that was selected, and virtual features around them."""
+    config = tiny.config('lmd', data)
+    train.run(config, tmp_path)
+    of = runs.Run('', SMALL, 'LMD', 0, config, tmp_path, None)
+    found = maps.features(of, [0, 2], virtual=True)
+    assert np.bincount(found.labels[~found.virtual]).tolist() == [32, 0, 8]
+    assert np.bincount(found.labels[found.virtual]).tolist() == [maps.EACH, 0, maps.EACH]
+    with np.load(data) as arrays:
+        images = arrays['images'][(arrays['split'] == 'train') & (arrays['labels'] == 2)]
+    real = found.vectors[found.labels == 2][:8]
+    model = ltjax.load(tmp_path)
+    np.testing.assert_allclose(
+        np.sort(real, 0), np.sort(model.predict(images).features, 0), rtol=1e-4, atol=1e-5
+    )
+    drawn = found.vectors[(found.labels == 0) & found.virtual]
+    mean = found.vectors[(found.labels == 0) & ~found.virtual].mean(0)
+    away = np.abs(drawn.mean(0) - mean) / drawn.std(0)
+    assert away.max() < 1  # drawn from 32 of 32, with replacement, and then 100 times
+    plain = maps.features(of, [0, 2], virtual=False)
+    np.testing.assert_allclose(plain.vectors, found.vectors[~found.virtual], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.slow
@@ -237,6 +343,19 @@ def wait_for(true, seconds=240):
     while not true():
         assert time.monotonic() < end
         time.sleep(0.05)
+
+
+def test_a_figure_of_formulas_needs_no_run(tmp_path, monkeypatch, capsys):
+    call(monkeypatch, 'alpa/F1', '--out', tmp_path)
+    text = (tmp_path / 'tables' / 'papers' / 'alpa-F1.csv').read_text()
+    rows = {row[0]: row[1:] for row in csv.reader(io.StringIO(text))}
+    p = np.array([0.1, 0.3, 0.5, 0.7, 0.9])  # of cross-entropy the derivatives are p and p - 1
+    np.testing.assert_allclose(np.float64(rows['cross-entropy']), [*p, *(p - 1)], atol=1e-3)
+    # And of p^5 5 p^5 (1 - p).
+    np.testing.assert_allclose(
+        np.float64(rows['ALPA, gamma 4 once'][:5]), 5 * p**5 * (1 - p), atol=1e-3
+    )
+    assert 'note:' not in capsys.readouterr().out
 
 
 def test_what_is_missing_is_named_and_the_rest_is_planned(tmp_path, monkeypatch, capsys):
