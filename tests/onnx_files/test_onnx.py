@@ -86,6 +86,21 @@ def test_kinds_of_vision_transformers(options, tmp_path, monkeypatch):
     assert write(tmp_path / 'm.onnx', config, monkeypatch, images=8)[0].difference < 1e-5
 
 
+@pytest.mark.parametrize(
+    ('name', 'tune'),
+    [
+        *(('vit_tiny', tune) for tune in ('last', 'bias', 'lora', 'adapter', 'prompt')),
+        ('convnext_tiny', 'lora'),
+        ('efficientnet_lite0', 'lora'),
+    ],
+)
+def test_networks_of_which_few_parameters_were_trained(name, tune, tmp_path, monkeypatch):
+    config = made(name=name, tune=tune, tune_size=2, pretrained='any')
+    found, _ = write(tmp_path / 'm.onnx', config, monkeypatch, images=8)
+    assert found.difference < 1e-5
+    assert found.same == 8
+
+
 def heads():
     """Returns a method for each kind of classifier and of branches that methods give to a network."""
     found = {}
