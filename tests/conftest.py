@@ -7,6 +7,7 @@ LTJAX_TEST_MEMORY=1 says at the end how much memory each process of pytest took 
 """
 
 import ctypes
+import functools
 import gc
 import importlib.metadata
 import os
@@ -29,6 +30,7 @@ os.environ.setdefault(
 
 import jax
 import pytest
+from jax._src.interpreters import mlir  # its public name is not the one that JAX looks up
 
 ENOUGH = 1.0  # GB
 MORE = 0.3  # GB
@@ -45,6 +47,9 @@ jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)
 jax.config.update('jax_platforms', PLATFORM)
 if PLATFORM == 'cpu':
     jax.config.update('jax_num_cpu_devices', 8)
+# JAX keeps every program as MLIR beside what was compiled of it, each in a context of its own. That is 1.4 MB for a
+# product of two arrays, and half of the time until it runs if it was compiled before. One context holds them all.
+mlir.make_ir_context = functools.cache(mlir.make_ir_context)
 
 
 @pytest.fixture(autouse=True)
@@ -122,6 +127,7 @@ def memory():
 def forget():
     """Lets go what is compiled, and what nobody needs any more; notes what is left."""
     jax.clear_caches()
+    mlir.make_ir_context.cache_clear()
     gc.collect()
     # glibc keeps what is freed.
     if trim := getattr(ctypes.CDLL(None), 'malloc_trim', None):
@@ -130,19 +136,19 @@ def forget():
 
 
 @pytest.fixture(autouse=True, scope='module')
-def forgotten_afterwards(request):
-    """A module's compiled functions go when it ends: those of all modules take several GB."""
+def rises(request):
+    """Notes how much higher the peak is after a module."""
     before = peak_memory()
     yield
     RISES.append((peak_memory() - before, request.module.__name__))
-    forget()
 
 
 @pytest.fixture(autouse=True)
-def forgotten_between():
-    """Of a module that compiles so much or has so large arrays they go before it ends.
+def forgotten():
+    """What is compiled goes as soon as there is much of it: that of all modules takes several GB.
 
-    Some memory never comes back: then only more than that counts, or every test would trace and compile all anew.
+    Until then later modules need not trace, lower and load the same again. Some memory never comes back: then only
+    more than that counts, or every test would trace and compile all anew.
     """
     yield
     if memory() > max(ENOUGH, LEFT[0] + MORE):

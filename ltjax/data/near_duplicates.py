@@ -14,7 +14,6 @@ from collections.abc import Iterator
 
 import cv2
 import numpy as np
-from scipy.cluster.hierarchy import DisjointSet
 
 MAX_DISTANCE = 24
 MIN_CORRELATION = 0.99
@@ -78,6 +77,8 @@ class Clusters:
     """A partition of 0 to n-1 that starts with singletons and is coarsened by `join`."""
 
     def __init__(self, size: int) -> None:
+        from scipy.cluster.hierarchy import DisjointSet
+
         self._sets = DisjointSet(range(size))
 
     def join(self, i: int, j: int) -> None:

@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Mapping
 
 import numpy as np
-from sklearn.model_selection import StratifiedGroupKFold
 
 from ltjax.data.reading.values import SPLITS
 from ltjax.errors import UserError
@@ -26,6 +25,8 @@ def _stratified(labels: np.ndarray, fraction: float, rng: np.random.Generator) -
 
 def _grouped(labels: np.ndarray, groups: np.ndarray, fraction: float, seed: int) -> np.ndarray:
     """Draws whole groups that hold about `fraction` of every class."""
+    from sklearn.model_selection import StratifiedGroupKFold
+
     folds = max(2, round(1 / fraction))
     if len(np.unique(groups)) < folds:
         raise UserError(

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from sklearn.metrics import balanced_accuracy_score
 
 from ltjax import sharding
 from ltjax.engine.progress import RoundProgress
@@ -239,6 +238,8 @@ class Rounds:
 
     def _validate(self, round_: int, state: TrainState) -> float | None:
         """Returns the balanced accuracy by which rounds are compared; None where nothing is held out for it."""
+        from sklearn.metrics import balanced_accuracy_score
+
         data = self._training.data
         labels = data.labels[data.parts['val']]
         if len(labels) == 0:

@@ -20,7 +20,7 @@ still be missed; a resample that misses one is drawn again.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
-from scipy import sparse, stats
+from scipy import sparse
 
 from ltjax.evaluation.confusion import MAX_MATRIX_CLASSES
 
@@ -197,6 +197,8 @@ def percentiles(freedom: float = np.inf) -> np.ndarray:
     >>> percentiles().round(6), percentiles(9).round(2)
     (array([ 2.5, 97.5]), array([ 0.86, 99.14]))
     """
+    from scipy import stats
+
     units = freedom + 1
     wider = 1.0 if np.isinf(units) else (units / freedom) ** 0.5
     reach = wider * stats.t.ppf(0.975, freedom)

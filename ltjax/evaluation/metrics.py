@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from sklearn import metrics as sk
 
 from ltjax.errors import UserError
 from ltjax.evaluation import confusion
@@ -38,6 +37,8 @@ def rank_classes(
     Those differ from `class_aucs` in the last bit, and the macro AUC of few classes was published
     with it. Of more, scikit-learn takes minutes; there, and where an area is undefined, is NaN.
     """
+    from sklearn import metrics as sk
+
     ranks, areas = [], np.full(probabilities.shape[1], np.nan)
     for k, scores in enumerate(probabilities.by_class()):
         positive = labels == k
@@ -63,6 +64,8 @@ def point_metrics(
       the rest) and, of ordered classes, quadratic_kappa of their indices. See the module for absent
       classes; an undefined metric is NaN.
     """
+    from sklearn import metrics as sk
+
     present = np.unique(labels)
     precision, recall, f1, _ = sk.precision_recall_fscore_support(
         labels, predictions, labels=present, average='macro', zero_division=0
@@ -88,6 +91,8 @@ def _kappa(labels: np.ndarray, predictions: np.ndarray, num_classes: int) -> flo
         return confusion.quadratic_kappa(
             confusion.tally(ones, labels, predictions, num_classes)
         ).item()
+    from sklearn import metrics as sk
+
     classes = np.arange(num_classes)
     return sk.cohen_kappa_score(labels, predictions, labels=classes, weights='quadratic')
 

@@ -15,7 +15,6 @@ say little of the variance between seeds, and the interval says so by its width.
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-from scipy import stats
 
 from ltjax.errors import unknown
 from ltjax.evaluation import confusion
@@ -109,6 +108,8 @@ def _difference(
       seeds: S.
       freedom: degrees of freedom of the variance between images.
     """
+    from scipy import stats
+
     paired = point[:seeds] - point[seeds:]
     if np.isnan(paired).any():
         return dict.fromkeys(KEYS)

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from ltjax.evaluation import confusion
 from ltjax.evaluation.confusion import Pairs
@@ -97,6 +96,8 @@ def interval(figure: Mapping[str, Any], units: int) -> tuple[float, float]:
       figure: {'value', 'low', 'high'}, defined.
       units: number of images, or of groups of images where these are drawn whole.
     """
+    from scipy import stats
+
     if figure['value'] not in (0, 1) or figure['low'] < figure['high']:
         return figure['low'], figure['high']
     exact = stats.binomtest(units if figure['value'] else 0, units).proportion_ci()

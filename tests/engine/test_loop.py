@@ -129,7 +129,7 @@ def test_predictions_and_results_survive_an_interruption(tmp_path, monkeypatch):
 def scored(monkeypatch, scores):
     """Makes the validation give `scores`, one after another."""
     left = iter(scores)
-    monkeypatch.setattr(rounds, 'balanced_accuracy_score', lambda *_: next(left))
+    monkeypatch.setattr('sklearn.metrics.balanced_accuracy_score', lambda *_: next(left))
 
 
 @pytest.mark.parametrize(
