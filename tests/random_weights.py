@@ -52,5 +52,7 @@ def _drawn(rng, path, leaf):
     if {'scale', 'var', 'magnitude'} & set(names):
         return rng.uniform(0.5, 1.5, leaf.shape).astype(leaf.dtype)
     deviation = np.sqrt(2 / max(np.prod(leaf.shape[:-1]), 1)) if len(leaf.shape) > 1 else 0.1
+    if 'up' in names:  # of a low-rank product: beside the weights that it changes
+        deviation = 0.1
     drawn = rng.standard_normal(leaf.shape, np.float32) * np.float32(deviation)
     return drawn.astype(leaf.dtype)

@@ -95,7 +95,7 @@ def test_kinds_of_vision_transformers(options, tmp_path, monkeypatch):
     ],
 )
 def test_networks_of_which_few_parameters_were_trained(name, tune, tmp_path, monkeypatch):
-    config = made(name=name, tune=tune, tune_size=2, pretrained='any')
+    config = made(name=name, tune=tune, pretrained='any')
     found, _ = write(tmp_path / 'm.onnx', config, monkeypatch, images=8)
     assert found.difference < 1e-5
     assert found.same == 8
