@@ -3,12 +3,14 @@
 import io
 import json
 
+import jax
 import numpy as np
 import pytest
 
 from ltjax import sharding
 from ltjax.engine import inference
 from ltjax.engine.logbook import Logbook
+from ltjax.engine.rounds import CallLength
 
 
 @pytest.mark.parametrize('number', [1, 8, 11, 16])
@@ -38,6 +40,24 @@ def fill(workdir, stream, rows=()):
     logbook.progress('rrl/train', 1, 4, 0.5, 16)
     logbook.row({'stage': 'rrl', 'round': 0, 'loss': 0.25, 'val_balanced_accuracy': 0.5}, step=2)
     logbook.close()
+
+
+def test_calls_take_about_a_second(monkeypatch):
+    calls, lengths = CallLength(50), []
+    for seconds in (30.0, *[0.02] * 7):  # it is compiled, then is quick
+        calls.took(seconds)
+        lengths.append(calls.now)
+    assert lengths == [1, 2, 4, 8, 16, 32, 50, 50]
+    for seconds in (4.0, 2.0, 0.9, 0.6):
+        calls.took(seconds)
+    assert calls.now == 12
+    for _ in range(9):
+        calls.took(5.0)
+    assert calls.now == 1
+    monkeypatch.setattr(jax, 'process_count', lambda: 2)  # whose clocks differ
+    calls = CallLength(50)
+    calls.took(30.0)
+    assert calls.now == 50
 
 
 def test_the_logbook_is_quiet_when_not_on_a_terminal(tmp_path):
