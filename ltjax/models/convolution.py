@@ -33,8 +33,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from ltjax import sharding
-
-Pair = tuple[int, int]
+from ltjax.models.taps import Pair, depthwise, pad, shifted, sides_after
 
 # Of the images whose taps are joined; their copies then fit a cache of some MB.
 _PIXELS_AT_A_TIME = 4096
@@ -88,9 +87,9 @@ def convolve(
 
     quick: Callable[[jax.Array, jax.Array], jax.Array]
     if per_group == 1 and outputs == feature_group_count > 1:
-        quick = functools.partial(_depthwise, strides=strides, pads=pads)
+        quick = functools.partial(depthwise, strides=strides, pads=pads)
     elif feature_group_count > 1 or height * width > math.prod(
-        _sides_after(images, kernel, strides, pads)
+        sides_after(images, kernel, strides, pads)
     ):
         quick = product
     else:
@@ -128,31 +127,6 @@ def max_pool(images: jax.Array) -> jax.Array:
     return jax.lax.platform_dependent(images, cpu=by_maxima, default=by_library)
 
 
-def _sides_after(
-    images: jax.Array, kernel: jax.Array, strides: Pair, pads: tuple[Pair, ...]
-) -> Pair:
-    height, width = (
-        (images.shape[1 + axis] + sum(pads[axis]) - kernel.shape[axis]) // strides[axis] + 1
-        for axis in (0, 1)
-    )
-    return height, width
-
-
-def _pad(images: jax.Array, pads: tuple[Pair, ...]) -> jax.Array:
-    return jnp.pad(images, ((0, 0), *pads, (0, 0)))
-
-
-def _shifted(padded: jax.Array, kernel: jax.Array, strides: Pair) -> list[jax.Array]:
-    """Returns for each tap, row by row, the pixels [B, H', W', C] that it is multiplied with."""
-    down, right = strides
-    height, width = _sides_after(padded, kernel, strides, ((0, 0), (0, 0)))
-    return [
-        padded[:, i : i + down * (height - 1) + 1 : down, j : j + right * (width - 1) + 1 : right]
-        for i in range(kernel.shape[0])
-        for j in range(kernel.shape[1])
-    ]
-
-
 def _product(
     images: jax.Array,
     kernel: jax.Array,
@@ -161,12 +135,12 @@ def _product(
     groups: int,
     precision: Any,
 ) -> jax.Array:
-    shifted = _shifted(_pad(images, pads), kernel, strides)
+    moved = shifted(pad(images, pads), kernel, strides)
     if groups == 1:
-        joined = jnp.concatenate(shifted, axis=-1)
+        joined = jnp.concatenate(moved, axis=-1)
         rows, matrix = joined.reshape(-1, joined.shape[-1]), kernel.reshape(joined.shape[-1], -1)
         return jnp.matmul(rows, matrix, precision=precision).reshape(*joined.shape[:3], -1)
-    patches = jnp.concatenate([x.reshape(*x.shape[:3], groups, -1) for x in shifted], axis=-1)
+    patches = jnp.concatenate([x.reshape(*x.shape[:3], groups, -1) for x in moved], axis=-1)
     matrices = kernel.reshape(patches.shape[-1], groups, -1)
     products = jnp.einsum('bhwgi,igo->bhwgo', patches, matrices, precision=precision)
     return products.reshape(*products.shape[:3], -1)
@@ -277,58 +251,3 @@ def _move(maps: jax.Array, axis: int, by: int, size: int) -> jax.Array:
     edges = [(0, 0, 0)] * 4
     edges[axis] = (by, size - maps.shape[axis] - by, 0)
     return jax.lax.pad(maps, jnp.zeros((), maps.dtype), edges)
-
-
-def _depthwise(
-    images: jax.Array, kernel: jax.Array, strides: Pair, pads: tuple[Pair, ...]
-) -> jax.Array:
-    # Sums in float32 at least; the conversions stay outside of the hand-written derivative.
-    wide = jnp.promote_types(images.dtype, jnp.float32)
-    padded = _pad(images, pads).astype(wide)
-    return _taps(padded, kernel.astype(wide), strides).astype(images.dtype)
-
-
-@functools.partial(jax.jit, static_argnums=2)
-def _sum_over_taps(padded: jax.Array, kernel: jax.Array, strides: Pair) -> jax.Array:
-    """Depthwise convolution [B, H', W', C] of [B, H, W, C] by [height, width, 1, C], unpadded."""
-    taps = kernel.reshape(-1, 1, 1, 1, kernel.shape[-1])
-    shifted = _shifted(padded, kernel, strides)
-    return sum(
-        (x * tap for x, tap in zip(shifted[1:], taps[1:], strict=True)), shifted[0] * taps[0]
-    )
-
-
-def _taps_forward(
-    padded: jax.Array, kernel: jax.Array, strides: Pair
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return _sum_over_taps(padded, kernel, strides), (padded, kernel)
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _taps_backward(
-    strides: Pair, saved: tuple[jax.Array, jax.Array], gradient: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """The transposed sums; differentiating `_sum_over_taps` gives 49 reductions, slow to compile."""
-    padded, kernel = saved
-    size = kernel.shape[:2]
-    spans = tuple(strides[axis] * (gradient.shape[1 + axis] - 1) + 1 for axis in (0, 1))
-
-    # With respect to the pixels: the flipped kernel over the gradient, spread out by the strides.
-    borders = [
-        (size[axis] - 1, padded.shape[1 + axis] - spans[axis], strides[axis] - 1) for axis in (0, 1)
-    ]
-    spread = jax.lax.pad(gradient, jnp.zeros((), gradient.dtype), [(0, 0, 0), *borders, (0, 0, 0)])
-    to_pixels = _sum_over_taps(spread, kernel[::-1, ::-1], (1, 1))
-
-    # With respect to the kernel: one tap after another, which compiles one reduction for them all.
-    def to_tap(tap: jax.Array) -> jax.Array:
-        start = (0, tap // size[1], tap % size[1], 0)
-        seen = jax.lax.dynamic_slice(padded, start, (len(padded), *spans, padded.shape[3]))
-        return jnp.sum(seen[:, :: strides[0], :: strides[1]] * gradient, axis=(0, 1, 2))
-
-    to_kernel = jax.lax.map(to_tap, jnp.arange(math.prod(size)))
-    return to_pixels, to_kernel.reshape(kernel.shape)
-
-
-_taps = jax.custom_vjp(_sum_over_taps, nondiff_argnums=(2,))
-_taps.defvjp(_taps_forward, _taps_backward)

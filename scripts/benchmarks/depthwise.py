@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ltjax.models import convolution
+from ltjax.models import taps
 
 from .measure import median_seconds, on_accelerator
 
@@ -38,7 +38,7 @@ def by_library(images: jax.Array, kernel: jax.Array) -> jax.Array:
 
 def by_taps(images: jax.Array, kernel: jax.Array) -> jax.Array:
     """Returns it as a sum over the kernel's taps, with a derivative of its own."""
-    return convolution._depthwise(images, kernel, (1, 1), PADS)
+    return taps.depthwise(images, kernel, (1, 1), PADS)
 
 
 WAYS: dict[str, Convolve] = {'library': by_library, 'taps': by_taps}
