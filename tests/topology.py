@@ -6,6 +6,7 @@ python tests/topology.py HOST:PORT PROCESS PROCESSES DATA.npz FOLDER METHOD ...
 import json
 import pathlib
 import sys
+import unittest.mock
 from typing import Any
 
 import jax
@@ -40,12 +41,13 @@ def train(
       **mesh: of `sharding.make_mesh`.
 
     Returns:
-      The selected model and what the method keeps, by name; the log; the images of the first stage's steps.
+      The selected model and what the method keeps, by name; the log; the images of all batches, sorted.
     """
     import tiny
     from ltjax import sharding
-    from ltjax.engine import loop
+    from ltjax.engine import loop, rounds
     from ltjax.engine.state import flatten
+    from ltjax.engine.streams import positions
 
     made = tiny.config(method, data, CHANGES[method] | (overrides or {}))
     trained = tiny.training(made, folder, mesh=sharding.make_mesh(**mesh))
@@ -57,14 +59,22 @@ def train(
             seen.append(np.asarray(sharding.replicate(batch['index'], trained.mesh)).tolist())
             yield batch
 
+    def recorded(streams: Any, mesh: Any, start: int, count: int, rows: int) -> Any:
+        """Of several steps a call."""
+        made = positions(streams, mesh, start, count, rows)
+        for stream in made.values():
+            seen.extend(np.asarray(stream).tolist()[:count])
+        return made
+
     trained.feed.batches = recording
     try:
-        state, _ = loop.run(trained)
+        with unittest.mock.patch.object(rounds, 'positions', recorded):
+            state, _ = loop.run(trained)
     finally:
         trained.checkpoints.close()
     whole = sharding.replicate((state.model, state.extra), trained.mesh)
     values = {name: np.asarray(leaf) for name, leaf in flatten(whole).items()}
-    return values, tiny.timeless(trained.logbook.rows), seen
+    return values, tiny.timeless(trained.logbook.rows), sorted(seen)
 
 
 def main() -> None:
