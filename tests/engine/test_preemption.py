@@ -11,7 +11,7 @@ import weakref
 import pytest
 
 import tiny
-from ltjax.engine import rounds
+from ltjax.engine import preemption, rounds
 from ltjax.engine.logbook import Logbook
 from ltjax.engine.preemption import Interruption
 from ltjax.engine.safeguards import Safeguards
@@ -187,3 +187,22 @@ def test_a_run_that_is_told_to_end_inside_a_finaliser_ends(
         with pytest.raises(Preempted, match='SIGTERM: saved at step 2 of 6'):
             train.run(made, tmp_path)
     assert train.run(made, tmp_path)['best']
+
+
+def test_several_processes_count_how_often_they_ask(monkeypatch):
+    """JAX stops all of them at one number; steps of which fifty are one call would pass it by."""
+    asked = []
+    monkeypatch.setattr(preemption.jax.distributed, 'is_initialized', lambda: True)
+    monkeypatch.setattr(
+        preemption.multihost_utils,
+        'reached_preemption_sync_point',
+        lambda number: asked.append(number) or number == 3,
+    )
+    interruption = Interruption()
+    assert [interruption.reached(step) for step in (50, 100, 150, 170)] == [
+        False,
+        False,
+        True,
+        True,
+    ]
+    assert asked == [1, 2, 3]
