@@ -24,7 +24,7 @@ from reproduction.items import Item
 from reproduction.runs import Options, Progress, Run
 
 from ltjax import benchmarks, files, huge_pages
-from ltjax.command import exits
+from ltjax.command import exits, goes_on
 from ltjax.errors import UserError, unknown
 
 
@@ -252,7 +252,8 @@ def main() -> None:
     else:
         for name, why in made.missing.items():
             print(f'note: {name} is left out: {why}.')
-        show(made, launch(made.every, given, asked), given, asked)
+        with goes_on(str(given.out)):
+            show(made, launch(made.every, given, asked), given, asked)
 
 
 if __name__ == '__main__':

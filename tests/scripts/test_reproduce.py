@@ -358,6 +358,12 @@ def test_a_figure_of_formulas_needs_no_run(tmp_path, monkeypatch, capsys):
     assert 'note:' not in capsys.readouterr().out
 
 
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, monkeypatch):
+    (tmp_path / 'file').write_text('')
+    with pytest.raises(UserError, match=r'file/.*: Not a directory. Mend that'):
+        call(monkeypatch, 'alpa/F1', '--out', tmp_path / 'file' / 'out')
+
+
 def test_what_is_missing_is_named_and_the_rest_is_planned(tmp_path, monkeypatch, capsys):
     (tmp_path / 'isic').mkdir()
     path = f'isic2018@proco={tmp_path / "isic"}'
