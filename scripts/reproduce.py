@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import experiments
 from absl import logging
-from reproduction import figures, gradients, items, page, runs, tables
+from reproduction import figures, forms, gradients, items, page, runs, tables
 from reproduction.items import Item
 from reproduction.runs import Options, Progress, Run
 
@@ -145,9 +145,9 @@ def write(
     else:
         grid, content = gradients.grid(item), gradients.plots()
     texts = {
-        'md': f'# {item.name}: {title}\n\n{tables.markdown(grid)}',
-        'csv': tables.comma_separated(grid),
-        'tex': tables.latex(grid, title),
+        'md': f'# {item.name}: {title}\n\n{forms.markdown(grid)}',
+        'csv': forms.comma_separated(grid),
+        'tex': forms.latex(grid, title),
     }
     for suffix, text in texts.items():
         (folder / f'{stem}.{suffix}').write_text(text, 'utf-8')
@@ -162,7 +162,7 @@ def write(
             for suffix, data in drawn.items():
                 (folder / f'{stem}.{suffix}').write_bytes(data)
             picture = drawn['svg'].decode()
-    print(f'\n{item.name}: {title}\n\n{tables.markdown(grid)}')
+    print(f'\n{item.name}: {title}\n\n{forms.markdown(grid)}')
     reports = {row: page.reports(row, planned, folder) for row in item.rows}
     return page.Made(item, title, grid, picture, reports)
 

@@ -1,7 +1,5 @@
-"""What the runs of a table or figure found, as one grid of cells for Markdown, CSV, LaTeX and HTML."""
+"""What the runs of a table or figure found, as one grid of cells, whatever form it takes then (forms.py, page.py)."""
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -252,41 +250,3 @@ def _chosen(item: Item, found: Sequence[Found]) -> list[str]:
                 f'chooses {max(means, key=lambda row: means[row])}.'
             )
     return said
-
-
-def markdown(made: Grid) -> str:
-    """Returns a grid as a table of Markdown, the notes as a list below."""
-    marked = {BEST: '**{}**', NEAR: '<u>{}</u>', PLAIN: '{}'}
-    lines = ['| ' + ' | '.join(made.header) + ' |', '|---' * len(made.header) + '|']
-    for row in made.rows:
-        cells = [marked[c.mark].format(c.text) if c.text else '' for c in row]
-        lines.append('| ' + ' | '.join(cells) + ' |')
-    return '\n'.join([*lines, '', *(f'- {note}' for note in made.notes)]) + '\n'
-
-
-def comma_separated(made: Grid) -> str:
-    """Returns a grid as CSV, without marks and notes."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator='\n')
-    writer.writerow(made.header)
-    writer.writerows([cell.text for cell in row] for row in made.rows)
-    return text.getvalue()
-
-
-def latex(made: Grid, caption: str) -> str:
-    """Returns a grid as a LaTeX table with the rules of booktabs."""
-    marked = {BEST: r'\textbf{%s}', NEAR: r'\underline{%s}', PLAIN: '%s'}
-    lines = [r'\begin{table}', rf'\caption{{{_tex(caption)}}}']
-    lines += [rf'\begin{{tabular}}{{l{"r" * (len(made.header) - 1)}}}', r'\toprule']
-    lines += [' & '.join(map(_tex, made.header)) + r' \\', r'\midrule']
-    for row in made.rows:
-        cells = [marked[c.mark] % _tex(c.text) if c.text else '' for c in row]
-        lines.append(' & '.join(cells) + r' \\')
-    lines += [r'\bottomrule', r'\end{tabular}', r'\end{table}']
-    return '\n'.join([*lines, *(f'% {note}' for note in made.notes)]) + '\n'
-
-
-def _tex(text: str) -> str:
-    special = {'\\': r'\textbackslash{}', '±': r'$\pm$', '~': r'\~{}', '^': r'\^{}'}
-    special |= {letter: f'\\{letter}' for letter in '&%$#_{}'}
-    return ''.join(special.get(letter, letter) for letter in text)

@@ -16,7 +16,7 @@ import experiments
 import numpy as np
 import pytest
 import reproduce
-from reproduction import items, maps, runs, tables
+from reproduction import items, maps, runs
 
 import ltjax
 import tiny
@@ -421,25 +421,3 @@ def test_mistakes_are_one_line(words, message, monkeypatch, tmp_path):
     with pytest.raises(UserError, match=message) as error:
         call(monkeypatch, *words, '--out', tmp_path)
     assert '\n' not in str(error.value)
-
-
-def test_a_grid_in_three_forms():
-    rows = [
-        [tables.Cell('CE'), tables.Cell('50.0 ± 1.0'), tables.Cell('')],
-        [
-            tables.Cell('a_b & 5 %'),
-            tables.Cell('60.0', tables.BEST),
-            tables.Cell('+1', tables.NEAR),
-        ],
-    ]
-    grid = tables.Grid(['', 'macro F1', 'd'], rows, ['Said.'])
-    assert tables.markdown(grid) == (
-        '|  | macro F1 | d |\n|---|---|---|\n| CE | 50.0 ± 1.0 |  |\n'
-        '| a_b & 5 % | **60.0** | <u>+1</u> |\n\n- Said.\n'
-    )
-    assert tables.comma_separated(grid) == ',macro F1,d\nCE,50.0 ± 1.0,\na_b & 5 %,60.0,+1\n'
-    made = tables.latex(grid, '50 %')
-    assert r'\caption{50 \%}' in made
-    assert r'CE & 50.0 $\pm$ 1.0 &  \\' in made
-    assert r'a\_b \& 5 \% & \textbf{60.0} & \underline{+1} \\' in made
-    assert '% Said.' in made
