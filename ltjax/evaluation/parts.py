@@ -11,6 +11,7 @@ import numpy as np
 from ltjax.errors import UserError
 from ltjax.evaluation import calibration, operating_points, prediction_sets, recalibration
 from ltjax.evaluation.bootstrap import clusters_of, interval, intervals
+from ltjax.evaluation.expected_coverage import expected_coverage
 from ltjax.evaluation.predictions import Predictions
 from ltjax.evaluation.probabilities import softmax
 
@@ -208,9 +209,9 @@ def of_prediction_sets(
     fitted: Sequence[prediction_sets.PredictionSets],
 ) -> Part:
     """Judges prediction sets, of the same alpha."""
-    probabilities = test.scores.matrix()
+    probabilities, patients = test.scores.matrix(), clusters_of(test.groups)
     statistics = {
-        one.method: prediction_sets.measures(test.labels, one.sets(probabilities), groups)
+        one.method: prediction_sets.measures(test.labels, one.sets(probabilities), groups, patients)
         for one in fitted
     }
 
@@ -218,14 +219,17 @@ def of_prediction_sets(
         made = []
         for one in fitted:
             figures = found[one.method].figures()
+            expected = expected_coverage(one, test.labels, patients, groups)
             columns = [figures.pop('class coverage'), figures.pop('class size')]
+            columns.append(expected.pop('class coverage', [None] * len(one.units)))
             per_class = [
-                {'name': name, 'units': int(units), 'coverage': coverage, 'size': size}
-                for name, units, coverage, size in zip(
+                {'name': name, 'units': int(units), 'coverage': c, 'size': size, 'expected': range_}
+                for name, units, c, size, range_ in zip(
                     test.class_names, one.units, *columns, strict=True
                 )
             ]
-            made.append({'fitted': one.to_json(), **figures, 'per_class': per_class})
+            said = {'fitted': one.to_json(), **figures, 'expected': expected}
+            made.append({**said, 'per_class': per_class})
         too_few = [test.class_names[k] for k in fitted[0].too_few]
         return {'alpha': fitted[0].alpha, 'methods': made, 'too_few': too_few}
 

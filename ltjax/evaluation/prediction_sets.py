@@ -2,7 +2,8 @@
 
 A label is in the set of an image where its score, the less the better, is at most the label's threshold. The
 thresholds are quantiles of the scores of the true labels of validation images, which the network must not
-have been trained on (Vovk, Gammerman and Shafer, Algorithmic Learning in a Random World, 2005).
+have been trained on (Vovk, Gammerman and Shafer, Algorithmic Learning in a Random World, 2005). That they chose
+the round makes their scores a little better than those of images to come.
 
 Images of a patient are alike, and a patient of fifty images is not fifty patients. `fit` therefore takes the
 patients too: each weighs as much as any other, its images share its weight, and one more patient, the one to
@@ -31,12 +32,13 @@ probability of at least 1 - alpha. The methods differ in what that is true of:
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
+from scipy import sparse
 
 from ltjax.errors import UserError, unknown
-from ltjax.evaluation.counting import add_up, mean_of_defined, share, table
+from ltjax.evaluation.counting import mean_of_defined, share
 from ltjax.evaluation.operating_points import shares_of_classes
 
 METHODS = ('marginal', 'class_conditional', 'clustered', 'prevalence_adjusted')
@@ -56,6 +58,7 @@ class PredictionSets:
       alpha: share of the images whose label may be missed.
       thresholds: [K] float64 largest scores that are in the set; inf for a class that always is.
       units: [K] int64 validation patients (without patients, images) of each class.
+      patients: validation patients in all.
       prevalence: [K] float64, with 'prevalence_adjusted', else None.
       clusters: [K] int64 cluster of each class, NULL_CLUSTER for the null cluster, with 'clustered', else
         None.
@@ -65,13 +68,14 @@ class PredictionSets:
     alpha: float
     thresholds: np.ndarray
     units: np.ndarray
+    patients: int
     prevalence: np.ndarray | None = None
     clusters: np.ndarray | None = None
 
     @property
     def too_few(self) -> tuple[int, ...]:
         """Classes with fewer than 1 / alpha - 1 units: of none of them alone anything can be promised."""
-        few = self.units < _needed(self.alpha)
+        few = self.units < needed(self.alpha)
         return tuple(np.flatnonzero(few).tolist())
 
     def sets(self, probabilities: np.ndarray) -> np.ndarray:
@@ -89,21 +93,8 @@ class PredictionSets:
             )
         }
         thresholds = [None if np.isinf(value) else value for value in self.thresholds.tolist()]
-        return {'method': self.method, 'alpha': self.alpha, 'thresholds': thresholds, **lists}
-
-    @classmethod
-    def from_json(cls, stored: Mapping[str, Any]) -> Self:
-        """Returns the sets from what `to_json` made."""
-        thresholds = [np.inf if value is None else value for value in stored['thresholds']]
-        prevalence, clusters = stored['prevalence'], stored['clusters']
-        return cls(
-            method=stored['method'],
-            alpha=stored['alpha'],
-            thresholds=np.array(thresholds, np.float64),
-            units=np.array(stored['units'], np.int64),
-            prevalence=None if prevalence is None else np.array(prevalence, np.float64),
-            clusters=None if clusters is None else np.array(clusters, np.int64),
-        )
+        single = {'method': self.method, 'alpha': self.alpha, 'patients': self.patients}
+        return {**single, 'thresholds': thresholds, **lists}
 
 
 def fit(
@@ -146,8 +137,8 @@ def fit(
     adjusting = _adjusting(prevalence, num_classes) if method == 'prevalence_adjusted' else None
     own = probabilities[np.arange(num_images), labels]
     scores = _scores(own, None if adjusting is None else adjusting[labels])
-    patients = np.arange(num_images) if groups_of_images is None else groups_of_images
-    codes = np.unique(patients, return_inverse=True)[1]
+    names = np.arange(num_images) if groups_of_images is None else groups_of_images
+    patients, codes = np.unique(names, return_inverse=True)
     of_class = [np.flatnonzero(labels == k) for k in range(num_classes)]
     units = np.array([len(np.unique(codes[images])) for images in of_class], np.int64)
     clusters = None
@@ -157,7 +148,9 @@ def fit(
         thresholds, clusters = _clustered(scores, labels, codes, units, alpha, seed)
     else:
         thresholds = [quantile(scores, codes, alpha)] * num_classes
-    return PredictionSets(method, alpha, np.array(thresholds), units, adjusting, clusters)
+    return PredictionSets(
+        method, alpha, np.array(thresholds), units, len(patients), adjusting, clusters
+    )
 
 
 def quantile(scores: np.ndarray, codes: np.ndarray, alpha: float) -> float:
@@ -174,10 +167,9 @@ def quantile(scores: np.ndarray, codes: np.ndarray, alpha: float) -> float:
     Returns:
       The least of the scores at or below which the weights add up to 1 - alpha; inf if they never do.
     """
-    patients, places, sizes = np.unique(codes, return_inverse=True, return_counts=True)
     order = np.argsort(scores, kind='stable')
-    reached = np.cumsum((1 / sizes)[places][order])
-    wished = (len(patients) + 1) * (1 - alpha - _ROUNDING)
+    reached = np.cumsum(_shared(codes)[order])
+    wished = (len(np.unique(codes)) + 1) * (1 - alpha - _ROUNDING)
     place = int(np.searchsorted(reached, wished))
     return float(scores[order][place]) if place < len(scores) else np.inf
 
@@ -187,8 +179,8 @@ def _scores(probabilities: np.ndarray, prevalence: np.ndarray | None) -> np.ndar
     return 1 - probabilities if prevalence is None else -probabilities / prevalence
 
 
-def _needed(alpha: float) -> float:
-    """Units without which the quantile of 1 - alpha is infinite: 1 / alpha - 1, less rounding."""
+def needed(alpha: float) -> float:
+    """Returns the units below which the quantile of 1 - alpha is infinite: 1 / alpha - 1, less rounding."""
     return (1 / alpha - 1) * (1 - _ROUNDING)
 
 
@@ -219,14 +211,14 @@ def _clustered(
     class has n units (but no fewer than a quantile needs) and K' classes have as many: a share
     K' / (75 + K') of the patients, and one cluster for every two of the n that are in it.
     """
-    rarest = max(int(units.min()), int(np.ceil(_needed(alpha))))
+    rarest = max(int(units.min()), int(np.ceil(needed(alpha))))
     many = int((units >= rarest).sum())
     taken = rarest * many // (75 + many)
     rng = np.random.default_rng(seed)
     clustering = (rng.random(int(codes.max(initial=0)) + 1) < taken / rarest)[codes]
     clusters = np.full(len(units), NULL_CLUSTER, np.int64)
     parts = [np.flatnonzero(clustering & (labels == k)) for k in range(len(units))]
-    common = [k for k, part in enumerate(parts) if len(np.unique(codes[part])) >= _needed(alpha)]
+    common = [k for k, part in enumerate(parts) if len(np.unique(codes[part])) >= needed(alpha)]
     num_clusters = taken // 2
     if 1 < num_clusters < len(common):
         clusters[common] = _kmeans([scores[parts[k]] for k in common], num_clusters, alpha, seed)
@@ -252,14 +244,21 @@ def _kmeans(
 
 
 def measures(
-    labels: np.ndarray, sets: np.ndarray, groups: Mapping[str, Sequence[int]]
+    labels: np.ndarray,
+    sets: np.ndarray,
+    groups: Mapping[str, Sequence[int]],
+    patients: np.ndarray | None = None,
 ) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
     """Returns the function that judges sets on the test images of resamples.
+
+    As in the promise, a patient weighs as much as any other, and its images share its weight; in a figure of a
+    class, those of them that are of the class.
 
     Args:
       labels: [n] int true classes.
       sets: [n, K] bool, from `PredictionSets.sets`.
       groups: class indices by group, from `ltjax.evaluation.groups.head_medium_tail`.
+      patients: [n] int code of the patient of each image; None if each image is a patient of its own.
 
     Returns:
       A function of weights [r, n], how often each image is drawn, that returns float64: [r] 'coverage', the
@@ -269,36 +268,35 @@ def measures(
       '{group} size', means over its classes that have images, NaN if none has.
     """
     num_images, num_classes = sets.shape
-    images, sizes = np.arange(num_images), sets.sum(1)
-    covered = np.flatnonzero(sets[images, labels])
-    empty, single = np.flatnonzero(sizes == 0), np.flatnonzero(sizes == 1)
-    of_classes = 3 * num_classes
-    parts = (  # row, images and what they count for
-        (labels, images, np.ones_like(images)),
-        (num_classes + labels[covered], covered, np.ones_like(covered)),
-        (2 * num_classes + labels, images, sizes),
-        (np.full_like(empty, of_classes), empty, np.ones_like(empty)),
-        (np.full_like(single, of_classes + 1), single, np.ones_like(single)),
-    )
-    rows, columns, values = (np.concatenate(column) for column in zip(*parts, strict=True))
-    counted = table(rows, columns, (of_classes + 2, num_images), values)
+    images = np.arange(num_images)
+    codes = images if patients is None else patients
+    sizes, held = sets.sum(1), sets[images, labels]
+    counts = np.stack([np.ones(num_images), held, sizes, sizes == 0, sizes == 1])
+    by_class = counts[:3] * _shared(codes * num_classes + labels)
+    in_all = counts * _shared(codes)
+    rows = [labels + k * num_classes for k in range(3)]
+    rows += [np.full(num_images, 3 * num_classes + k) for k in range(5)]
+    values = np.concatenate([by_class.ravel(), in_all.ravel()])
+    places = (np.concatenate(rows), np.tile(images, 8))
+    counted = sparse.csr_array((values, places), (3 * num_classes + 5, num_images))
 
     def statistic(weights: np.ndarray) -> dict[str, np.ndarray]:
-        sums = add_up(weights, counted)
-        true, hit, size = np.split(sums[:, :of_classes], 3, axis=1)
-        drawn = true.sum(1)
+        sums = (counted @ np.asarray(weights.T, np.float64)).T
+        true, hit, size = np.split(sums[:, : 3 * num_classes], 3, axis=1)
         coverages, class_sizes = share(hit, true), share(size, true)
-        figures = {
-            'coverage': share(hit.sum(1), drawn),
-            'size': share(size.sum(1), drawn),
-            'empty': share(sums[:, of_classes], drawn),
-            'single': share(sums[:, of_classes + 1], drawn),
-            'class coverage': coverages,
-            'class size': class_sizes,
-        }
+        drawn, *others = sums[:, 3 * num_classes :].T
+        names = ('coverage', 'size', 'empty', 'single')
+        figures = {name: share(one, drawn) for name, one in zip(names, others, strict=True)}
+        figures |= {'class coverage': coverages, 'class size': class_sizes}
         for name, classes in groups.items():
             figures[f'{name} coverage'] = mean_of_defined(coverages[:, list(classes)])
             figures[f'{name} size'] = mean_of_defined(class_sizes[:, list(classes)])
         return figures
 
     return statistic
+
+
+def _shared(codes: np.ndarray) -> np.ndarray:
+    """Returns [n] the share that each image has of those with its code."""
+    places, sizes = np.unique(codes, return_inverse=True, return_counts=True)[1:]
+    return 1 / sizes[places]

@@ -10,7 +10,6 @@ from ltjax.evaluation.bootstrap import Units
 from ltjax.evaluation.prediction_sets import (
     METHODS,
     NULL_CLUSTER,
-    PredictionSets,
     fit,
     measures,
     quantile,
@@ -147,16 +146,18 @@ def test_what_has_too_few_images_is_in_every_set():
 
 
 @pytest.mark.parametrize('method', METHODS)
-def test_json_keeps_everything(method):
-    labels, probabilities, test = drawn()
+def test_json_says_everything(method):
+    labels, probabilities, _ = drawn()
     sets = fit(labels, probabilities, None, method=method, alpha=0.07, prevalence=EVEN)
-    text = json.dumps(sets.to_json(), allow_nan=False)
-    again = PredictionSets.from_json(json.loads(text))
-    assert json.dumps(again.to_json()) == text
-    np.testing.assert_array_equal(again.thresholds, sets.thresholds)
-    np.testing.assert_array_equal(again.sets(test), sets.sets(test))
-    assert np.isinf(again.thresholds).any() == (method == 'class_conditional')
-    assert again.too_few == sets.too_few == (0,)
+    said = json.loads(json.dumps(sets.to_json(), allow_nan=False))
+    thresholds = [np.inf if value is None else value for value in said.pop('thresholds')]
+    np.testing.assert_array_equal(thresholds, sets.thresholds)
+    assert np.isinf(thresholds).any() == (method == 'class_conditional')
+    assert said.pop('units') == sets.units.tolist() == np.bincount(labels).tolist()
+    assert (said.pop('prevalence') is None) == (method != 'prevalence_adjusted')
+    assert (said.pop('clusters') is None) == (method != 'clustered')
+    assert said == {'method': method, 'alpha': 0.07, 'patients': 60}
+    assert sets.too_few == (0,)
 
 
 @pytest.mark.parametrize('alpha', [0.0, 1.0, -0.1, 10, float('nan')])
@@ -215,13 +216,28 @@ def test_measures_by_hand():
         np.testing.assert_allclose(got[name], values, rtol=0, atol=1e-12, err_msg=name)
 
 
-@pytest.mark.parametrize('times', [1, 400])
-def test_measures_are_those_of_the_repeated_images(times):
-    """400 times the weights: the sums of labels are beyond narrow integers."""
+def test_a_patient_counts_once_however_many_images_it_has():
+    """As in the promise. Of patient 0 three images are of class 0, of which one is missed, and one is of class 1."""
+    labels, patients = np.array([0, 0, 0, 1, 0, 3]), np.array([0, 0, 0, 0, 1, 1])
+    sets = np.eye(4, dtype=bool)[labels]
+    sets[0], sets[5] = False, True
+    got = measures(labels, sets, GROUPS, patients)(np.array([[1] * 6, [2] * 4 + [1] * 2]))
+    for name, values in {
+        'coverage': [(3 / 4 + 1) / 2, (2 * 3 / 4 + 1) / 3],
+        'size': [(3 / 4 + 5 / 2) / 2, (2 * 3 / 4 + 5 / 2) / 3],
+        'empty': [(1 / 4) / 2, (2 * 1 / 4) / 3],
+        'head coverage': [(2 / 3 + 1) / 2, (2 * 2 / 3 + 1) / 3],
+        'medium coverage': [1, 1],
+        'tail size': [4, 4],
+    }.items():
+        np.testing.assert_allclose(got[name], values, rtol=1e-12, err_msg=name)
+
+
+def test_measures_are_those_of_the_repeated_images():
     rng = np.random.default_rng(9)
     labels, sets = rng.choice([0, 2, 3], 80), rng.random((80, 4)) < 0.4
     weights = np.concatenate([Units(labels).draw(5, rng), [(labels == 0).astype(int)]])
-    got = measures(labels, sets, GROUPS)(weights * times)
+    got = measures(labels, sets, GROUPS)(weights)
     for r, row in enumerate(weights):
         own, chosen = labels.repeat(row), sets.repeat(row, axis=0)
         hit, size = chosen[np.arange(len(own)), own], chosen.sum(1)
