@@ -7,8 +7,9 @@ held as a weight for each image, so all resamples of a chunk are evaluated at on
 
 The 95 % intervals are percentiles (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, ch. 13), those of
 few units a little further out, as Student's t is from the normal distribution (Hesterberg, What Teachers Should Know
-about the Bootstrap, The American Statistician, 2015, sec. 4.4). They are still too narrow where a few units have most
-of a class's images: no way of resampling knows the units that might have been drawn and were not.
+about the Bootstrap, The American Statistician, 2015, sec. 4.4); how few, says `ltjax.evaluation.spread`. They are
+still too narrow where a few units have most of a class's images: no way of resampling knows the units that might have
+been drawn and were not.
 
 No class may vanish from a resample, or there would be no average over the classes. Units are therefore drawn within
 strata: of the class that is in the fewest units come all units that have it, then of the next class those that are
@@ -17,12 +18,15 @@ class sizes are kept. A class that has no stratum of its own, because each of it
 still be missed; a resample that misses one is drawn again.
 """
 
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from scipy import sparse
 
 from ltjax.evaluation.confusion import MAX_MATRIX_CLASSES
+from ltjax.evaluation.spread import spread
 
 # Numbers in the largest array of a chunk of resamples: 32 MiB as int64.
 _CHUNK_SIZE = 2**22
@@ -82,13 +86,8 @@ class Units:
     def __len__(self) -> int:
         return int(self._number)
 
-    @property
-    def freedom(self) -> int:
-        """The degrees of freedom of a variance between units, within strata; 1 at least."""
-        return max(1, len(self) - len(self.strata))
-
     def draw(self, num_resamples: int, rng: np.random.Generator) -> np.ndarray:
-        """Returns [num_resamples, n] int64: how often each image is drawn."""
+        """Returns [num_resamples, units] int64: how often each unit is drawn."""
         weights = self._draw(num_resamples, rng)
         while self._missable is not None:
             # A class in m units is missed with a chance below exp(-m), so that this ends soon.
@@ -96,7 +95,7 @@ class Units:
             if not len(again):
                 break
             weights[again] = self._draw(len(again), rng)
-        return weights[:, self.of_image]
+        return weights
 
     def _draw(self, num_resamples: int, rng: np.random.Generator) -> np.ndarray:
         """Returns [num_resamples, units] int64."""
@@ -110,6 +109,41 @@ class Units:
         return weights
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Resamples:
+    """What resamples say of figures.
+
+    Attributes:
+      values: float [R, ...] by name.
+      drawn: uint8 [R, units] how often each resample has each unit.
+      strata: the units of each stratum.
+    """
+
+    values: Mapping[Any, np.ndarray]
+    drawn: np.ndarray
+    strata: Sequence[np.ndarray]
+
+    def __getitem__(self, name: Any) -> np.ndarray:
+        return self.values[name]
+
+    def freedom(self, samples: np.ndarray, among: np.ndarray | None = None) -> np.ndarray:
+        """Returns [...] degrees of freedom of the spread of samples [R, ...], in whole numbers.
+
+        Args:
+          samples: the figures.
+          among: bool [units], those that a figure rests on; None: all.
+        """
+        strata = self.strata
+        if among is not None:
+            strata = [own for units in strata if len(own := units[among[units]])]
+        found = spread(samples.reshape(len(samples), -1), self.drawn, strata).freedom
+        return np.floor(found + 1e-9).reshape(samples.shape[1:])
+
+    def interval(self, name: Any, value: float) -> Interval:
+        """Returns {'value', 'low', 'high'} of a figure whose resamples are `values[name]` [R]."""
+        return interval(value, self.values[name], float(self.freedom(self.values[name])))
+
+
 def bootstrap(
     labels: np.ndarray,
     statistic: Callable[[np.ndarray], Mapping[str, np.ndarray]],
@@ -118,7 +152,7 @@ def bootstrap(
     clusters: np.ndarray | None = None,
     num_bootstrap: int = 1000,
     seed: int = 0,
-) -> dict[str, np.ndarray]:
+) -> Resamples:
     """Evaluates a statistic on stratified resamples of the test images, or of whole clusters of them.
 
     Args:
@@ -130,18 +164,22 @@ def bootstrap(
       seed: seed of the NumPy generator; the same seed gives the same resamples.
 
     Returns:
-      [R, ...] arrays under the statistic's names.
+      [R, ...] arrays under the statistic's names, and what was drawn.
     """
     if num_bootstrap < 1:
         raise ValueError(f'num_bootstrap must be at least 1, not {num_bootstrap}')
     rng = np.random.default_rng(seed)
     units = Units(labels, clusters)
-    parts = [
-        dict(statistic(units.draw(size, rng)))
-        for size in _chunks(num_bootstrap, len(labels), num_classes)
-    ]
+    drawn = np.empty((num_bootstrap, len(units)), np.uint8)
+    parts, done = [], 0
+    for size in _chunks(num_bootstrap, len(labels), num_classes):
+        weights = units.draw(size, rng)
+        drawn[done : done + size] = np.minimum(weights, 255)  # as good as never more than ten
+        parts.append(dict(statistic(weights[:, units.of_image])))
+        done += size
     # A part is given up once it is joined: with thousands of classes two copies are much.
-    return {name: np.concatenate([part.pop(name) for part in parts]) for name in [*parts[0]]}
+    joined = {name: np.concatenate([part.pop(name) for part in parts]) for name in [*parts[0]]}
+    return Resamples(joined, drawn, units.strata)
 
 
 def _chunks(total: int, num_images: int, num_classes: int) -> Iterator[int]:

@@ -162,7 +162,7 @@ def reliability(
     groups: Mapping[str, Sequence[int]],
     bins: int = 15,
     samples: Mapping[str, np.ndarray] | None = None,
-    freedom: float = np.inf,
+    freedom: Mapping[str, np.ndarray] | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Returns what a reliability diagram shows of the most probable class, over all and by group.
 
@@ -179,7 +179,7 @@ def reliability(
       groups: class indices by group.
       bins: how many bins; they have equal mass within each group.
       samples: resampled `bin_accuracies` [R, b] by name, of the same arguments; without there are no intervals.
-      freedom: degrees of freedom, see `ltjax.evaluation.bootstrap.intervals`.
+      freedom: degrees of freedom of `samples` [b] by name, see `ltjax.evaluation.bootstrap.intervals`.
 
     Returns:
       JSON-able, for 'all' and each group with test images: {'bins': a list from the least confident
@@ -200,16 +200,17 @@ def reliability(
             (np.bincount(place, correct[members]) / images).tolist(),
             images.tolist(),
             samples[name].T if samples else [np.empty(0)] * len(images),
+            freedom[name] if freedom else [np.inf] * len(images),
             strict=True,
         )
         found[name] = {
             'bins': [
                 {
                     'confidence': confidence,
-                    'accuracy': {'value': accuracy} | _interval(resampled, freedom),
+                    'accuracy': {'value': accuracy} | _interval(resampled, degrees),
                     'images': number,
                 }
-                for confidence, accuracy, number, resampled in rows
+                for confidence, accuracy, number, resampled, degrees in rows
             ],
             'histogram': np.histogram(np.minimum(own, 1), HISTOGRAM_PARTS, (0, 1))[0].tolist(),
         }

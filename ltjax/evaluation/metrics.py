@@ -15,7 +15,7 @@ import numpy as np
 from ltjax.errors import UserError
 from ltjax.evaluation import confusion
 from ltjax.evaluation.auc import Ranks, class_aucs, rank
-from ltjax.evaluation.bootstrap import Units, bootstrap, clusters_of, interval, intervals
+from ltjax.evaluation.bootstrap import bootstrap, clusters_of, intervals
 from ltjax.evaluation.probabilities import Probabilities
 from ltjax.evaluation.small_samples import (
     clusters_of_classes,
@@ -190,7 +190,6 @@ def evaluate(
         warnings += few_clusters_warnings(numbers, class_names)
         test_groups = numbers.tolist()
 
-    freedom = Units(labels, clusters).freedom
     of_classes = {
         figure: intervals(
             np.where(test_counts, point[f'class {figure}'], np.nan),
@@ -203,17 +202,11 @@ def evaluate(
     return {
         'num_images': len(labels),
         'num_groups': None if clusters is None else int(clusters.max()) + 1,
-        'metrics': {
-            name: interval(value, samples[name], freedom) for name, value in headline.items()
-        },
+        'metrics': {name: samples.interval(name, value) for name, value in headline.items()},
         'groups': {
             name: {
                 'classes': [class_names[k] for k in classes],
-                'recall': interval(
-                    point[f'group {name}'],
-                    samples[f'group {name}'],
-                    max(1, (numbers[[*classes]] - 1).clip(0).sum()),
-                ),
+                'recall': samples.interval(f'group {name}', point[f'group {name}']),
             }
             for name, classes in groups.items()
         },

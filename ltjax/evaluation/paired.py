@@ -9,7 +9,11 @@ between seeds gives the second, less what the choice of images already explains 
 
 where var* is over resamples, s^2 the variance of the S differences, and I what images and seeds do together. The
 interval is that of Student's t with the degrees of freedom of Satterthwaite (Biometrics Bulletin, 1946): three seeds
-say little of the variance between seeds, and the interval says so by its width.
+say little of the variance between seeds, and four patients of a class little of that between patients
+(`ltjax.evaluation.spread`), and the interval says so by its width.
+
+One patient of a class shows no variance, and two will often agree by chance. What leaving them out does to the
+difference then counts as an error of that size, with one degree of freedom.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -20,12 +24,17 @@ from ltjax.errors import unknown
 from ltjax.evaluation import confusion
 from ltjax.evaluation.bootstrap import Units, bootstrap
 from ltjax.evaluation.confusion import Tally
+from ltjax.evaluation.spread import Spread, spread
 
 Metric = Callable[[Tally], np.ndarray]
 MetricSpec = str | Sequence[int] | Metric
 
 # A difference is told as one where its corrected p-value is below.
 LEVEL = 0.05
+# Units of a stratum below which their variance is not to be trusted.
+_VARYING = 3
+# Strata that are left out at once.
+_AT_ONCE = 64
 # What `compare` says of a metric.
 KEYS = ('a', 'b', 'difference', 'low', 'high', 'p', 'seed_std')
 
@@ -84,7 +93,7 @@ def compare(
         return {name: np.stack(columns, axis=1) for name, columns in values.items()}
 
     point = statistic(np.ones((1, len(labels)), np.int64))
-    samples = bootstrap(
+    found = bootstrap(
         labels,
         statistic,
         num_classes=num_classes,
@@ -92,30 +101,52 @@ def compare(
         num_bootstrap=num_bootstrap,
         seed=seed,
     )
-    freedom = Units(labels, clusters).freedom
-    seeds = len(runs_a)
-    return {name: _difference(point[name][0], samples[name], seeds, freedom) for name in functions}
+    units = Units(labels, clusters)
+    too_few = [stratum for stratum in units.strata if len(stratum) < _VARYING]
+    without = {name: np.zeros((0, 2 * len(runs_a))) for name in functions}
+    for start in range(0, len(too_few), _AT_ONCE):
+        some = too_few[start : start + _AT_ONCE]
+        kept = np.ones((len(some), len(units)), np.int64)
+        kept[np.arange(len(some)).repeat([len(s) for s in some]), np.concatenate(some)] = 0
+        found_without = statistic(kept[:, units.of_image])
+        without = {name: np.concatenate([without[name], found_without[name]]) for name in without}
+    return {
+        name: _difference(
+            point[name][0],
+            found[name],
+            without[name],
+            lambda samples: spread(samples, found.drawn, found.strata),
+        )
+        for name in functions
+    }
 
 
 def _difference(
-    point: np.ndarray, samples: np.ndarray, seeds: int, freedom: int
+    point: np.ndarray,
+    samples: np.ndarray,
+    without: np.ndarray,
+    spread_of: Callable[[np.ndarray], Spread],
 ) -> dict[str, float | None]:
-    """Summarises [2 * seeds] values and their [R, 2 * seeds] resamples, method A first.
+    """Summarises values [2 * seeds], those of method A first.
 
     Args:
       point: the values.
-      samples: their resamples.
-      seeds: S.
-      freedom: degrees of freedom of the variance between images.
+      samples: [R, 2 * seeds] their resamples.
+      without: [s, 2 * seeds] the values without each of the strata with too few units.
+      spread_of: variance and degrees of freedom of resamples [R, E].
     """
     from scipy import stats
 
+    seeds = len(point) // 2
     paired = point[:seeds] - point[seeds:]
     if np.isnan(paired).any():
         return dict.fromkeys(KEYS)
     difference = float(paired.mean())
     resampled = samples[:, :seeds] - samples[:, seeds:]
-    error, freedom_of_error = _standard_error(paired, resampled, freedom)
+    left = (without[:, :seeds] - without[:, seeds:]).mean(1)
+    of_few = np.where(np.isnan(left), difference, difference - left)
+    images, freedom = _between_images(spread_of(resampled.mean(1)[:, None]), of_few)
+    error, freedom_of_error = _standard_error(paired, resampled, images, freedom)
     quantile = stats.t.ppf(0.975, freedom_of_error)
     distance = abs(difference) / error if error > 0 else (np.inf if difference else 0.0)
     return {
@@ -129,13 +160,23 @@ def _difference(
     }
 
 
-def _standard_error(paired: np.ndarray, resampled: np.ndarray, freedom: int) -> tuple[float, float]:
+def _between_images(seen: Spread, of_few: np.ndarray) -> tuple[float, float]:
+    """Returns the variance between images and its degrees of freedom, with the errors of strata of too few units."""
+    variance = float(seen.variance[0])
+    total = variance + float(np.square(of_few).sum())
+    uncertain = variance**2 / float(seen.freedom[0]) + float((of_few**4).sum())
+    return total, total**2 / uncertain if uncertain > 0 else np.inf
+
+
+def _standard_error(
+    paired: np.ndarray, resampled: np.ndarray, images: float, freedom: float
+) -> tuple[float, float]:
     """Returns the square root of V (see the module) and its degrees of freedom."""
     seeds = len(paired)
-    images = float(resampled.mean(1).var())
     if seeds == 1:
         return images**0.5, freedom
-    both = (float(resampled.var(axis=0).mean()) - images) * seeds / (seeds - 1)
+    of_mean = float(resampled.mean(1).var())
+    both = (float(resampled.var(axis=0).mean()) - of_mean) * seeds / (seeds - 1)
     between = float(paired.var(ddof=1))
     training = (between - both) / seeds
     if training <= 0 or images + training == 0:

@@ -59,17 +59,17 @@ class Resampled(NamedTuple):
     Attributes:
       values: by name, of the test images [...].
       samples: the same of resamples [R, ...].
-      freedom: degrees of freedom of their spread.
+      freedom: degrees of freedom of their spread [...].
     """
 
     values: Mapping[str, np.ndarray]
     samples: Mapping[str, np.ndarray]
-    freedom: float
+    freedom: Mapping[str, np.ndarray]
 
     def figures(self) -> dict[str, Any]:
         """Returns the intervals of each array: of a number one, of [K] a list, and so on."""
         return {
-            name: _nested(value, self.samples[name], self.freedom)
+            name: _nested(value, self.samples[name], self.freedom[name])
             for name, value in self.values.items()
         }
 
@@ -236,10 +236,10 @@ def of_prediction_sets(
     return Part(statistics, finish)
 
 
-def _nested(values: np.ndarray, samples: np.ndarray, freedom: float) -> Any:
+def _nested(values: np.ndarray, samples: np.ndarray, freedom: np.ndarray) -> Any:
     """Returns the intervals of values [...], of resamples [R, ...], in lists within lists."""
     if values.ndim == 0:
-        return interval(float(values), samples, freedom)
+        return interval(float(values), samples, float(freedom))
     if values.ndim == 1:
         return intervals(values, samples, freedom)
-    return [_nested(value, samples[:, k], freedom) for k, value in enumerate(values)]
+    return [_nested(value, samples[:, k], freedom[k]) for k, value in enumerate(values)]

@@ -4,6 +4,7 @@ Subgroups differ in which classes they have, and balanced accuracy is a mean ove
 beside all other images by the classes that both have; its own balanced accuracy is over its classes.
 """
 
+import functools
 import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -109,7 +110,7 @@ def evaluate(
         seed=seed,
     )
     point = statistic(np.ones((1, len(labels)), np.int64))
-    freedom = Units(labels, clusters).freedom
+    units = Units(labels, clusters)
     rows: list[dict[str, Any]] = []
     few = []
     for v, value in enumerate(values.tolist()):
@@ -119,9 +120,14 @@ def evaluate(
             few.append(
                 f'{value} ({inside.sum()} images{"" if number is None else f", {number} groups"})'
             )
+        among = np.bincount(units.of_image[inside], minlength=len(units)) > 0
+        freedom = functools.partial(samples.freedom, among=among)
         rows.append(
             {'name': value, 'images': int(inside.sum()), 'groups': number}
-            | {key: interval(point[key][0, v], samples[key][:, v], freedom) for key in samples}
+            | {
+                key: interval(point[key][0, v], drawn[:, v], float(freedom(drawn[:, v])))
+                for key, drawn in samples.values.items()
+            }
         )
     warnings = []
     if few:

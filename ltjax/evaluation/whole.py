@@ -11,7 +11,7 @@ import numpy as np
 
 from ltjax.errors import UserError
 from ltjax.evaluation import metrics, parts, subgroups
-from ltjax.evaluation.bootstrap import Units, bootstrap, clusters_of
+from ltjax.evaluation.bootstrap import bootstrap, clusters_of
 from ltjax.evaluation.confusion import MAX_MATRIX_CLASSES
 from ltjax.evaluation.parts import USUAL, Part, Resampled, Wishes
 from ltjax.evaluation.predictions import Predictions
@@ -156,13 +156,12 @@ def _measured(
         seed=seed,
     )
     points = statistic(np.ones((1, len(test.labels)), np.int64))
-    freedom = Units(test.labels, clusters).freedom
     resampled: dict[str, dict[str, Resampled]] = {part: {} for part in plans}
     for part, name in every:
         keys = [key for key in points if key[:2] == (part, name)]
         resampled[part][name] = Resampled(
             {key[2]: points[key][0] for key in keys},
             {key[2]: samples[key] for key in keys},
-            freedom,
+            {key[2]: samples.freedom(samples[key]) for key in keys},
         )
     return {part: plan.finish(resampled[part]) for part, plan in plans.items()}

@@ -147,7 +147,7 @@ def coverage(draw, truth, num_classes):
         )
         last = len(np.unique(clusters[labels == num_classes - 1]))
         found = [
-            interval(0.0, samples['balanced'], Units(labels, clusters).freedom),
+            samples.interval('balanced', 0.0),
             interval(0.0, samples['recall'], max(1, last - 1)),
             interval(0.0, samples['recall']),
         ]
@@ -196,7 +196,7 @@ def test_clusters_are_drawn_whole_and_no_class_vanishes():
     clusters = np.array([7, 7, 7, 7, 3, 3, 5, 5, 9])
     units = Units(labels, clusters)
     assert [members.tolist() for members in units.strata] == [[1, 3], [0], [2]]
-    weights = units.draw(300, np.random.default_rng(0))
+    weights = units.draw(300, np.random.default_rng(0))[:, units.of_image]
     for number in np.unique(clusters):
         assert (
             weights[:, clusters == number].max(1) == weights[:, clusters == number].min(1)
@@ -211,7 +211,7 @@ def test_a_class_that_has_only_units_of_rarer_classes_is_never_missed():
     clusters = np.array([0, 0, 1, 1, 2, 2, 3, 3, 4, 5, 6])
     units = Units(labels, clusters)
     assert [len(members) for members in units.strata] == [3, 3, 1]
-    weights = units.draw(2000, np.random.default_rng(0))
+    weights = units.draw(2000, np.random.default_rng(0))[:, units.of_image]
     assert (weights[:, labels == 3].sum(1) > 0).all()
     assert (weights[:, :1] == 0).any()
 
