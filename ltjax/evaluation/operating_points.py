@@ -95,9 +95,11 @@ def measures(
     Returns:
       A function of weights [r, n] that returns [r, K] shares 'sensitivity', 'specificity', and at the test
       set's prevalence 'ppv' and 'npv' (positive and negative predictive value); with a prevalence also
-      'ppv at prevalence' and 'npv at prevalence', from sensitivity and specificity by Bayes' rule. NaN where a
-      figure is undefined: of a class whose threshold is NaN or that has no test images all are, else a share
-      of images of which none were drawn (a ppv where nothing is called positive).
+      'ppv at prevalence' and 'npv at prevalence', by Bayes' rule from the share of each class that is called
+      the class: those who do not have it are another mixture there than in the test. NaN where a figure is
+      undefined: of a class whose threshold is NaN or that has no test images all are, else a share of images
+      of which none were drawn (a ppv where nothing is called positive), and predictive values where another
+      class that is meant has none.
 
     Raises:
       UserError: a prevalence is not within 0 and 1.
@@ -112,6 +114,8 @@ def measures(
         np.concatenate([np.arange(num_images), images, images[hits]]),
         (3 * num_classes, num_images),
     )
+    of_pairs = (num_classes**2, num_images)
+    by_class = table(labels[images] * num_classes + classes, images, of_pairs)
     unknown = np.isnan(thresholds) | (np.bincount(labels, minlength=num_classes) == 0)
 
     def statistic(weights: np.ndarray) -> dict[str, np.ndarray]:
@@ -126,14 +130,33 @@ def measures(
             'npv': share(passed, drawn - called),
         }
         if meant is not None:
-            found, spared = figures['sensitivity'], figures['specificity']
-            right, wrong = found * meant, (1 - spared) * (1 - meant)
+            pairs = add_up(weights, by_class).reshape(-1, num_classes, num_classes)
+            found, alarms = figures['sensitivity'], _false_alarms(pairs, true, meant)
+            right, wrong = found * meant, alarms * (1 - meant)
             figures['ppv at prevalence'] = share(right, right + wrong)
-            right, wrong = spared * (1 - meant), (1 - found) * meant
+            right, wrong = (1 - alarms) * (1 - meant), (1 - found) * meant
             figures['npv at prevalence'] = share(right, right + wrong)
         return {name: np.where(unknown, np.nan, values) for name, values in figures.items()}
 
     return statistic
+
+
+def _false_alarms(pairs: np.ndarray, true: np.ndarray, meant: np.ndarray) -> np.ndarray:
+    """Returns [r, K] the share of the patients without a class who are called it, among those that are meant.
+
+    Args:
+      pairs: [r, K, K] images of the first class that are called the second.
+      true: [r, K] images of each class.
+      meant: [K] share of each class among the patients that are meant.
+
+    Returns:
+      The mean of the other classes' shares by how common they are; NaN where one that occurs has no image.
+    """
+    others = meant[:, None] * ~np.eye(len(meant), dtype=bool)
+    occur = others.any(1)
+    rates = share(pairs[:, occur], np.broadcast_to(true[:, occur, None], pairs[:, occur].shape))
+    called = np.where(others[occur] > 0, others[occur] * rates, 0).sum(1)
+    return np.where(others.any(0), called / np.where(others.any(0), others.sum(0), 1), 0)
 
 
 def shares_of_classes(values: Sequence[float] | np.ndarray, num_classes: int) -> np.ndarray:
