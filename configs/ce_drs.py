@@ -1,6 +1,7 @@
 """CE-DRS: cross-entropy, with images re-sampled late in the training (Cao et al., NeurIPS 2019).
 
-From four fifths of the epochs on images are drawn by the effective number of their class.
+From the learning rate's first drop on, or from four fifths of the epochs, images are drawn by the effective number of
+their class.
 
     python -m ltjax.main --config=ce_drs                  # embedded Fashion-MNIST-LT mini
     python -m ltjax.main --config=ce_drs:folder --config.data.path=FOLDER  # FOLDER/<class>/*.png
@@ -19,9 +20,12 @@ def get_config(benchmark: str = benchmarks.DEFAULT) -> ConfigDict:
     """Returns the settings for a benchmark."""
     experiment = benchmarks.get(benchmark)
     config = settings.default(benchmark)
-    late = experiment.epochs * 4 // 5  # 160 of 200 epochs
     config.method = {
         'name': 'ce_drs',
-        **values.supervised(experiment, sampler='effective_number_balanced', defer_until=late),
+        **values.supervised(
+            experiment,
+            sampler='effective_number_balanced',
+            defer_until=values.late(experiment),
+        ),
     }
     return config

@@ -1,7 +1,7 @@
 """LDAM-DRW: LDAM, with classes weighted late in the training (Cao et al., NeurIPS 2019).
 
-The margins of LDAM; weights by the effective number of images act from four fifths of the epochs on, when the
-features have formed.
+The margins of LDAM; weights by the effective number of images act from the learning rate's first drop on, or from
+four fifths of the epochs, when the features have formed.
 
     python -m ltjax.main --config=ldam_drw                  # embedded Fashion-MNIST-LT mini
     python -m ltjax.main --config=ldam_drw:folder --config.data.path=FOLDER  # FOLDER/<class>/*.png
@@ -20,7 +20,6 @@ def get_config(benchmark: str = benchmarks.DEFAULT) -> ConfigDict:
     """Returns the settings for a benchmark."""
     experiment = benchmarks.get(benchmark)
     config = settings.default(benchmark)
-    late = experiment.epochs * 4 // 5  # 160 of 200 epochs
     config.method = {
         'name': 'ldam_drw',
         **values.supervised(
@@ -29,7 +28,7 @@ def get_config(benchmark: str = benchmarks.DEFAULT) -> ConfigDict:
             loss={'name': 'ldam', 'max_margin': 0.5, 'scale': 30.0},
             weights={'name': 'effective_number', 'beta': 0.9999},
             divide_by='weights',
-            defer_until=late,
+            defer_until=values.late(experiment),
         ),
     }
     return config

@@ -6,9 +6,9 @@ smaller one. A second network, from the same first weights, learns late from cla
     python -m ltjax.main --config=m2m                  # embedded Fashion-MNIST-LT mini
     python -m ltjax.main --config=m2m:folder --config.data.path=FOLDER  # FOLDER/<class>/*.png
 
-beta 0.999, lambda 0.5, gamma 0.9, ten steps of length 0.1 after noise of radius 0.5, from four fifths of the epochs on,
-all as in the released code. On small sets each network has half of the epochs. Cost: in that last fifth twenty passes
-forth and back beside a step's own.
+beta 0.999, lambda 0.5, gamma 0.9, ten steps of length 0.1 after noise of radius 0.5, from the rate's first drop on (or
+four fifths of the epochs), all as in the released code. On small sets each network has half of the epochs. Cost: from
+then on twenty passes forth and back beside a step's own.
 """
 
 from ml_collections import ConfigDict
@@ -31,7 +31,7 @@ def get_config(benchmark: str = benchmarks.DEFAULT) -> ConfigDict:
         'retrain': experiment.training(
             epochs=second,
             sampler='class_balanced',
-            defer_until=second * 4 // 5,  # 160 of 200 epochs
+            defer_until=values.late(experiment, second),
             beta=0.999,
             lam=0.5,
             confidence=0.9,  # gamma

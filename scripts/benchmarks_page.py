@@ -22,9 +22,11 @@ python -m ltjax.main --config=configs/METHOD.py:BENCHMARK --help-config    # pri
 ```
 
 So any method runs in any paper's experiment, with that paper's data, network, budget and views. It keeps its own
-numbers (weights, temperatures, queues), and what it must have besides: a second view, a head, a second stage. A method
-of two stages divides the epochs between them. Three do not, as published: M2m trains two networks, LMD's 200 rounds
-come after its 100 epochs, and ICCL fine-tunes the encoder for 10 more epochs on CIFAR-LT; `scripts/compare.py` says so.
+numbers (weights, temperatures, queues), and what it must have besides: a second view, a head, a second stage. The
+epochs are those in which the encoder learns. A second stage that trains the classifier alone (cRT, LWS, MiSLAS, GCL,
+the contrastive methods and others) has ten more, and some methods more of the encoder's too, as published: M2m trains
+two networks, LMD's 200 rounds come after its 100 epochs, ICCL fine-tunes the encoder for 10 more epochs on CIFAR-LT.
+`scripts/compare.py` refuses rows of unequal encoder steps unless it is told to compare them.
 
 `SET@PAPER` is the set in that paper's experiment; `SET` alone is a small set, or your own data (`folder`, `csv`, `npz`;
 see [data.md](data.md)). Public sets are prepared from their official files, once for each size of images:

@@ -30,7 +30,7 @@ class Benchmark:
       prepare: the program of data_prep that makes its files of the official ones, with its flags.
       data: values of the config's `data` by their dotted names, beside those of the set in `catalog`.
       model: values of the config's `model`: network, its options, initial weights.
-      epochs: passes over the training images, all stages together.
+      epochs: passes over the training images in which the encoder learns; see docs/benchmarks.md for later stages.
       batch_size: images in a step.
       optimizer: of the first stage; later ones are made of it, see `short`.
       view: augmentations of training images, see `ltjax.data.augment`.

@@ -31,6 +31,18 @@ def supervised(
     return {'head': head or {'name': 'linear'}, 'train': learning(experiment, **changes)}
 
 
+def late(experiment: Benchmark, epochs: int = 0) -> int:
+    """Returns the epoch from which deferred parts act, of some epochs or of all.
+
+    It is that of the learning rate's first drop (Cao et al., 2019, algorithm 1 and their code, 160 of 200), four fifths
+    of the epochs where the rate falls smoothly: after a further drop nothing would be learnt.
+    """
+    epochs = epochs or experiment.epochs
+    if experiment.optimizer.schedule == 'multistep':
+        return experiment.optimizer.milestones[0] * epochs // experiment.epochs
+    return epochs * 4 // 5
+
+
 def holding(experiment: Benchmark, *parts: str) -> dict[str, Any]:
     """Returns the values of the base optimiser, with which parts of the network, by their paths, stay as they are."""
     held = {part: Group(rate=0.0, decay=0.0) for part in parts}
