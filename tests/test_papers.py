@@ -213,7 +213,7 @@ STATED = {
     # 4.2: "the training epochs of ISIC2018 and APTOS2019 are set at 1,000 and 2,000"
     'proco:isic2018@proco': PROCO | {TRAIN + 'epochs': 1000},
     'proco:aptos2019@proco': PROCO | {TRAIN + 'epochs': 2000},
-    # Cao et al., 2019, algorithm 1: deferred until the rate first falls. Theirs falls at 160 of 200 epochs, ICCL's at 120.
+    # Cao et al., 2019, algorithm 1: deferred until the rate first falls, theirs at 160 of 200 epochs, ICCL's at 120.
     **{
         f'{method}:cifar100_lt_r100@iccl': {TRAIN + 'defer_until': 120}
         for method in ('ce_drs', 'ce_drw', 'ldam_drw')

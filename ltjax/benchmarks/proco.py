@@ -40,6 +40,7 @@ def _proco(name: str, classes: int, images: int, epochs: int, column: int) -> Be
         readings=(
             "Augmentations are MoCo v2's, as the text says, and so is the cosine, of which it says nothing.",
             'It names neither the size of the images nor initial weights: 224 px, from scratch.',
+            'Crops are cut from squares of 224 pixels.',
             'A tenth of the training part is held out to choose the epoch on.',
         ),
     )
