@@ -21,7 +21,7 @@ from ltjax.run import settings
 def get_config(benchmark: str = benchmarks.DEFAULT) -> ConfigDict:
     """Returns the settings for a benchmark."""
     experiment = benchmarks.get(benchmark)
-    clouds = {'noise_scale': 0.5}
+    clouds: dict[str, float | str] = {'noise_scale': 0.5}
     if experiment.paper == 'lmd':
         clouds = {'form': 'angle', 'noise_scale': 0.1, 'margin': 0.5}
     config = settings.default(benchmark)
