@@ -25,8 +25,8 @@ from typing import NamedTuple
 
 from data_prep.tools import one_hot, tool
 from ltjax.data.prepared.writing import Item
-from ltjax.data.reading import values
 from ltjax.errors import UserError
+from ltjax.written import values
 
 COUNTS = {'MEL': 1113, 'NV': 6705, 'BCC': 514, 'AKIEC': 327, 'BKL': 1099, 'DF': 115, 'VASC': 142}
 CLASSES = tuple(COUNTS)

@@ -28,7 +28,7 @@ from sklearn.model_selection import train_test_split
 from data_prep.tools import one_hot, tool
 from ltjax.data import long_tail
 from ltjax.data.prepared.writing import Item
-from ltjax.data.reading import values
+from ltjax.written import values
 
 COUNTS = {
     'MEL': 4522, 'NV': 12875, 'BCC': 3323, 'AK': 867, 'BKL': 2624, 'DF': 239, 'VASC': 253, 'SCC': 628,

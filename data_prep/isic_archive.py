@@ -24,8 +24,8 @@ import numpy as np
 from data_prep.tools import one_hot, tool
 from ltjax.data import long_tail, near_duplicates
 from ltjax.data.prepared.writing import Item
-from ltjax.data.reading import values
 from ltjax.errors import UserError
+from ltjax.written import values
 
 COUNTS = {
     'AK': 869, 'AMP': 14, 'AN': 15, 'BCC': 3393, 'BKL': 384, 'DF': 246, 'LK': 32,

@@ -89,9 +89,14 @@ def main(argv: Sequence[str]) -> None:
         raise UserError('give PREDICTIONS, or --workdir=RUN and --data=NEW_SITE.')
     if given.out:
         _check_out(given.out)
+        try:
+            given.out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(
+                f'{given.out} cannot be made ({error.strerror}): give another --out.'
+            ) from None
     results = _of_a_model(given) if given.workdir else _of_a_file(given)
     if given.out:
-        given.out.mkdir(parents=True, exist_ok=True)
         write_json(given.out / 'results.json', results)
         print(f'\nreport: {writing.write_report(given.out)}')
 
@@ -117,6 +122,8 @@ def _of_a_file(given: argparse.Namespace) -> dict[str, Any]:
     counts, groups, said = trained_on.find(found, given.train_counts)
     by = list(prevalence.cells(given.by))
     for name in by:
+        if not found.columns:
+            raise UserError(f'{found.where} has no further columns: leave out --by, or add {name}.')
         if name not in found.columns:
             raise unknown(f'further column of {found.where}', name, found.columns)
     validation = None

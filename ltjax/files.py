@@ -25,9 +25,13 @@ def check_target(target: pathlib.Path, source: pathlib.Path) -> None:
     """Refuses to write over what is read.
 
     Raises:
-      UserError: both are one file.
+      UserError: both are one file, or the target is a file in the folder that is read.
     """
-    if target.exists() and source.exists() and target.samefile(source):
+    if not target.exists() or not source.exists():
+        return
+    if target.samefile(source) or (
+        source.is_dir() and source.resolve() in target.resolve().parents
+    ):
         raise UserError(f'{target} is what is read: write to another file.')
 
 

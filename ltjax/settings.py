@@ -66,6 +66,12 @@ def from_to_below(low: float, high: float) -> Check:
     return _within(lambda value: low <= value < high, f'a number from {low:g} to below {high:g}')
 
 
+def either(*numbers: int) -> Check:
+    """Returns the check that a number is one of `numbers`."""
+    *others, last = map(str, numbers)
+    return _within(lambda value: value in numbers, f'{", ".join(others)} or {last}')
+
+
 class Choices(dict[str, Callable[..., T]]):
     """Functions by their names, of which a config chooses one; see `Choice`."""
 

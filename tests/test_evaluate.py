@@ -234,14 +234,16 @@ def test_names_are_compared_as_unicode_says(tmp_path):
         (['--data=w'], 'give PREDICTIONS, or'),
         (['--against', 'absent.csv'], 'absent.csv: there is no such file'),
         (['--validation=absent.csv'], 'absent.csv: there is no such file'),
-        (['--train-counts=absent.csv'], 'absent.csv cannot be read: No such file'),
+        (['--train-counts=absent.csv'], 'absent.csv cannot be read (No such file'),
         (['--sensitivity=0.9', '--specificity=0.9'], 'not both'),
         (['--sensitivity=90'], '--sensitivity=90.0: give a share between 0 and 1'),
         (['--specificity=nan'], '--specificity=nan: give a share'),
         (['--alpha=0'], '--alpha=0.0: give a share'),
         (['--prevalence=mel=0.5'], "--prevalence has no share of 'bkl': give one of each class"),
         (['--prevalence=mel=0.5,bkl=x,nv=0.1'], 'give CLASS=SHARE'),
-        (['--prevalence=mel=0.5,bkl,nv=0.1'], 'unknown class of --prevalence=CLASS=SHARE,...'),
+        (['--prevalence=mel=0.5,bkl,nv=0.1'], 'bkl: give CLASS=SHARE,...'),
+        (['--prevalence=mel=0.5,mle=0.1'], 'unknown class of --prevalence=CLASS=SHARE,...'),
+        (['--prevalence=mel=0.1,mel=0.2,bkl=0.7'], "--prevalence has two shares of 'mel'"),
         (['--prevalence=mel=10,bkl=20,nv=70'], 'that sum to one, not 100'),
         (['--prevalence=mel=-0.5,bkl=0.5,nv=1'], 'shares of zero or more'),
         (['--prevalence=mel=nan,bkl=0.5,nv=0.5'], 'that sum to one, not nan'),
@@ -252,6 +254,12 @@ def test_mistakes_are_named(files, flags, said):
         evaluate.main([str(files / 'ours.csv'), *flags])
     assert said in str(error.value)
     assert '\n' not in str(error.value)
+
+
+def test_a_folder_that_cannot_be_made_is_refused_before_the_work(files, tmp_path, monkeypatch):
+    (tmp_path / 'file').touch()
+    monkeypatch.setattr(evaluate, '_of_a_file', None)
+    assert 'give another --out' in refused(files / 'ours.csv', f'--out={tmp_path / "file" / "x"}')
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import shutil
 import subprocess
 import sys
 
@@ -202,6 +203,27 @@ def test_a_run_without_its_checkpoint_is_refused(workdir, tmp_path):
         (tmp_path / name).write_bytes((workdir / name).read_bytes())
     said = refused(tmp_path, npz(tmp_path / 'a.npz'), tmp_path / 'out.npz')
     assert 'cannot be used: there is none' in said
+
+
+@pytest.mark.parametrize(
+    ('name', 'content', 'message'),
+    [
+        ('results.json', b'', 'results.json is damaged: copy it from the run again'),
+        ('results.json', b'{"test": {', 'results.json is damaged'),
+        ('results.json', b'{}', 'is not that of a run: give the --workdir of one'),
+        ('config.json', None, 'config.json is missing: copy it from the run again'),
+        ('config.json', b'[]', 'config.json is damaged'),
+        ('validation.npz', b'PK', 'copy it again, or remove it and go without'),
+    ],
+)
+def test_a_run_that_was_copied_in_part_is_refused(workdir, tmp_path, name, content, message):
+    run = shutil.copytree(workdir, tmp_path / 'run')
+    (run / name).unlink()
+    if content is not None:
+        (run / name).write_bytes(content)
+    with pytest.raises(UserError, match=message) as error:
+        predict.Trained.load(run)
+    assert '\n' not in str(error.value)
 
 
 @pytest.fixture(scope='module')

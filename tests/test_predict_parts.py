@@ -205,6 +205,17 @@ def test_damaged_images_are_told_and_listed_as_without_parts(
     same(call(workdir, data, tmp_path / 'whole.npz'), found)
 
 
+def test_damaged_images_after_the_last_whole_part(workdir, photos, tmp_path, small_parts):
+    data, out = copied(photos, tmp_path / 'copy'), tmp_path / 'out.npz'
+    ids = sorted(path.relative_to(data).as_posix() for path in data.rglob('*.png'))
+    for name in ids[64:]:  # four parts of 16 images are before them
+        (data / name).write_bytes(b'')
+    found = call(workdir, data, out, '--on-damaged=exclude')
+    assert found['ids'].tolist() == ids[:64]
+    with (tmp_path / 'out.npz.excluded.csv').open(newline='', encoding='utf-8') as file:
+        assert [row['path'] for row in csv.DictReader(file)] == ids[64:]
+
+
 def test_a_damaged_image_at_the_end_stops_it_and_what_was_done_is_kept(
     workdir, photos, tmp_path, small_parts, capsys
 ):

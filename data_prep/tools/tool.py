@@ -13,11 +13,11 @@ from ltjax.command import exits
 from ltjax.data import splits as splitting
 from ltjax.data.prepared import records, writing
 from ltjax.data.prepared.writing import Item
-from ltjax.data.reading import csv_table, values
 from ltjax.data.reading import images as image_files
 from ltjax.data.settings import ON_PROBLEM
 from ltjax.errors import UserError
 from ltjax.files import user_path
+from ltjax.written import csv_rows, values
 
 _NAMED = 5  # things missing that a message names
 
@@ -218,7 +218,7 @@ def read_rows(
     Raises:
       UserError: it cannot be read or lacks a column, or a row has too few or too many.
     """
-    present, rows = csv_table.rows(path, delimiter)
+    present, rows = csv_rows.rows(path, delimiter)
     absent = [column for column in columns if column not in present]
     if absent:
         raise UserError(f'{path} has no column {absent[0]!r} (it has {", ".join(present)}).')

@@ -8,11 +8,12 @@ import numpy as np
 
 from ltjax.data import cache, long_tail, reading, splits
 from ltjax.data.indivisible import Units
-from ltjax.data.reading import Images, Raw, values
+from ltjax.data.reading import Images, Raw
 from ltjax.data.reading.images import shows_something
 from ltjax.data.reading.table import Column, Excluded, Table
 from ltjax.data.settings import Data, Split
 from ltjax.errors import UserError
+from ltjax.written import values
 
 
 @dataclasses.dataclass(frozen=True)

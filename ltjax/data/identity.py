@@ -16,11 +16,12 @@ import numpy as np
 
 from ltjax.data import reading
 from ltjax.data.datasets import DataSet
-from ltjax.data.reading import images, values
+from ltjax.data.reading import images
 from ltjax.data.reading.decoding import stamp
 from ltjax.data.reading.table import Column, Excluded, Files, Table
 from ltjax.data.settings import Data
 from ltjax.errors import UserError
+from ltjax.written import values
 
 FILE = 'data_identity.npz'
 

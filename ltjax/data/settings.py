@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args
 
-from ltjax.settings import at_least, typed
+from ltjax.settings import at_least, either, from_to, positive, typed
 
 Format = Literal['embedded', 'npz', 'folder', 'csv', 'prepared', 'tfds']
 Subfolders = Literal['refuse', 'flatten', 'class', 'group']
@@ -42,7 +42,7 @@ class Split:
 
     val: float = 0.1
     test: float = 0.2
-    seed: int = 0
+    seed: Annotated[int, at_least(0)] = 0
     folds: int = 0
     fold: int = 0
     protocol: str = ''
@@ -123,11 +123,11 @@ class Data:
     max_pixels: Annotated[int, at_least(1)] = MAX_PIXELS
     window: str = ''
     frame: Annotated[int, at_least(-1)] = -1
-    image_size: Annotated[int, at_least(0)] = 0
-    channels: int = 0
+    image_size: Annotated[int, from_to(0, 16_384)] = 0
+    channels: Annotated[int, either(0, 1, 3)] = 0
     interpolation: Interpolation = 'area'
     mean: tuple[float, ...] = (0.5,)
-    std: tuple[float, ...] = (0.25,)
+    std: tuple[Annotated[float, positive()], ...] = (0.25,)
     split: Split = Split()
     long_tail: LongTail = LongTail()
     groups: Groups = Groups()

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ltjax.data.reading.values import SPLITS
 from ltjax.errors import UserError
+from ltjax.written.values import SPLITS
 
 NAMES = SPLITS
 
@@ -38,11 +38,16 @@ def _grouped(labels: np.ndarray, groups: np.ndarray, fraction: float, seed: int)
         # A tail class with fewer images than folds is no mistake.
         warnings.filterwarnings('ignore', 'The least populated class', UserWarning)
         try:
-            return next(splitter.split(np.zeros((len(labels), 1)), labels, groups))[1]
+            dealt = [held for _, held in splitter.split(np.zeros((len(labels), 1)), labels, groups)]
         except ValueError as error:
             raise UserError(
                 f'the groups cannot be split ({error}): give a column of splits.'
             ) from None
+    wished = fraction * len(labels)
+    if len(dealt[0]) <= 2 * wished + 1:
+        return dealt[0]
+    # A group of very many images is in it, which are better trained on.
+    return min(dealt, key=lambda held: abs(len(held) - wished))
 
 
 def split(

@@ -8,7 +8,7 @@ import numpy as np
 
 from ltjax.data import splits
 from ltjax.data.datasets import DataSet
-from ltjax.data.reading import values
+from ltjax.written import values
 
 # More classes than this are not listed one by one.
 MAX_CLASSES = 24

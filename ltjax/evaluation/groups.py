@@ -1,11 +1,11 @@
 """Head, medium and tail: the groups of classes that long-tailed results are read by."""
 
 import collections
-import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ltjax.errors import UserError, unknown
+from ltjax.written import values
 
 GROUP_NAMES = ('head', 'medium', 'tail')
 
@@ -99,11 +99,11 @@ def by_name(
     >>> by_name({'tail': (2, 3)}, ('1', '2', '3'))
     {'tail': [1, 2]}
     """
-    place = {unicodedata.normalize('NFC', name): k for k, name in enumerate(class_names)}
+    place = {values.text(name): k for k, name in enumerate(class_names)}
     numbers = all(name.isdecimal() for name in class_names)
 
     def index(given: int | str) -> int:
-        name = unicodedata.normalize('NFC', str(given))
+        name = values.text(given)
         if name in place:
             return place[name]
         if isinstance(given, int) and not numbers:

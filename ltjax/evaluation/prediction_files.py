@@ -1,9 +1,7 @@
 """Files of predictions: .npz as a run leaves it, and .csv as anybody can write it."""
 
-import csv
 import pathlib
 import re
-import unicodedata
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -13,6 +11,7 @@ import numpy as np
 
 from ltjax.errors import UserError, unknown
 from ltjax.evaluation.predictions import Predictions, distinct, made
+from ltjax.written import csv_rows, values
 
 # What precedes the names of further columns in the .npz of a run.
 COLUMN = 'column:'
@@ -52,11 +51,13 @@ def read(path: pathlib.Path, naming: Naming = USUAL) -> Predictions:
       UserError: the file cannot be read or lacks something, a label is missing or unknown, a score is not finite,
         probabilities do not sum to one, or an image occurs twice.
     """
-    if path.suffix not in ('.npz', '.csv'):
+    if path.suffix.lower() not in ('.npz', '.csv'):
         raise UserError(f'{path} should end in .npz or .csv.')
     if not path.is_file():
         raise UserError(f'{path}: there is no such file.')
-    found = _read_npz(path) if path.suffix == '.npz' else _read_csv(path, naming)
+    found = _read_npz(path) if path.suffix.lower() == '.npz' else _read_csv(path, naming)
+    if not all(found.ids):
+        raise UserError(f'{path} has an image without a name: give each its own.')
     ids, times = np.unique(found.ids, return_counts=True)
     if times.max() > 1:
         raise UserError(f'{path} has the image {ids[times.argmax()]} twice: keep one row of each.')
@@ -79,10 +80,16 @@ def _arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
             raise UserError(
                 f'{path} has no array {name!r}, but {", ".join(arrays) or "none"}: add it.'
             )
-    for one, name in (('id', 'ids'), ('group', 'groups')):  # images would pass for independent
-        if one in arrays and name not in arrays:
-            raise UserError(f'{path} has an array {one!r}: call it {name!r}.')
+    for name in ('ids', 'groups'):  # without which images would pass for independent
+        near = next((each for each in arrays if _nearly(each, name)), None)
+        if near is not None and name not in arrays:
+            raise UserError(f'{path} has an array {near!r}: call it {name!r}.')
     return arrays
+
+
+def _nearly(name: str, meant: str) -> bool:
+    """Tells whether a name is the one that is meant but for capitals and a final s."""
+    return name.casefold().removesuffix('s') == meant.removesuffix('s')
 
 
 def _read_npz(path: pathlib.Path) -> Predictions:
@@ -90,12 +97,12 @@ def _read_npz(path: pathlib.Path) -> Predictions:
     kinds = [name for name in ('logits', 'probabilities') if name in arrays]
     if len(kinds) != 1:
         raise UserError(f'{path} should have an array of logits or one of probabilities.')
-    labels, values, names = arrays['labels'], arrays[kinds[0]], arrays['class_names']
-    if labels.ndim != 1 or labels.dtype.kind not in 'iu' or values.dtype.kind not in 'fiu':
+    labels, scores, names = arrays['labels'], arrays[kinds[0]], arrays['class_names']
+    if labels.ndim != 1 or labels.dtype.kind not in 'iu' or scores.dtype.kind not in 'fiu':
         raise UserError(f'{path}: labels should be whole numbers [n], and {kinds[0]} numbers.')
-    if values.shape != labels.shape + names.shape or names.ndim != 1:
+    if scores.shape != labels.shape + names.shape or names.ndim != 1:
         raise UserError(
-            f'{path}: {kinds[0]} of shape {values.shape} do not fit labels {labels.shape} and class_names '
+            f'{path}: {kinds[0]} of shape {scores.shape} do not fit labels {labels.shape} and class_names '
             f'{names.shape}: they should be [n, K], [n] and [K].'
         )
     for name in ('ids', 'groups'):
@@ -123,7 +130,7 @@ def _read_npz(path: pathlib.Path) -> Predictions:
         ids,
         labels.astype(np.int64),
         distinct(path, texts['class_names'].tolist()),
-        values,
+        scores,
         logits=kinds[0] == 'logits',
         groups=texts.get('groups'),
         columns={
@@ -145,10 +152,10 @@ def _read_csv(path: pathlib.Path, naming: Naming) -> Predictions:
     header, rows = _cells(path)
     columns = dict(zip(header, np.array(rows, np.str_).reshape(-1, len(header)).T, strict=True))
     naming = Naming(
-        id=_tidy(naming.id),
-        label=_tidy(naming.label),
-        group=_tidy(naming.group),
-        classes=tuple(map(_tidy, naming.classes)),
+        id=values.text(naming.id),
+        label=values.text(naming.label),
+        group=values.text(naming.group),
+        classes=tuple(map(values.text, naming.classes)),
         logits=naming.logits,
     )
     if naming.label not in columns:
@@ -156,15 +163,21 @@ def _read_csv(path: pathlib.Path, naming: Naming) -> Predictions:
             f'{path} has no column {naming.label!r}: name that of the labels with --columns=label=COLUMN; the columns '
             f'are {", ".join(header)}.'
         )
-    for name, usual in ((naming.id, USUAL.id), (naming.group, USUAL.group)):
+    for what, name, usual in (('id', naming.id, USUAL.id), ('group', naming.group, USUAL.group)):
         if name != usual and name not in columns:
             raise unknown(f'column of {path}', name, columns)
+        near = next((each for each in columns if _nearly(each, what)), None)
+        if near is not None and name not in columns:
+            raise UserError(
+                f'{path} has a column {near!r}: call it {what!r}, or say --columns={what}={near}.'
+            )
     ids = columns.get(naming.id, np.arange(1, len(rows) + 1).astype(np.str_))
     scores, named, logits = _score_columns(path, columns, naming)
     class_names = distinct(path, named)
-    values = np.stack([_numbers(path, name, columns[name], ids) for name in scores], axis=1)
+    numbers = np.stack([_numbers(path, name, columns[name], ids) for name in scores], axis=1)
     place = {name: k for k, name in enumerate(class_names)}
-    given = [_tidy(name) for name in columns[naming.label].tolist()]
+    given = [values.text(name) for name in columns[naming.label].tolist()]
+    given = [name if name in place else values.name(name) for name in given]  # 1.0 is 1
     for name, label in zip(ids.tolist(), given, strict=True):
         if not label:
             raise UserError(f'{path}: {name} has no label: keep images with a label.')
@@ -176,7 +189,7 @@ def _read_csv(path: pathlib.Path, naming: Naming) -> Predictions:
         ids,
         np.array([place[label] for label in given], np.int64),
         class_names,
-        values,
+        numbers,
         logits=logits,
         groups=columns.get(naming.group),
         columns={name: column for name, column in columns.items() if name not in taken},
@@ -184,48 +197,42 @@ def _read_csv(path: pathlib.Path, naming: Naming) -> Predictions:
     )
 
 
-def _tidy(name: str) -> str:
-    """Returns the name of a column or class as such names are compared."""
-    return unicodedata.normalize('NFC', name.strip())
-
-
 def _cells(path: pathlib.Path) -> tuple[list[str], list[list[str]]]:
     """Returns the names of the columns, and the rows."""
-    try:
-        with path.open(newline='', encoding='utf-8-sig') as file:
-            reader = csv.reader(file)
-            lines = [(reader.line_num, row) for row in reader if row]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(
-            f'{path} cannot be read: {error}. Save it as a CSV with commas, in UTF-8.'
-        ) from None
-    if not lines:
+    columns, rows = csv_rows.rows(path)
+    if not columns:
         raise UserError(f'{path} is empty: it needs a line of names of columns, and one an image.')
-    header = [_tidy(name) for name in lines[0][1]]
-    odd = next(((n, row) for n, row in lines if len(row) != len(header)), None)
-    if odd is not None:
-        raise UserError(
-            f'{path}: line {odd[0]} has {len(odd[1])} cells, the header {len(header)}: put what holds a comma in '
-            'quotation marks.'
-        )
+    header = [values.text(name) for name in columns]
     if len(set(header)) < len(header):
         twice = max(header, key=header.count)
         raise UserError(f'{path}: two columns are called {twice!r}: give each a name of its own.')
-    return header, [row for _, row in lines[1:]]
+    found = []
+    for row in rows:
+        if row.cells is None:
+            raise UserError(
+                f'{path}: line {row.line} has more or fewer cells than the header, {len(header)}: put what holds a '
+                'comma in quotation marks.'
+            )
+        if any(csv_rows.runs_on(cell, len(header), used=False) for cell in row.cells.values()):
+            raise UserError(
+                f'{path}: a quoted cell that begins in line {row.line} runs over further rows: end the quote there.'
+            )
+        found.append([*row.cells.values()])
+    return header, found
 
 
 def _numbers(path: pathlib.Path, name: str, column: np.ndarray, ids: np.ndarray) -> np.ndarray:
     """Returns a column as float64."""
-    values = np.empty(len(column))
+    numbers = np.empty(len(column))
     for row, cell in enumerate(column.tolist()):
         try:
-            values[row] = float(cell)
+            numbers[row] = float(cell)
         except ValueError:
             raise UserError(
                 f'{path}: {cell!r}, the score of {ids[row]} in the column {name}, is not a number: give one with a '
                 'decimal point.'
             ) from None
-    return values
+    return numbers
 
 
 def _score_columns(
@@ -248,4 +255,4 @@ def _score_columns(
             f'{path} should have a column p(CLASS), or logit(CLASS), of each class; or name the columns with '
             f'--classes=A,B,...: they are {", ".join(columns)}.'
         )
-    return list(found), [_tidy(match[2]) for match in found.values()], kinds == {'logit'}
+    return list(found), [values.text(match[2]) for match in found.values()], kinds == {'logit'}

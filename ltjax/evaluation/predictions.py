@@ -2,13 +2,13 @@
 
 import dataclasses
 import pathlib
-import unicodedata
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from ltjax.errors import UserError
 from ltjax.evaluation.probabilities import GivenProbabilities, Probabilities
+from ltjax.written import values as written
 
 # Rounded probabilities do not add up to one.
 _ROUNDING = 0.02
@@ -73,7 +73,7 @@ class Predictions:
 
 def distinct(path: pathlib.Path, names: Sequence[str]) -> tuple[str, ...]:
     """Returns names of classes; UserError if they are less than two, or not distinct."""
-    found = tuple(unicodedata.normalize('NFC', name) for name in names)
+    found = tuple(map(written.text, names))
     if len(found) < 2:
         raise UserError(f'{path} has one class: there is nothing to tell apart.')
     if len(set(found)) < len(found):
@@ -112,6 +112,7 @@ def made(
     """
     if not len(labels):
         raise UserError(f'{path} has no images.')
+    ids = np.array([written.text(name) for name in ids.tolist()], np.str_)
     lines = next(
         (name for name in (*ids.tolist(), *class_names) if len(name.splitlines()) > 1), None
     )
@@ -133,5 +134,7 @@ def made(
                 'if they are percentages, divide them by 100; if they are logits, say so: logit(CLASS) in a CSV or '
                 '--logits, and logits in an npz.'
             )
+    if groups is not None:
+        groups = np.array(written.alike_as_one(groups.tolist()), np.str_)
     scores = Probabilities(values) if logits else GivenProbabilities(values)
     return Predictions(str(path), ids, labels, class_names, scores, groups, columns, numbered)

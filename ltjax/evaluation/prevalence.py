@@ -2,10 +2,10 @@
 
 import csv
 import math
-import unicodedata
 from collections.abc import Sequence
 
 from ltjax.errors import UserError, unknown
+from ltjax.written import values
 
 
 def cells(line: str) -> tuple[str, ...]:
@@ -27,7 +27,13 @@ def shares(line: str, class_names: Sequence[str]) -> list[float] | None:
     given = [each.rpartition('=') for each in cells(line)]
     if not given:
         return None
-    by_name = {unicodedata.normalize('NFC', name.strip()): share for name, _, share in given}
+    by_name = dict[str, str]()
+    for name, sign, share in given:
+        if not sign:
+            raise UserError(f'--prevalence: {share}: give CLASS=SHARE,...')
+        if values.text(name) in by_name:
+            raise UserError(f'--prevalence has two shares of {name!r}: give one of each class.')
+        by_name[values.text(name)] = share
     for name in by_name:
         if name not in class_names:
             raise unknown('class of --prevalence=CLASS=SHARE,...', name, class_names)

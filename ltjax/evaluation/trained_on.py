@@ -1,15 +1,14 @@
 """How many training images each class of predictions had: what head, medium and tail are divided by."""
 
-import csv
 import json
 import pathlib
-import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ltjax.errors import UserError
 from ltjax.evaluation.groups import head_medium_tail
 from ltjax.evaluation.predictions import Predictions
+from ltjax.written import csv_rows, values
 
 Groups = Mapping[str, Sequence[int]]
 
@@ -74,12 +73,12 @@ def _of_run(path: pathlib.Path) -> tuple[dict[str, int], dict[str, list[str]]]:
     """Returns training images by class, and the classes by group."""
     results = read(path)
     try:
-        names = [_normal(name) for name in results['class_names']]
+        names = [values.text(name) for name in results['class_names']]
         counts = [int(count) for count in results['train_counts']]
         groups = results['test']['groups']
-        divided = {name: [_normal(each) for each in groups[name]['classes']] for name in groups}
+        divided = {name: [values.text(each) for each in groups[name]['classes']] for name in groups}
         return dict(zip(names, counts, strict=True)), divided
-    except (KeyError, TypeError, ValueError):
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError):
         raise UserError(
             f'{path} is no results.json of a run: give --train-counts=FILE.csv.'
         ) from None
@@ -87,22 +86,17 @@ def _of_run(path: pathlib.Path) -> tuple[dict[str, int], dict[str, list[str]]]:
 
 def _of_csv(path: pathlib.Path) -> dict[str, int]:
     wrong = UserError(f'{path} should be a CSV with the columns class and count, a whole number.')
-    try:
-        with path.open(newline='', encoding='utf-8-sig') as file:
-            header, *rows = [[_normal(cell) for cell in row] for row in csv.reader(file) if row]
-        name_at, count_at = (header.index(name) for name in ('class', 'count'))
-        counts = [(row[name_at], int(row[count_at])) for row in rows]
-    except OSError as error:
-        raise UserError(f'{path} cannot be read: {error.strerror}.') from None
-    except (ValueError, IndexError, csv.Error):
-        raise wrong from None
-    if any(count < 0 for _, count in counts):
+    columns, rows = csv_rows.rows(path)
+    tidy = [values.text(name) for name in columns]
+    if not {'class', 'count'} <= {*tidy} or any(row.cells is None for row in rows):
         raise wrong
-    names = [name for name, _ in counts]
+    names_in, counts_in = (columns[tidy.index(name)] for name in ('class', 'count'))
+    cells = [row.cells for row in rows if row.cells is not None]
+    names = [values.text(row[names_in]) for row in cells]
+    counts = [values.whole_number(row[counts_in]) for row in cells]
+    known = [count for count in counts if count is not None and count >= 0]
+    if len(known) < len(counts):
+        raise wrong
     if len(set(names)) < len(names):
         raise UserError(f'{path} has {max(names, key=names.count)!r} twice: keep one row of each.')
-    return dict(counts)
-
-
-def _normal(name: str) -> str:
-    return unicodedata.normalize('NFC', name.strip())
+    return dict(zip(names, known, strict=True))

@@ -16,6 +16,7 @@ from ltjax.evaluation.confusion import MAX_MATRIX_CLASSES
 from ltjax.evaluation.parts import USUAL, Part, Resampled, Wishes
 from ltjax.evaluation.predictions import Predictions
 from ltjax.evaluation.table import listed
+from ltjax.written.values import spelling
 
 _PARTS = ('calibration', 'referral', 'decision_curves', 'operating_points', 'prediction_sets')
 
@@ -112,21 +113,23 @@ def check_apart(test: Predictions, validation: Predictions) -> None:
         )
     for what, ours, theirs in (
         ('image', _names(validation), _names(test)),
-        ('group', validation.groups, test.groups),
+        ('group', _spelled(validation.groups), _spelled(test.groups)),
     ):
-        if ours is None or theirs is None:
-            continue
-        both = sorted({*ours.tolist()} & {*theirs.tolist()} - {''})
-        if both:
+        if both := sorted(ours & theirs):
             raise UserError(
                 f'the {what} {both[0]} is in {validation.where} and in {test.where} ({len(both)} such): what is '
                 'chosen on it would be tested on it; leave it out of one.'
             )
 
 
-def _names(predictions: Predictions) -> np.ndarray | None:
-    """Returns the names of the images, None where their file has none."""
-    return None if predictions.numbered else predictions.ids
+def _names(predictions: Predictions) -> set[str]:
+    """Returns the names of the images, none where their file has none."""
+    return set() if predictions.numbered else {*predictions.ids.tolist()}
+
+
+def _spelled(groups: np.ndarray | None) -> set[str]:
+    """Returns what the names of groups have in common with those that look alike."""
+    return set() if groups is None else {*map(spelling, groups.tolist())} - {''}
 
 
 def _measured(

@@ -133,8 +133,10 @@ def run(source: Source, forward: Forward, *, size: int, kept: Kept, features: bo
     lost = [Excluded(*each) for part in parts for each in part['damaged'].tolist()]
     start = done
     for each in source.parts(size, done, lost, progress):
-        parts.append(_applied(each, forward, features))
         lost += each.damaged
+        if not len(each.rows):
+            continue
+        parts.append(_applied(each, forward, features))
         if each.stop < len(source.rows):  # the last one is written with the others
             kept.add(start, parts[-1])
         start = each.stop

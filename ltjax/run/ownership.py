@@ -168,7 +168,9 @@ def read_config(workdir: pathlib.Path) -> dict[str, Any]:
         if header.get('config_sha256', provenance.digest(config)) != provenance.digest(config):
             raise ValueError('a byte of it was changed')
         return config
-    except (ValueError, KeyError):
+    except FileNotFoundError:
+        raise UserError(f'{path} is missing: copy it from the run again.') from None
+    except (ValueError, KeyError, AttributeError, TypeError):
         raise UserError(f'{path} is damaged: remove {workdir} or give another --workdir.') from None
 
 

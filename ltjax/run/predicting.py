@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ltjax.data import parallel, reading
-from ltjax.data.reading import arguments, decoding, npz, rules, values
+from ltjax.data.reading import arguments, decoding, npz, rules
 from ltjax.data.reading import images as image_files
 from ltjax.data.reading.decoding import Decoded
 from ltjax.data.reading.npz import made_up_name
@@ -18,6 +18,7 @@ from ltjax.data.reading.table import Excluded, Files, Table
 from ltjax.data.settings import Data, Split
 from ltjax.errors import UserError, unknown
 from ltjax.files import user_path
+from ltjax.written import values
 
 if TYPE_CHECKING:
     from ltjax.run.trained import Trained
@@ -161,7 +162,13 @@ class Source:
                     yield _part(kept, images, damaged, start + at + 1)
                     kept, images, damaged = [], [], []
         decoding.refuse(files.root, len(self.rows), self.config, gone, self.table.excluded)
-        yield _part(kept, images, damaged, len(self.rows))
+        if images:
+            yield _part(kept, images, damaged, len(self.rows))
+        elif damaged:  # all that is left after a whole part
+            nothing = np.zeros((0, *self.image_shape), np.uint8)
+            yield Part(
+                np.zeros(0, np.int64), nothing, np.zeros(0, np.str_), tuple(damaged), len(self.rows)
+            )
 
     def left_out(self, damaged: Sequence[Excluded]) -> tuple[Excluded, ...]:
         """Returns all that is left out, of which some cannot be read.
@@ -258,7 +265,7 @@ def _of_side(table: Table, side: str, protocol: str) -> Table:
 def known_labels(source: Source, class_names: tuple[str, ...]) -> tuple[np.ndarray, list[str]]:
     """Returns labels int32 [N] in the numbering of the model, -1 for none, and lines about how they were found.
 
-    They are matched by the names of the classes, as `reading.values` compares names. Labels of an npz without names
+    They are matched by the names of the classes, as `written.values` compares names. Labels of an npz without names
     are numbers: they are the names of the model's classes where these are numbers, else places in their order.
 
     Raises:

@@ -43,6 +43,35 @@ BATCH_SIZE = 256
 _PART_BYTES = 1 << 28  # of images that are in memory at the same time, unless a batch is larger
 
 
+def _results(workdir: pathlib.Path) -> dict[str, Any]:
+    """Returns what a run says of itself.
+
+    Raises:
+      UserError: it is damaged, of folds, or no run's.
+    """
+    path = workdir / 'results.json'
+    try:
+        found = json.loads(path.read_text('utf-8'))
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise UserError(f'{path} is damaged: copy it from the run again.')
+    if 'best' in found:
+        return found
+    if (workdir / 'fold-0').exists():
+        raise UserError(f'{workdir} holds folds: name one of them, {workdir / "fold-0"} say.')
+    raise UserError(f'{path} is not that of a run: give the --workdir of one.')
+
+
+def _validation(path: pathlib.Path) -> predictions.Predictions:
+    try:
+        return prediction_files.read(path)
+    except UserError as error:
+        raise UserError(
+            f'{error} It is of the run: copy it again, or remove it and go without.'
+        ) from None
+
+
 @dataclasses.dataclass(frozen=True)
 class Trained:
     """The selected model of a finished run.
@@ -87,9 +116,7 @@ class Trained:
             raise UserError(
                 f'{workdir} holds no finished run: train one with python -m ltjax.main.'
             )
-        results = json.loads((workdir / 'results.json').read_text('utf-8'))
-        if 'best' not in results:
-            raise UserError(f'{workdir} holds folds: name one of them, {workdir / "fold-0"} say.')
+        results = _results(workdir)
         settings = Settings.of(ownership.read_config(workdir))
         names, shape = tuple(results['class_names']), tuple(results['image_shape'])
         data = settings.data
@@ -139,7 +166,7 @@ class Trained:
             train_counts=tuple(results['train_counts']),
             ordered=results.get('data', {}).get('class_order', {}).get('ordered', False),
             calibration=results['test'].get('calibration'),
-            validation=prediction_files.read(kept) if kept.is_file() else None,
+            validation=_validation(kept) if kept.is_file() else None,
             wished=results['test'].get('operating_points', {}).get('wished'),
         )
 

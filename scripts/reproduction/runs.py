@@ -259,14 +259,17 @@ def submitted(
       progress: is told what ended.
 
     Raises:
-      UserError: submitit is not installed.
+      UserError: submitit is not installed, or finds no such scheduler.
     """
     try:
         import submitit
     except ImportError:
         raise UserError("--launcher needs submitit: pip install 'ltjax[jobs]'.") from None
-    executor = submitit.AutoExecutor(folder=options.out / 'jobs', cluster=cluster)
-    executor.update_parameters(**{'timeout_min': 24 * 60, 'name': 'ltjax', **parameters})
+    try:
+        executor = submitit.AutoExecutor(folder=options.out / 'jobs', cluster=cluster)
+        executor.update_parameters(**{'timeout_min': 24 * 60, 'name': 'ltjax', **parameters})
+    except (RuntimeError, ValueError, NameError) as error:  # no such scheduler, or parameter
+        raise UserError(f'--launcher={cluster}: {" ".join(str(error).split())[:200]}') from None
     for wave in open_waves:
         begun = time.monotonic()
         jobs = [

@@ -210,6 +210,15 @@ def test_a_prepared_set_is_audited_by_protocol(tmp_path):
 # The command
 
 
+def test_no_image_is_written_over(tmp_path):
+    (tmp_path / 'a').mkdir()
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / 'a' / '0.png')
+    before = (tmp_path / 'a' / '0.png').read_bytes()
+    with pytest.raises(UserError, match='is what is read: write to another file'):
+        command.main([str(tmp_path), f'--json={tmp_path / "a" / "0.png"}'])
+    assert (tmp_path / 'a' / '0.png').read_bytes() == before
+
+
 def test_everything_is_in_the_json(tmp_path, capsys):
     root = class_folders(tmp_path / 'set')
     for i in range(7):

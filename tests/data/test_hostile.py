@@ -305,3 +305,21 @@ def test_a_table_without_labels_is_refused(tmp_path):
         path = table(tmp_path, cells, columns)
         assert 'has no labels: training needs them' in refused(path)
         assert 'labels' in findings(path)
+
+
+@pytest.mark.parametrize('mark', ',;\t')
+def test_a_quote_that_is_not_ended_swallows_no_rows(tmp_path, mark):
+    """In a column that nothing reads, up to a quote in a later row: with the delimiters of every spreadsheet."""
+    rows = [
+        [*row, '"see' if i == 2 else 'so"' if i == 8 else '']
+        for i, row in enumerate(sound(tmp_path))
+    ]
+    lines = [mark.join(row) for row in [['path', 'label', 'split', 'comment'], *rows]]
+    (tmp_path / 'set.csv').write_text('\n'.join(lines) + '\n')
+    assert 'a quoted cell that begins in line 4' in refused(tmp_path / 'set.csv')
+
+
+def test_groups_by_another_name_are_not_passed_over(tmp_path):
+    rows = [[name, label, 'p'] for name, label, _ in sound(tmp_path)]
+    said = refused(table(tmp_path, rows, ('path', 'label', 'groups')))
+    assert "has the column 'groups': write 'group'" in said

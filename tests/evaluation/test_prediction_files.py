@@ -132,6 +132,9 @@ def test_bytes_are_utf8(tmp_path):
         ({'class_names': np.array([COMPOSED, TAKEN_APART])}, f'two classes are called {COMPOSED!r}'),
         ({'class_names': np.array(['mel']), 'logits': np.zeros((3, 1)), 'labels': np.zeros(3, int)}, 'has one class'),
         ({'group': np.array(['p', 'p', 'q'])}, "has an array 'group': call it 'groups'"),
+        ({'Groups': np.array(['p', 'p', 'q'])}, "has an array 'Groups': call it 'groups'"),
+        ({'ids': np.array(['x', 'y ', 'y'])}, 'has the image y twice: keep one row of each'),
+        ({'ids': np.array(['x', '', 'y'])}, 'has an image without a name: give each its own'),
         ({'id': np.array(['x', 'y', 'z'])}, "has an array 'id': call it 'ids'"),
         ({'ids': np.array(['x', 'y', 'x'])}, 'has the image x twice: keep one row of each'),
         ({'ids': np.array(['x', 'y'])}, 'ids of shape (2,) do not fit labels (3,)'),
@@ -232,19 +235,22 @@ HEADER = 'id,label,p(mel),p(nv)\n'
         ('', 'is empty: it needs a line of names of columns'),
         ('\n\n', 'is empty'),
         (HEADER, 'has no images'),
-        (HEADER + '1,mel,1,0\n\n2,nv,1\n', 'line 4 has 3 cells, the header 4: put what holds a comma'),
+        (HEADER + '1,mel,1,0\n\n2,nv,1\n', 'line 4 has more or fewer cells than the header, 4: put what holds a comma'),
         (HEADER + '1,mel,1,0\n2,nv,1,\n', "'', the score of 2 in the column p(nv), is not a number"),
         (HEADER + '1,mel,"0,5","0,5"\n', "'0,5', the score of 1 in the column p(mel), is not a number"),
         (HEADER + '1,mel,nan,0\n', 'not finite, of 1 for one'),
         (HEADER + '1,,1,0\n', '1 has no label: keep images with a label'),
         (HEADER + '1,mle,1,0\n', "'mle': did you mean mel?"),
         (HEADER + '1,mel,1,0\n1,nv,1,0\n', 'has the image 1 twice'),
-        ('id,label,p(a),p(a)\n1,a,1,0\n', "two columns are called 'p(a)'"),
+        ('id,label,p(a),p(a)\n1,a,1,0\n', "has two columns 'p(a)': remove one"),
         (f'id,label,p({COMPOSED}),p({TAKEN_APART})\n1,a,1,0\n', 'two columns are called'),
         ('id,label,p(a),p( a )\n1,a,1,0\n', "two classes are called 'a'"),
         ('id,label,p(a)\n1,a,1\n', 'should have a column p(CLASS), or logit(CLASS), of each class'),
         ('id,label,p(a),logit(b)\n1,a,1,0\n', 'should have a column p(CLASS), or logit(CLASS), of'),
-        ('id;label;p(a);p(b)\n1;a;1;0\n', "no column 'label': name that of the labels with --columns=label=COLUMN"),
+        ('id;truth;p(a);p(b)\n1;a;1;0\n', "no column 'label': name that of the labels with --columns=label=COLUMN"),
+        ('id;label;p(a);p(b)\n1;a;0,9;0,1\n', "'0,9', the score of 1 in the column p(a), is not a number"),
+        (HEADER[:-1] + ',Group\n1,mel,1,0,x\n', "has a column 'Group': call it 'group', or say --columns=group=Group"),
+        (HEADER[:-1] + ',note\n1,mel,1,0,"see\n2,nv,0,1,so"\n', 'that begins in line 2 runs over further rows'),
         (HEADER + '1,mel,2.5,-1\n', 'if they are logits, say so: logit(CLASS)'),
         (HEADER + 'x' * 200_000 + ',mel,1,0\n', 'field larger than'),
     ],
@@ -256,7 +262,15 @@ def test_a_csv_that_is_wrong_is_named(tmp_path, text, said):
 @pytest.mark.parametrize('encoding', ['latin-1', 'utf-16'])
 def test_other_encodings_are_refused(tmp_path, encoding):
     path = table(tmp_path, 'id,label,p(é),p(b)\n1,é,1,0\n', encoding)
-    assert 'Save it as a CSV with commas, in UTF-8' in refused(path)
+    assert 'save it as UTF-8' in refused(path)
+
+
+@pytest.mark.parametrize('mark', [';', '\t'])
+def test_spreadsheets_that_write_semicolons_or_tabs(tmp_path, mark):
+    text = 'id,label,p(1),p(2),group\n1,1.0,1,0,7.0\n2,2,0,1,NA\n3,1,1,0,7\n,,,,\n'
+    found = read(table(tmp_path, text.replace(',', mark)))
+    assert found.labels.tolist() == [0, 1, 0]
+    assert found.groups.tolist() == ['7', '', '7']
 
 
 def test_a_file_that_is_not_there_or_is_called_otherwise(tmp_path):

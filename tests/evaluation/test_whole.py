@@ -211,6 +211,9 @@ def test_validation_and_test_are_apart():
     shared = np.array([*'cdefg', '', ''])
     with pytest.raises(UserError, match=r'the group c is in v.npz and in a.npz \(1 such\)'):
         whole.check_apart(test, with_(validation, groups=shared))
+    spelled = np.array(['A', '7', '007', 'x', 'y', '', ''])
+    with pytest.raises(UserError, match='the group a is in'):
+        whole.check_apart(test, with_(validation, groups=spelled))
     with pytest.raises(UserError, match=r'the image a.npz 0 is in v.npz and in a.npz \(7 such\)'):
         whole.check_apart(test, with_(validation, ids=test.ids))
     with pytest.raises(UserError, match='they should be the same, in the same order'):

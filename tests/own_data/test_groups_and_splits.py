@@ -56,6 +56,33 @@ def test_spellings_of_one_group_are_one(tmp_path):
     assert summary.describe(data, {})['groups'] == {'number': 15, 'without': 0}
 
 
+@pytest.mark.parametrize('name', ['hashes', 'long', 'exponents', 'missing'])
+def test_numbers_that_are_names_of_patients(tmp_path, name):
+    """Hashes below 0 are patients, numbers that differ in the 18th digit differ, 0e12 and 0e34 are not both zero."""
+    patients = {
+        'hashes': [f'{(-1) ** k * (5481230 + 7919 * k)}' for k in range(30)],
+        'long': [f'1101011990030710{k:02d}' for k in range(30)],
+        'exponents': [f'0e{k + 100}' for k in range(30)],
+        'missing': ['-1'] * 15 + [str(k) for k in range(15)],
+    }[name]
+    data = taken(rows(tmp_path, 90, group=lambda i: patients[i // 3]))
+    without = 45 if name == 'missing' else 0
+    number = 15 if name == 'missing' else 30
+    assert summary.describe(data, {})['groups'] == {'number': number, 'without': without}
+    side = np.empty(90, object)
+    for part, images in data.parts.items():
+        side[images] = part
+    if not without:
+        assert all(len(set(side[3 * k : 3 * k + 3])) == 1 for k in range(30))
+
+
+def test_a_patient_with_most_of_the_images_is_trained_on(tmp_path):
+    data = taken(rows(tmp_path, 120, group=lambda i: 'many' if i % 3 else f'p{i // 9}'))
+    sizes = {part: len(images) for part, images in data.parts.items()}
+    assert sizes['train'] >= 80
+    assert 0 < sizes['val'] <= 24 >= sizes['test'] > 0
+
+
 @pytest.mark.parametrize('drawn', ['split', 'folds'])
 def test_missing_groups_do_not_make_one_fold(tmp_path, drawn):
     path = rows(tmp_path, 60, group=lambda i: 'NULL' if i % 2 else f'p{i // 4}')

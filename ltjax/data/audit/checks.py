@@ -9,7 +9,7 @@ from ltjax.data import splits
 from ltjax.data.audit.sources import Finding, Source
 from ltjax.data.indivisible import Units
 from ltjax.data.near_duplicates import Clusters
-from ltjax.data.reading import values
+from ltjax.written import values
 
 KINDS = {
     'layout': 'folders or files that are not where training looks for them',

@@ -1,76 +1,20 @@
 """Tables of images: CSV files in UTF-8 that name an image in every row, and say of it what `COLUMNS` lists."""
 
-import codecs
-import csv
-import io
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
-from ltjax.data.reading import values
 from ltjax.data.reading.table import Fault, Files, Written
 from ltjax.data.settings import Data
 from ltjax.errors import UserError, nearest
 from ltjax.files import user_path
+from ltjax.written import values
+from ltjax.written.csv_rows import Row, rows, runs_on
 
 COLUMNS = ('path', 'label', 'split', 'group')
 
 # In place of a column of labels: every column that holds 0 and 1 alone is a class.
 ONE_HOT = 'one_hot'
-
-
-class Row(NamedTuple):
-    """A row of a CSV: the line of the file where it begins, and its cells by column; None: too many or too few."""
-
-    line: int
-    cells: dict[str, str] | None
-
-
-def rows(path: pathlib.Path, delimiter: str = '') -> tuple[list[str], list[Row]]:
-    """Returns the columns and rows of a CSV; blank lines are no rows.
-
-    Args:
-      path: the file.
-      delimiter: between cells; '': the comma, or where the first line has none, the semicolon or the tab in it.
-
-    Raises:
-      UserError: the file cannot be read, is in another encoding, or has a column twice.
-    """
-    try:
-        data = path.read_bytes()
-        # Without a byte order mark, UTF-16 of plain letters is valid UTF-8: every second byte is zero.
-        if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b'\0' in data[:4]:
-            raise UserError(f'{path} is in UTF-16: save it as UTF-8.')
-        text = io.StringIO(data.decode('utf-8-sig'), newline='')
-        first = next((line for line in data.decode('utf-8-sig').splitlines() if line.strip()), '')
-        delimiter = delimiter or next((mark for mark in ',;\t' if mark in first), ',')
-        reader = csv.reader(text, delimiter=delimiter, strict=True)  # a quote has to end
-        found, line = list[tuple[int, list[str]]](), 1
-        for cells in reader:
-            if any(cells):
-                found.append((line, cells))
-            line = reader.line_num + 1
-    except UnicodeDecodeError as error:
-        line = data[: error.start].count(b'\n') + 1
-        raise UserError(
-            f'{path} is not in UTF-8 (line {line}, byte {error.object[error.start]:#04x}; perhaps in '
-            'latin-1 or cp1252): save it as UTF-8.'
-        ) from None
-    except OSError as error:
-        raise UserError(f'{path} cannot be read ({error.strerror}): allow it.') from None
-    except csv.Error as error:
-        raise UserError(
-            f'{path} is not a readable CSV (from line {line}: {error}): mend a quote there, or write it again.'
-        ) from None
-    (_, columns), *body = found or [(1, [])]
-    double = next((column for column in columns if columns.count(column) > 1), None)
-    if double is not None:
-        raise UserError(f'{path} has two columns {double!r}: remove one.')
-    return columns, [
-        Row(line, dict(zip(columns, cells, strict=True)) if len(cells) == len(columns) else None)
-        for line, cells in body
-    ]
 
 
 def read(path: pathlib.Path, config: Data) -> Written:
@@ -99,7 +43,7 @@ def read(path: pathlib.Path, config: Data) -> Written:
         if row.cells is None or not row.cells[names['path']].strip():
             broken.append(f'line {row.line}')
         elif any(
-            _runs_on(cell, column in needed, len(columns)) for column, cell in row.cells.items()
+            runs_on(cell, len(columns), used=column in needed) for column, cell in row.cells.items()
         ):
             running.append(f'line {row.line}')
         else:
@@ -167,16 +111,12 @@ def _files(root: pathlib.Path, ids: Sequence[str], config: Data) -> tuple[list[s
     return [f'{folder}/{name}{config.suffix}' for name in names], said
 
 
-def _runs_on(cell: str, used: bool, columns: int) -> bool:
-    """Tells whether a cell holds line breaks that it should not, or what looks like further rows."""
-    lines = cell.splitlines()
-    return len(lines) > 1 and (used or any(line.count(',') >= columns - 1 for line in lines))
-
-
 def _check_columns(path: pathlib.Path, columns: Sequence[str], names: Mapping[str, str]) -> None:
     """Refuses a table without a column that was asked for, or with one whose name is nearly a usual one."""
     for column in columns:
         meant = column.strip().lower()
+        if meant not in names.values():
+            meant = meant.removesuffix('s')
         if meant in names.values() and meant not in columns:
             raise UserError(f'{path} has the column {column!r}: write {meant!r}.')
     for what, name in names.items():

@@ -7,11 +7,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from ltjax.data.reading import images, values
+from ltjax.data.reading import images
 from ltjax.data.reading.rules import class_order
 from ltjax.data.reading.table import Excluded, Fault, Files, Written
 from ltjax.data.settings import Data
 from ltjax.errors import UserError
+from ltjax.written import values
 
 _UNWRITABLE = re.compile('[\x00-\x1f\ud800-\udfff]')  # control characters; bytes that are not UTF-8
 _ARCHIVER = '__MACOSX'  # what macOS adds to a zip file: a shadow of every file

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from ltjax.data.reading import values
 from ltjax.data.reading.table import Column, Written
 from ltjax.errors import UserError
+from ltjax.written import values
 
 
 def groups_of(written: Written) -> np.ndarray | None:
@@ -16,18 +16,8 @@ def groups_of(written: Written) -> np.ndarray | None:
     given = np.asarray(written.groups)
     if np.issubdtype(given.dtype, np.integer) and given.min() >= 0:
         return given
-    names = _alike_as_one(given.tolist())
+    names = values.alike_as_one(given.tolist())
     return np.array(names, dtype=np.str_) if any(names) else None
-
-
-def _alike_as_one(given: Iterable[object]) -> list[str]:
-    """Returns values as they are compared, '' for none; those that look alike are one: of groups, that parts nobody."""
-    names, one_of = [], dict[str, str]()
-    for name in map(values.name, given):
-        number = values.whole_number(name)
-        missing = not name or (number is not None and number < 0)  # as pandas.factorize has it
-        names.append('' if missing else one_of.setdefault(values.spelling(name), name))
-    return names
 
 
 def columns_of(written: Written, wanted: Sequence[str]) -> tuple[dict[str, Column], list[str]]:
@@ -45,7 +35,7 @@ def columns_of(written: Written, wanted: Sequence[str]) -> tuple[dict[str, Colum
                 '--config.data.further, give it that one, or use another method.'
             )
         given = np.asarray(written.columns[name]).tolist()
-        found = _alike_as_one(given)
+        found = values.alike_as_one(given)
         notes += merged(name, zip(map(str, given), found, strict=True))
         order = tuple(values.in_natural_order(set(found) - {''}))
         place = {value: code for code, value in enumerate(order)}

@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ltjax.data.reading import values
 from ltjax.data.reading.marks import columns_of, groups_of, merged
 from ltjax.data.reading.table import Excluded, Fault, Files, Table, Written
 from ltjax.data.settings import Data
 from ltjax.errors import UserError
+from ltjax.written import values
 
 # Where the order of the classes comes from, as the log says it.
 DECLARED = 'in the order that the files declare'

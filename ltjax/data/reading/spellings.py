@@ -2,11 +2,11 @@
 
 import dataclasses
 
-from ltjax.data.reading import csv_table, values
 from ltjax.data.reading.table import Written
 from ltjax.data.settings import Data
 from ltjax.errors import UserError
 from ltjax.files import user_path
+from ltjax.written import csv_rows, values
 
 COLUMNS = ('spelling', 'class')
 
@@ -37,7 +37,7 @@ def read(config: Data) -> dict[str, str]:
     path = user_path(config.spellings)
     if not path.is_file():
         raise UserError(f'{path} is no file: correct --config.data.spellings.')
-    columns, rows = csv_table.rows(path)
+    columns, rows = csv_rows.rows(path)
     if not set(COLUMNS) <= set(columns):
         raise UserError(
             f'{path} has the columns {values.listed(columns)}: it needs {" and ".join(COLUMNS)}.'

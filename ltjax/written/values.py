@@ -1,12 +1,13 @@
 """What a written value means, wherever it stands: missing values, Unicode, numbers, names of splits, order of classes.
 
-Folders, CSV files, npz files, prepared sets and the tables of data_prep all ask here, so that one data set cannot
-mean two things.
+Folders, CSV files, npz files, prepared sets, predictions and the tables of data_prep all ask here, so that one data set
+cannot mean two things.
 """
 
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
+from decimal import Context, Decimal
 
 # What pandas reads as missing, in any case, and what people type: beside the empty text and blanks.
 _MISSING = {
@@ -26,6 +27,7 @@ _SPLIT_NAMES = {
 }  # fmt: skip
 
 _WHOLE_NUMBER = re.compile(r'([+-]?\d+)\.0+')
+_DECIMAL = re.compile(r'[+-]?(\d+\.?\d*|\.\d+)')
 _NUMBER = re.compile(r'[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?', re.IGNORECASE)
 _DIGITS = re.compile(r'(\d+)')
 
@@ -113,18 +115,52 @@ def spelled_alike(names: Iterable[str]) -> list[tuple[str, ...]]:
     """
     spellings: dict[str, list[str]] = {}
     for each in names:
-        spellings.setdefault(spelling(each), []).append(each)
+        spellings.setdefault(spelling(_written_out(each)), []).append(each)
     return [tuple(group) for group in spellings.values() if len(group) > 1]
+
+
+def _written_out(value: str) -> str:
+    """Returns a number without its exponent, unless that would make it very long."""
+    if not _NUMBER.fullmatch(value) or _DECIMAL.fullmatch(value):
+        return value
+    mantissa, _, exponent = value.lower().partition('e')
+    return format(Decimal(f'{mantissa}e{exponent}'), 'f') if abs(int(exponent)) < 20 else value
+
+
+def alike_as_one(given: Iterable[object]) -> list[str]:
+    """Returns groups and the like as they are compared, '' for none; those that look alike are one, which parts nobody.
+
+    -1 is none, as `pandas.factorize` has it; but where other numbers below 0 occur (hashes, say) all are values.
+
+    >>> alike_as_one(['7', '7.0', 'P-1', 'p 1', '-1', 'NA'])
+    ['7', '7', 'P-1', 'P-1', '', '']
+    >>> alike_as_one(['-1', '-5481230'])
+    ['-1', '-5481230']
+    """
+    found = list(map(name, given))
+    below = {each for each in {*found} if each.startswith('-') and whole_number(each)}
+    missing = below if below == {'-1'} else set[str]()
+    one_of = dict[str, str]()
+    return [
+        '' if not each or each in missing else one_of.setdefault(spelling(each), each)
+        for each in found
+    ]
 
 
 def spelling(value: str) -> str:
     """Returns what names that look or count alike have in common.
 
+    Numbers are compared digit by digit, for they may be long names of patients; one with an exponent is a name: 12e4567
+    is a hash.
+
     >>> spelling('0.50') == spelling('.5'), spelling('T\u2011cell') == spelling('t_cell\u200b')
     (True, True)
+    >>> spelling('110101199003071000') == spelling('110101199003071001'), spelling('007') == spelling('7')
+    (False, True)
     """
-    if _NUMBER.fullmatch(value):
-        return str(float(value))
+    if _DECIMAL.fullmatch(value):
+        exact = Decimal(value).normalize(Context(prec=len(value)))
+        return format(exact or abs(exact), 'f')
     letters = unicodedata.normalize('NFKC', value).replace('\u2019', "'")
     kinds = ((letter, unicodedata.category(letter)) for letter in letters)
     seen = ''.join('-' if kind == 'Pd' else letter for letter, kind in kinds if kind != 'Cf')
