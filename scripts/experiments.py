@@ -146,14 +146,17 @@ def add_arguments(parser: argparse.ArgumentParser, seeds: str) -> None:
 def _seeds(text: str) -> tuple[int, ...]:
     if not re.fullmatch(r'\d+(,\d+)*', text):
         raise UserError(f'--seeds={text}: give numbers separated by commas.')
-    return tuple(map(int, text.split(',')))
+    seeds = tuple(map(int, text.split(',')))
+    if len(set(seeds)) < len(seeds):
+        raise UserError(f'--seeds={text}: give each number once.')
+    return seeds
 
 
-def parse_change(text: str) -> tuple[str, Any]:
+def parse_change(text: str, flag: str = '--set') -> tuple[str, Any]:
     """Returns name and value of KEY=VALUE; the value is Python's, or else a text."""
     name, equals, value = text.partition('=')
     if not equals or not name:
-        raise UserError(f'--set {text}: give KEY=VALUE, such as data.split.fold=-1.')
+        raise UserError(f'{flag} {text}: give KEY=VALUE.')
     try:
         return name, ast.literal_eval(value)
     except (SyntaxError, ValueError):

@@ -118,7 +118,7 @@ def launch(
         return progress.failed
     print(f'{total} runs', flush=True)
     if given.launcher:
-        parameters = dict(map(experiments.parse_change, given.parameter))
+        parameters = dict(experiments.parse_change(each, '--parameter') for each in given.parameter)
         runs.submitted(waves, asked, given.launcher, parameters, progress)
     elif given.jobs > 1:
         runs.at_once(waves, asked, given.jobs, progress)
@@ -200,6 +200,9 @@ def plan(given: argparse.Namespace, wanted: list[Item], asked: Options) -> Plan:
     }
     if not every and (given.row or all(item.rows for item in wanted)):
         row = f' row {given.row!r}' if given.row else ' data'
+        there = {run.row for rows in planned.values() for made in rows.values() for run in made}
+        if given.row and there and given.row not in there:
+            raise unknown(f'row of {given.what}', given.row, sorted(there))
         said = '; '.join(f'{name}: {why}' for name, why in missing.items())
         raise UserError(f'{given.what} has no such{row}{f" ({said})" if said else ""}.')
     return Plan(wanted, planned, missing, list(every.values()))

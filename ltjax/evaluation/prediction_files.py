@@ -70,7 +70,8 @@ def _arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
         raise UserError(f'{path} is no whole npz: write it with np.savez.')
     try:
         with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files if name != 'features'}
+            found = {name: archive[name] for name in archive.files if name != 'features'}
+            arrays = {name: each for name, each in found.items() if isinstance(each, np.ndarray)}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(
             f'{path} cannot be read: {error}. Write it anew with np.savez, names as arrays of str, not of objects.'

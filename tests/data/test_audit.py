@@ -14,6 +14,7 @@ from ltjax.data import audit, near_duplicates
 from ltjax.data.audit import __main__ as command
 from ltjax.data.audit import checks, report
 from ltjax.data.prepared import records, writing
+from ltjax.data.reading import arguments
 from ltjax.errors import UserError
 
 # What is counted
@@ -257,3 +258,13 @@ def test_every_kind_of_finding_is_documented():
     text = (pathlib.Path(__file__).parents[2] / 'docs' / 'data.md').read_text('utf-8')
     for kind in checks.KINDS:
         assert f'`{kind}`' in text
+
+
+def test_errors_name_the_flags_of_the_command():
+    keys = '--config.data.columns.label=NAME, --config.data.images=FOLDER, --config.data.subfolders=group'
+    with pytest.raises(UserError) as error, arguments.in_own_words():
+        raise UserError(f'{keys} and --config.data.mean=0.5')
+    flags = (
+        '--columns=label=NAME, --images-in=FOLDER, --subfolders=group and --config.data.mean=0.5'
+    )
+    assert str(error.value) == flags

@@ -410,7 +410,10 @@ def test_a_command_line_trains_one_run(shrunk, tmp_path, monkeypatch):
             "unknown benchmark 'isic2018@proco'.*hyper_kvasir@lmd",
         ),
         (['lmd/T1', '--path', '/not/there'], '/not/there does not exist'),
-        (['lmd/T1', '--benchmark', 'fashion_mnist_lt_mini', '--row', 'CEE'], "no such row 'CEE'"),
+        (
+            ['lmd/T1', '--benchmark', 'fashion_mnist_lt_mini', '--row', 'CEE'],
+            "unknown row of lmd/T1 'CEE': did you mean CE?",
+        ),
         (
             ['lmd/T1', '--benchmark', 'fashion_mnist_lt_mini', '--set', 'seeed=1'],
             'overrides of --set.*seeed',

@@ -13,6 +13,7 @@ from ltjax.errors import UserError
 from ltjax.files import check_target, user_path, write_json
 
 
+@arguments.in_own_words()
 def main(argv: Sequence[str]) -> int:
     """The command; returns the exit status, unless it raises UserError."""
     parser = argparse.ArgumentParser(called('ltjax.data.audit'), description=audit.__doc__)

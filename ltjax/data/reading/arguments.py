@@ -1,12 +1,32 @@
 """How a command is told about a data set: the flags that the audit, prediction and the pictures of views share."""
 
 import argparse
+import contextlib
 import pathlib
+import re
+from collections.abc import Iterator
 
 from ltjax.data import reading
 from ltjax.data.reading import csv_table
 from ltjax.data.settings import SUBFOLDERS, Columns, Data
 from ltjax.errors import UserError, unknown
+
+_FLAGS = {'images': 'images-in', 'class_order': 'class-order', 'on_damaged': 'on-damaged'}
+_SAME = ('suffix', 'subfolders', 'spellings', 'window', 'frame')
+
+
+@contextlib.contextmanager
+def in_own_words() -> Iterator[None]:
+    """Makes errors name the flags of the command, where they name the keys of a training's config."""
+    try:
+        yield
+    except UserError as error:
+        said = re.sub(r'--config\.data\.columns\.(\w+)', r'--columns=\1', str(error))
+        names = _FLAGS | {name: name for name in _SAME}
+        said = re.sub(
+            rf'--config\.data\.({"|".join(names)})\b', lambda found: f'--{names[found[1]]}', said
+        )
+        raise UserError(said) from None
 
 
 def add(parser: argparse.ArgumentParser) -> None:
