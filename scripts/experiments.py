@@ -181,7 +181,9 @@ def unequal(configs: Mapping[str, Any], reference: str) -> dict[str, str]:
     of = {name: _terms(config) for name, config in configs.items()}
     return {
         name: ', '.join(
-            f'{what} {value}' for what, value in terms.items() if value != of[reference][what]
+            f'{what} {"none" if value in ("", None) else value}'
+            for what, value in terms.items()
+            if value != of[reference][what]
         )
         for name, terms in of.items()
         if terms != of[reference]
@@ -214,7 +216,7 @@ def _terms(config: Any) -> dict[str, Any]:
     model = {key: value for key, value in config.model.items() if key not in ('dtype', 'remat')}
     return {
         'network': model.pop('name'),
-        'options': json.dumps(model, sort_keys=True),
+        **model,
         'pixels': config.data.image_size,
         'epochs': round(images / (classes * 1024)),
     }

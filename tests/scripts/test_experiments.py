@@ -119,9 +119,13 @@ def test_rows_that_differ_in_more_than_their_method_are_named():
     rows = configs('methods', 'isic2018@proco')
     rows['cRT'].model.name = 'resnet18'
     rows['AdUni'].data.image_size = 384
+    for row in rows.values():
+        row.model.tune = 'lora'
+    rows['ProCo'].model.update({'frozen': True, 'tune': ''})
     rows['ICCL'].method.train.epochs = 500
     assert experiments.unequal(rows, 'CE') == {
         'cRT': 'network resnet18', 'AdUni': 'pixels 384', 'ICCL': 'epochs 500',
+        'ProCo': 'frozen True, tune none',
     }  # fmt: skip
     marks = experiments.marks(rows, {'LMD': 'epochs 300'})
     assert marks['LMD'] == ['two passes a step', 'not equal: epochs 300']
