@@ -269,7 +269,8 @@ def _coverage(
     value, interval = _percent(figure)
     if expected is None or not interval:
         return value, interval
-    return value, f'{interval}, expected {percent(expected["low"])} to {percent(expected["high"])}'
+    low, high = percent(expected['low']), percent(expected['high'])
+    return value, Markup(f'{interval}<br>expected {low} to {high}')
 
 
 def decimal(figure: Mapping[str, float | None], digits: int = 3) -> tuple[str, str]:
