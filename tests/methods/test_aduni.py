@@ -159,6 +159,7 @@ def test_paco_is_that_of_the_golden_tested_function(network, batch, memory, alph
     assert tiny.same(found.extra['momentum'], memory['momentum'])
 
 
+@pytest.mark.slow
 def test_the_momentum_encoder_is_the_moving_average_of_the_parameters(network, memory):
     update = recipe(variant='paco', momentum=0.75).stages[0].updates[0]
     after = jax.jit(update.after_step)(memory, nnx.state(network), jnp.int32(0))
@@ -171,6 +172,7 @@ def test_the_momentum_encoder_is_the_moving_average_of_the_parameters(network, m
     assert recipe().stages[0].updates[0].after_step is None
 
 
+@pytest.mark.slow
 def test_dropout_is_before_the_classifier_and_in_training_alone(batch):
     model = models.create('small_cnn', num_classes=3, channels=1, width=4, rngs=nnx.Rngs(0))
     recipe(dropout=0.5).add_heads(model, nnx.Rngs(1))

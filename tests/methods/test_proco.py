@@ -211,6 +211,7 @@ def test_a_finished_run_predicts_what_it_reported(data, tmp_path):
 # Whole runs.
 
 
+@pytest.mark.slow
 def test_the_momentum_encoder_is_the_moving_average_of_the_parameters():
     made = config(momentum=0.75).method
     update = methods.recipe(made, Task(COUNTS, (0.5,), (0.25,))).stages[0].updates[0]

@@ -104,6 +104,7 @@ def test_each_loss_is_that_of_its_function(batch, name, changes, expected):
     np.testing.assert_allclose(loss.value, expected(model(batch['view']).logits), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_range_loss_is_added_with_its_weights(batch):
     values = {'intra': 0.5, 'inter': 0.25, 'widest': 1, 'margin': 30.0}
     loss, model = one_loss(
@@ -126,6 +127,7 @@ def parameters_of(model):
     return model.classifier.kernel[...], model.classifier.bias[...]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('mixed', [False, True])
 def test_the_first_stage_of_cc_sam_is_its_golden_tested_function(batch, mixed):
     changes = {'train.perturb.noise_ratio': 0.3, 'train.perturb.flat_ratio': 0.4}

@@ -77,6 +77,7 @@ def trained(model, trains='all'):
     return names(model, parameter_filter(trains))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('make', [vit, rotary, convnext])
 def test_new_parameters_change_nothing_at_first_and_much_later(make):
     plain = logits(make())
@@ -215,6 +216,7 @@ def test_a_norm_whose_scale_is_held_keeps_its_statistics():
         assert model.remat == bool(statistics)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('how', ['lora', 'prompt'])
 def test_parts_of_a_batch_bfloat16_and_rematerialised_blocks(how):
     def gradients(model):

@@ -158,6 +158,7 @@ def test_near_ties_may_change_sides_and_no_others():
         deployment.compare(ours, ours * np.nan, 'images')
 
 
+@pytest.mark.slow
 def test_the_run_says_which_images_it_was_checked_on(workdir, tmp_path, model):
     made = Trained.load(workdir)
     images, of = deployment.images_to_check(made, workdir)

@@ -41,6 +41,7 @@ def workdir(data, weights, tmp_path_factory):
     return folder / 'run'
 
 
+@pytest.mark.slow
 def test_the_encoder_is_that_of_the_file_and_the_whole_model_says_the_same(workdir, weights):
     model = Trained.load(workdir)
     test = tiny.arrays()['images'][tiny.arrays()['split'] == 'test']

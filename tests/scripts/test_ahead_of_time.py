@@ -155,6 +155,7 @@ def test_the_script_compiles_each_step_once_and_says_what_it_found(tmp_path):
     assert changed[1:] == rows[1:]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ('arguments', 'named'),
     [

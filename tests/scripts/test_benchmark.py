@@ -260,6 +260,7 @@ def test_tables():
     assert text.endswith('| memory | 1.00, 2.00 |\n')
 
 
+@pytest.mark.slow
 def test_memory_of_a_step_and_what_of_the_forward_pass_is_kept():
     plain, remat = (memory.of_step('resnet18', name, small=True) for name in ('plain', 'remat'))
     for row in (plain, remat):

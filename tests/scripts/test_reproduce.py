@@ -200,6 +200,7 @@ def some_features(run, shown, *, virtual):
     return maps.Features(vectors, labels, np.full(len(labels), virtual))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ('paper', 'seeds'), [*((paper, '0') for paper in PRINTED), ('proco', '0,1')]
 )
@@ -378,6 +379,7 @@ def test_what_is_missing_is_named_and_the_rest_is_planned(tmp_path, monkeypatch,
         call(monkeypatch, 'aduni/F2', '--out', tmp_path)
 
 
+@pytest.mark.slow
 def test_a_command_line_trains_one_run(shrunk, tmp_path, monkeypatch):
     [item] = items.get('proco/losses', small=True)
     asked = runs.Options((3,), tmp_path, {SMALL: str(shrunk)}, {'num_bootstrap': 7})
