@@ -155,6 +155,26 @@ def locked(workdir: pathlib.Path) -> Iterator[Callable[[], None]]:
         path.unlink(missing_ok=True)
 
 
+def read_results(workdir: pathlib.Path) -> dict[str, Any]:
+    """Returns what a run says of itself.
+
+    Raises:
+      UserError: it is damaged, of folds, or no run's.
+    """
+    path = workdir / 'results.json'
+    try:
+        found = json.loads(path.read_text('utf-8'))
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise UserError(f'{path} is damaged: copy it from the run again.')
+    if 'best' in found:
+        return found
+    if (workdir / 'fold-0').exists():
+        raise UserError(f'{workdir} holds folds: name one of them, {workdir / "fold-0"} say.')
+    raise UserError(f'{path} is not that of a run: give the --workdir of one.')
+
+
 def read_config(workdir: pathlib.Path) -> dict[str, Any]:
     """Returns the config that a run was made with.
 

@@ -43,26 +43,6 @@ BATCH_SIZE = 256
 _PART_BYTES = 1 << 28  # of images that are in memory at the same time, unless a batch is larger
 
 
-def _results(workdir: pathlib.Path) -> dict[str, Any]:
-    """Returns what a run says of itself.
-
-    Raises:
-      UserError: it is damaged, of folds, or no run's.
-    """
-    path = workdir / 'results.json'
-    try:
-        found = json.loads(path.read_text('utf-8'))
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
-        raise UserError(f'{path} is damaged: copy it from the run again.')
-    if 'best' in found:
-        return found
-    if (workdir / 'fold-0').exists():
-        raise UserError(f'{workdir} holds folds: name one of them, {workdir / "fold-0"} say.')
-    raise UserError(f'{path} is not that of a run: give the --workdir of one.')
-
-
 def _validation(path: pathlib.Path) -> predictions.Predictions:
     try:
         return prediction_files.read(path)
@@ -116,7 +96,7 @@ class Trained:
             raise UserError(
                 f'{workdir} holds no finished run: train one with python -m ltjax.main.'
             )
-        results = _results(workdir)
+        results = ownership.read_results(workdir)
         settings = Settings.of(ownership.read_config(workdir))
         names, shape = tuple(results['class_names']), tuple(results['image_shape'])
         data = settings.data

@@ -11,8 +11,17 @@ from ltjax.data.reading import csv_table
 from ltjax.data.settings import SUBFOLDERS, Columns, Data
 from ltjax.errors import UserError, unknown
 
-_FLAGS = {'images': 'images-in', 'class_order': 'class-order', 'on_damaged': 'on-damaged'}
-_SAME = ('suffix', 'subfolders', 'spellings', 'window', 'frame')
+# Keys below --config.data, and the flags that do the same.
+_FLAGS = {
+    'images': '--images-in',
+    'suffix': '--suffix',
+    'subfolders': '--subfolders',
+    'spellings': '--spellings',
+    'window': '--window',
+    'frame': '--frame',
+    'class_order': '--class-order',
+    'on_damaged': '--on-damaged',
+}
 
 
 @contextlib.contextmanager
@@ -22,10 +31,8 @@ def in_own_words() -> Iterator[None]:
         yield
     except UserError as error:
         said = re.sub(r'--config\.data\.columns\.(\w+)', r'--columns=\1', str(error))
-        names = _FLAGS | {name: name for name in _SAME}
-        said = re.sub(
-            rf'--config\.data\.({"|".join(names)})\b', lambda found: f'--{names[found[1]]}', said
-        )
+        keys = '|'.join(_FLAGS)
+        said = re.sub(rf'--config\.data\.({keys})\b', lambda found: _FLAGS[found[1]], said)
         raise UserError(said) from None
 
 
