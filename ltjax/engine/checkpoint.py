@@ -4,7 +4,7 @@ import contextlib
 import operator
 import pathlib
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -18,7 +18,6 @@ from orbax.checkpoint import checkpoint_managers as policies
 
 from ltjax import sharding
 from ltjax.engine import checksums
-from ltjax.engine.stage import Recipe
 from ltjax.engine.state import TrainState, flatten, unflatten
 from ltjax.errors import UserError
 from ltjax.files import check_name
@@ -210,18 +209,20 @@ class Checkpoints:
         )
         return restored['progress']
 
-    def restore(self, number: int, like: Any) -> Any:
+    def restore(self, number: int, like: Any, optional: Collection[str] = ()) -> Any:
         """Returns the tree of checkpoint `number`, shaped and sharded as `like`.
 
         Args:
           number: as in `progress['number']`.
           like: a pytree of arrays with a NamedSharding; paths that the checkpoint has and `like` lacks are left out.
+          optional: paths of `like` that the checkpoint may lack: their arrays stay as they are.
 
         Raises:
           UserError: the checkpoint is not there or damaged, lacks an array of `like`, or has it in another shape.
         """
-        wanted = flatten(like)
+        given = flatten(like)
         stored = self._stored(number, 'state')
+        wanted = {k: leaf for k, leaf in given.items() if k in stored or k not in optional}
         for name, leaf in wanted.items():
             if name not in stored or tuple(stored[name].shape) != tuple(leaf.shape):
                 raise UserError(
@@ -235,8 +236,8 @@ class Checkpoints:
         # Orbax wants the whole tree. Without a sharding it would look for the devices that saved it.
         first: Any = next(iter(wanted.values())).sharding
         anywhere = sharding.replicated(first.mesh)
-        leaves = self._read(number, 'state', _like(stored, anywhere) | shaped)
-        return jax.tree.unflatten(jax.tree.structure(like), [leaves[name] for name in wanted])
+        leaves = given | self._read(number, 'state', _like(stored, anywhere) | shaped)
+        return jax.tree.unflatten(jax.tree.structure(like), [leaves[name] for name in given])
 
     def scratch(self, number: int, lies: jax.sharding.Sharding) -> Any:
         """Returns the scratch, dictionaries and tuples of arrays, of checkpoint `number`; {} if it has none."""
@@ -269,31 +270,6 @@ class Checkpoints:
             self._thread.shutdown()
             with contextlib.suppress(Exception):
                 self._manager.close()
-
-
-def borrow(workdir: pathlib.Path, recipe: Recipe, *likes: TrainState) -> TrainState:
-    """Returns the state of another run at the end of the first stage, to take the place of training it.
-
-    Args:
-      workdir: of that run.
-      recipe: of this one.
-      likes: what to take. A run of another method may lack this one's extra state: then the next is taken.
-
-    Raises:
-      UserError: there is only one stage, or that run has not finished the first.
-    """
-    name = recipe.stages[0].name
-    if len(recipe.stages) == 1:
-        raise UserError('start_from replaces the first stage: this method has no other.')
-    with contextlib.closing(Checkpoints(workdir / 'checkpoints', read_only=True)) as theirs:
-        for number in theirs.numbers():
-            progress = theirs.progress(number)
-            if progress['stage_end'] and progress['stage_name'] == name:
-                for like in likes[:-1]:
-                    with contextlib.suppress(UserError):
-                        return theirs.restore(number, like)
-                return theirs.restore(number, likes[-1])
-    raise UserError(f'{workdir} has no finished stage {name!r}: start from a run that has.')
 
 
 def _arrays_handler() -> ocp.PyTreeCheckpointHandler:

@@ -1,16 +1,19 @@
 """The one training loop: the stages of a recipe, round by round, each round validated and saved."""
 
+import contextlib
+import pathlib
 from typing import Any
 
 from flax import nnx
 
 from ltjax import sharding
-from ltjax.engine.checkpoint import borrow
+from ltjax.engine.checkpoint import Checkpoints
 from ltjax.engine.progress import RoundProgress
 from ltjax.engine.rounds import Rounds, lasting
-from ltjax.engine.stage import Stage
-from ltjax.engine.state import TrainState
+from ltjax.engine.stage import Recipe, Stage
+from ltjax.engine.state import LaterStatistic, TrainState, flatten
 from ltjax.engine.training import Training
+from ltjax.errors import UserError
 
 
 def run(training: Training) -> tuple[TrainState, dict[str, Any]]:
@@ -52,7 +55,7 @@ def _stages(training: Training) -> TrainState:
             inside = RoundProgress(**reached['inside'])
     elif training.start_from is not None:
         whole = _enter(training, training.recipe.stages[0], state)._replace(optimizers={})
-        first, state = 1, borrow(training.start_from, training.recipe, whole, state)
+        first, state = 1, _borrow(training.start_from, training.recipe, whole, state)
     elif training.initial is not None:
         model = nnx.merge_state(state.model, training.initial)
         state = state._replace(model=sharding.place_state(model, training.mesh))
@@ -69,6 +72,33 @@ def _stages(training: Training) -> TrainState:
             state = rounds.run(round_, state, inside)
             inside = None
     return lasting(state)
+
+
+def _borrow(workdir: pathlib.Path, recipe: Recipe, *likes: TrainState) -> TrainState:
+    """Returns the state of another run at the end of the first stage, to take the place of training it.
+
+    Args:
+      workdir: of that run.
+      recipe: of this one.
+      likes: what to take. A run of another method may lack this one's extra state: then the next is taken.
+
+    Raises:
+      UserError: there is only one stage, or that run has not finished the first.
+    """
+    name = recipe.stages[0].name
+    if len(recipe.stages) == 1:
+        raise UserError('start_from replaces the first stage: this method has no other.')
+    with contextlib.closing(Checkpoints(workdir / 'checkpoints', read_only=True)) as theirs:
+        for number in theirs.numbers():
+            progress = theirs.progress(number)
+            if progress['stage_end'] and progress['stage_name'] == name:
+                later = nnx.filter_state(likes[-1].model, LaterStatistic)
+                optional = flatten(likes[-1]._replace(model=later))
+                for like in likes[:-1]:
+                    with contextlib.suppress(UserError):
+                        return theirs.restore(number, like, optional)
+                return theirs.restore(number, likes[-1], optional)
+    raise UserError(f'{workdir} has no finished stage {name!r}: start from a run that has.')
 
 
 def _enter(training: Training, stage: Stage, state: TrainState) -> TrainState:

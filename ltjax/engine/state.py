@@ -24,6 +24,10 @@ class TrainState(NamedTuple):
     extra: Any
 
 
+class LaterStatistic(nnx.BatchStat[Any]):
+    """What a later stage fills in, as NCM's class means: a first stage that is borrowed may lack it."""
+
+
 def parameter_filter(trains: str) -> Any:
     """Returns the nnx filter of the parameters that `trains` selects.
 

@@ -5,6 +5,8 @@ import pytest
 
 import tiny
 from ltjax import losses
+from ltjax.errors import UserError
+from ltjax.run import train
 
 pytestmark = pytest.mark.usefixtures('traced_once')
 
@@ -70,3 +72,23 @@ def test_nearest_means_are_those_of_the_training_features(data, tmp_path):
     val, _ = trained.predict(state, trained.data.images_of('val'))
     expected = losses.nearest_mean_logits(val, means, transform=transform, metric=metric)
     np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_nearest_means_take_the_first_stage_of_cross_entropy(data, tmp_path):
+    changes = {'method.adjust.rules': ('un_l2',)}
+    whole, best, _ = tiny.run(tiny.config('ncm', data, changes), tmp_path / 'whole')
+    train.run(tiny.config('cross_entropy', data), tmp_path / 'first')
+    borrows = changes | {'start_from': str(tmp_path / 'first')}
+    borrowed, again, _ = tiny.run(tiny.config('ncm', data, borrows), tmp_path / 'second')
+    assert tiny.same(whole, borrowed)
+    assert again == best
+
+
+@pytest.mark.slow
+def test_statistics_that_are_trained_cannot_be_lacking(data, tmp_path):
+    """TDE's classifier has a linear one's kernel, but follows the features' mean direction while it trains."""
+    train.run(tiny.config('cross_entropy', data), tmp_path / 'first')
+    made = tiny.config('tde', data, {'start_from': str(tmp_path / 'first')})
+    with pytest.raises(UserError, match='does not fit this network at model.classifier.alpha'):
+        train.run(made, tmp_path / 'second')

@@ -10,6 +10,7 @@ from flax import nnx
 
 from ltjax import losses
 from ltjax.engine.stage import AddHeads
+from ltjax.engine.state import LaterStatistic
 from ltjax.errors import UserError
 from ltjax.methods.task import Task
 from ltjax.models.layers import UNIFORM_FAN_IN
@@ -141,10 +142,10 @@ class NearestMeanClassifier(nnx.Module):
     def __init__(self, trained: Any) -> None:
         self.kernel, self.bias = trained.kernel, trained.bias
         inputs, outputs = self.kernel.shape
-        self.centroids = nnx.BatchStat(jnp.zeros((outputs, inputs)))
-        self.mean = nnx.BatchStat(jnp.zeros(inputs))
-        self.seen = nnx.BatchStat(jnp.zeros(outputs, bool))
-        self.rule = nnx.BatchStat(jnp.zeros((), jnp.int32))
+        self.centroids = LaterStatistic(jnp.zeros((outputs, inputs)))
+        self.mean = LaterStatistic(jnp.zeros(inputs))
+        self.seen = LaterStatistic(jnp.zeros(outputs, bool))
+        self.rule = LaterStatistic(jnp.zeros((), jnp.int32))
 
     def __call__(self, features: jax.Array) -> jax.Array:
         """Returns logits [B, K] of features [B, C]."""
