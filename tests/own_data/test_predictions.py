@@ -9,7 +9,7 @@ from PIL import Image
 
 import tiny
 from ltjax import predict
-from ltjax.data import show
+from ltjax.data import datasets, show
 from ltjax.data.audit import __main__ as audit
 from ltjax.data.reading import arguments
 from ltjax.errors import UserError
@@ -65,6 +65,19 @@ def test_numbers_of_an_npz_are_names_where_the_classes_are_numbers(numbered, tmp
     assert 'are taken as the names of classes, which are numbers' in line
     with pytest.raises(UserError, match='label 12 of .* is out of range'):
         labels(model, npz(tmp_path / 'b.npz', [12, 0]))
+
+
+def test_a_label_of_minus_one_is_none_as_predictions_have_it(numbered, tmp_path):
+    _, model = numbered
+    path = npz(tmp_path / 'some.npz', [10, -1, 0])
+    assert list(labels(model, path)[0].values()) == [10, -1, 0]
+    assert len(model.predict(npz(tmp_path / 'none.npz', [-1, -1])).labels) == 2
+    with pytest.raises(
+        UserError, match=r"no label in image 1 \('' stands for none; 1 of 3 images\)"
+    ):
+        datasets.load(data_config(path))
+    with pytest.raises(UserError, match='label -2 of .* labels are 0 to 10, or -1 for none'):
+        labels(model, npz(tmp_path / 'odd.npz', [10, -2, 0]))
 
 
 def test_a_csv_a_folder_and_an_npz_agree(numbered, tmp_path):

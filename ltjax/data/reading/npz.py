@@ -18,6 +18,7 @@ _MAX_CLASSES = 1_000_000
 # Compressed images from here on are told of, if they should have stayed on disk: bytes.
 _LARGE = 1 << 30
 
+NO_LABEL = -1  # as a predictions file says it too
 _NAMES = ('images', 'labels', 'class_names', 'split', 'group', 'ids')
 
 
@@ -130,7 +131,7 @@ def written(arrays: dict[str, np.ndarray], where: str) -> Written:
     if 'labels' in arrays:
         numbers = _checked(arrays['labels'], where)
         names = _class_names(numbers, arrays.get('class_names'), where)
-        labels = [names[number] for number in numbers.tolist()]
+        labels = ['' if number == NO_LABEL else names[number] for number in numbers.tolist()]
     return Written(
         'npz',
         where,
@@ -160,10 +161,11 @@ def _class_names(numbers: np.ndarray, given: np.ndarray | None, where: str) -> l
         names = [made_up_name(k) for k in range(largest + 1)]
     else:
         names = [str(name) for name in given]
-    if numbers.min() < 0 or numbers.max() >= len(names):
-        bad = int(numbers.min()) if numbers.min() < 0 else int(numbers.max())
+    if numbers.min() < NO_LABEL or numbers.max() >= len(names):
+        bad = int(numbers.min()) if numbers.min() < NO_LABEL else int(numbers.max())
         raise UserError(
-            f'label {bad} of {where} is out of range: labels are 0 to {len(names) - 1}.'
+            f'label {bad} of {where} is out of range: labels are 0 to {len(names) - 1}, '
+            f'or {NO_LABEL} for none.'
         )
     return names
 
