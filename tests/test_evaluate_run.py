@@ -15,6 +15,8 @@ from ltjax.evaluation.prediction_files import read
 from ltjax.report import writing
 from ltjax.run import train
 
+pytestmark = pytest.mark.slow
+
 NAMES = ('mel', '<b>', 'nv')
 ARRAYS = tiny.arrays(held=12)
 # A patient is on one side of the split alone; some images have none.

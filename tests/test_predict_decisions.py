@@ -13,6 +13,8 @@ from ltjax.evaluation import operating_points
 from ltjax.evaluation.prediction_sets import METHODS
 from ltjax.evaluation.probabilities import softmax
 
+pytestmark = pytest.mark.slow
+
 NAMES = ('mel, in situ', 'bkl', 'nv')
 
 

@@ -19,6 +19,8 @@ from ltjax.errors import UserError
 from ltjax.run import applying, trained
 from own_data.sets import pixels, save, table
 
+pytestmark = pytest.mark.slow
+
 NAMES = ('mel', 'bkl', 'nv')
 NUMBER = 70
 
@@ -252,7 +254,6 @@ def test_few_images_are_in_memory(workdir, photos, tmp_path, small_parts, monkey
     assert max(ahead) <= 10
 
 
-@pytest.mark.slow
 @pytest.mark.processes
 def test_killed_and_started_again(workdir, tmp_path):
     data = tmp_path / 'photos'

@@ -9,6 +9,8 @@ from ltjax.data import augment
 from ltjax.data.augment import interpolation
 from views import KEY, draw, noise
 
+pytestmark = pytest.mark.slow
+
 IDENTITY = augment.Affine(degrees=45, p=0.0)
 
 

@@ -6,6 +6,8 @@ import pytest
 from ltjax.evaluation.expected_coverage import expected_coverage
 from ltjax.evaluation.prediction_sets import fit, measures
 
+pytestmark = pytest.mark.slow
+
 GROUPS = {'head': (0,), 'tail': (1, 2)}
 COUNTS = (60, 30, 12)
 

@@ -218,6 +218,7 @@ def test_manifold_mixup_mixes_in_one_place_a_step():
 # Sharpness and penalties.
 
 
+@pytest.mark.slow
 def test_sam_is_the_gradient_at_the_perturbed_weights():
     made = recipe('sam')
     model = network(made)
@@ -243,6 +244,7 @@ def test_sam_is_the_gradient_at_the_perturbed_weights():
         np.testing.assert_array_equal(flatten(statistics)[name], value)
 
 
+@pytest.mark.slow
 def test_danil_adds_its_penalty_and_keeps_the_running_statistics_of_one_pass():
     plain, _, _ = loss_of('cross_entropy')
     made = recipe('danil')

@@ -19,6 +19,8 @@ from ltjax.models.resnet import Bottleneck, ResNet
 from ltjax.models.vit import ViT
 from ltjax.models.weights import from_torch, to_torch
 
+pytestmark = pytest.mark.slow
+
 IMAGES = jnp.asarray(np.random.default_rng(0).normal(size=(2, 16, 16, 3)), jnp.float32)
 
 
@@ -77,7 +79,6 @@ def trained(model, trains='all'):
     return names(model, parameter_filter(trains))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize('make', [vit, rotary, convnext])
 def test_new_parameters_change_nothing_at_first_and_much_later(make):
     plain = logits(make())
@@ -216,7 +217,6 @@ def test_a_norm_whose_scale_is_held_keeps_its_statistics():
         assert model.remat == bool(statistics)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize('how', ['lora', 'prompt'])
 def test_parts_of_a_batch_bfloat16_and_rematerialised_blocks(how):
     def gradients(model):

@@ -26,6 +26,8 @@ from ltjax.run import deployed_formats, deployment, train
 from ltjax.run.plain import plain
 from ltjax.run.trained import Trained
 
+pytestmark = pytest.mark.slow
+
 TEMPERATURE = {'temperature': {'fitted': {'temperature': 2.0}}}
 VECTOR = {'vector': {'fitted': {'scale': [0.5, 2.0, 1.0], 'bias': [0.1, -0.2, 0.0]}}}
 ABSENT = tiny.ROOT / 'there-is-no-such-run'
@@ -49,7 +51,6 @@ def call(workdir, out, *more):
     export.main([f'--workdir={workdir}', f'--out={out}', *more])
 
 
-@pytest.mark.slow
 def test_stablehlo_needs_jax_alone(workdir, tmp_path, capsys):
     file = tmp_path / 'm.stablehlo'
     call(workdir, file, '--calibrate=temperature')
@@ -107,7 +108,6 @@ def test_a_model_trained_in_bfloat16_is_handed_on_in_float32(tmp_path):
     np.testing.assert_allclose(logits, model.forward(images)[1], rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
 def test_a_vision_transformer_is_handed_on(dtype, tmp_path):
     made = tiny.config('cross_entropy', 'any')
@@ -158,7 +158,6 @@ def test_near_ties_may_change_sides_and_no_others():
         deployment.compare(ours, ours * np.nan, 'images')
 
 
-@pytest.mark.slow
 def test_the_run_says_which_images_it_was_checked_on(workdir, tmp_path, model):
     made = Trained.load(workdir)
     images, of = deployment.images_to_check(made, workdir)

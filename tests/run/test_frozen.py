@@ -17,6 +17,8 @@ from ltjax.run.settings import Settings
 from ltjax.run.trained import Trained
 from small_weights import config, save, tensors
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope='module')
 def weights(tmp_path_factory):
@@ -41,7 +43,6 @@ def workdir(data, weights, tmp_path_factory):
     return folder / 'run'
 
 
-@pytest.mark.slow
 def test_the_encoder_is_that_of_the_file_and_the_whole_model_says_the_same(workdir, weights):
     model = Trained.load(workdir)
     test = tiny.arrays()['images'][tiny.arrays()['split'] == 'test']
@@ -133,7 +134,6 @@ def features(config):
     return frozen.prepare(settings, recipe, loaded, known).data.images
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize('method', ['lmd', 'tau_norm', 'proco'])
 def test_methods_with_stages_and_heads_of_their_own(data, weights, tmp_path, method):
     config = tiny.config(method, data)
@@ -146,7 +146,6 @@ def test_methods_with_stages_and_heads_of_their_own(data, weights, tmp_path, met
     )
 
 
-@pytest.mark.slow
 def test_a_resumed_run_has_the_same_bits(data, weights, tmp_path, monkeypatch):
     class Stopped(Exception):
         pass
@@ -169,7 +168,7 @@ def test_a_resumed_run_has_the_same_bits(data, weights, tmp_path, monkeypatch):
         assert a['logits'].tobytes() == b['logits'].tobytes()
 
 
-@pytest.mark.parametrize('method', ['cross_entropy', pytest.param('iccl', marks=pytest.mark.slow)])
+@pytest.mark.parametrize('method', ['cross_entropy', 'iccl'])
 def test_many_steps_a_call_give_the_bits_of_one(data, weights, tmp_path, monkeypatch, method):
     """Steps without convolutions go many a call; four a round here are three and one."""
     config = tiny.config(method, data)

@@ -16,7 +16,7 @@ from ltjax.models.vit import ViT
 from ltjax.report.errors import errors
 from ltjax.run import looking, train
 
-pytestmark = pytest.mark.figures
+pytestmark = [pytest.mark.slow, pytest.mark.figures]
 
 
 @pytest.fixture(scope='module')
