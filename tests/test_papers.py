@@ -14,6 +14,7 @@ from ltjax.data.augment.distortion import Distort
 from ltjax.data.augment.geometry import Affine, HorizontalFlip, Shift, VerticalFlip
 from ltjax.data.augment.photometry import BrightnessContrast, GridDropout, OneOfBlur, RGBShift
 from ltjax.errors import UserError
+from ltjax.losses import schedules
 from ltjax.methods.task import Task
 from ltjax.run.settings import Settings
 
@@ -321,3 +322,14 @@ def test_data_that_are_not_the_benchmark_s_are_said():
         'isic2019_lt_r100@lmd has 2,313 images (val), these data 9.',
     ]
     assert benchmarks.get('folder').differences('ab', {}) == []
+
+
+@pytest.mark.parametrize('method', ['aduni', 'paco_aduc'])
+def test_alpha_is_at_its_floor_after_the_same_share_of_every_training(method):
+    """A little after the middle, as the paper's 400 epochs have it."""
+    for name in benchmarks.names():
+        values = config_of(f'{method}:{name}').method
+        alpha, epochs = values.alpha, values.train.epochs
+        fall = schedules.aduni_alpha(alpha.max, alpha.min, decay_epochs=alpha.decay_epochs)
+        shares = [epoch / epochs for epoch in range(epochs) if fall(epoch) < 1.05 * alpha.min]
+        assert 0.45 < shares[0] < 0.65, name

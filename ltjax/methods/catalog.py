@@ -8,7 +8,7 @@ Status = Literal['code', 'formula', 'reading']
 
 STATUS = {
     'code': 'numbers equal to those of the released code',
-    'formula': 'numbers equal to the formula; no code, or none that runs, was released',
+    'formula': 'numbers equal to the formula; no code of the authors, or none that runs, was there to compare with',
     'reading': 'our reading of a text that leaves open what it does',
 }
 
@@ -63,7 +63,7 @@ METHODS: Mapping[str, Method] = {
     'ce_drs': Method('CE-DRS', 'supervised', _CAO, 2019, 'code'),
     'balanced_softmax': Method('Balanced softmax', 'supervised', 'Ren et al., NeurIPS', 2020, 'code'),
     'logit_adjustment': Method(
-        'Logit adjustment', 'supervised', 'Menon et al., ICLR', 2021, 'code'
+        'Logit adjustment', 'supervised', 'Menon et al., ICLR', 2021, 'formula'
     ),
     'seesaw': Method('Seesaw', 'supervised', 'Wang et al., CVPR', 2021, 'code'),
     'asl': Method('ASL', 'supervised', 'Ridnik et al., ICCV', 2021, 'code'),
@@ -78,8 +78,8 @@ METHODS: Mapping[str, Method] = {
         'Bal-Mixup', 'supervised', 'Galdran et al., MICCAI', 2021, 'code',
         needs='a second stream of images',
     ),
-    'remix': Method('Remix', 'supervised', 'Chou et al., ECCV Workshops', 2020, 'code'),
-    'sam': Method('SAM', 'supervised', 'Foret et al., ICLR', 2021, 'code', needs=_TWO_PASSES),
+    'remix': Method('Remix', 'supervised', 'Chou et al., ECCV Workshops', 2020, 'formula'),
+    'sam': Method('SAM', 'supervised', 'Foret et al., ICLR', 2021, 'formula', needs=_TWO_PASSES),
     'danil': Method(
         'DANIL', 'supervised', 'Gong et al., MICCAI', 2020, 'reading', needs='gradients of gradients'
     ),
@@ -99,7 +99,7 @@ METHODS: Mapping[str, Method] = {
     'tau_norm': Method('tau-norm', 'post_hoc', _KANG, 2020, 'code', needs=_VALIDATION),
     'ncm': Method('NCM', 'post_hoc', _KANG, 2020, 'code', needs=_VALIDATION),
     'logit_adjustment_post_hoc': Method(
-        'Logit adjustment, post hoc', 'post_hoc', 'Menon et al., ICLR', 2021, 'code',
+        'Logit adjustment, post hoc', 'post_hoc', 'Menon et al., ICLR', 2021, 'formula',
         needs=_VALIDATION,
     ),
     'tde': Method(
@@ -138,7 +138,7 @@ METHODS: Mapping[str, Method] = {
     'paco': Method('PaCo', 'aduni', 'Cui et al., ICCV', 2021, 'code', needs=_TWO_VIEWS, page='aduni.md'),
     'paco_aduc': Method('PaCo+AduC', 'aduni', 'Cong et al., MLMI', 2022, 'code', needs=_TWO_VIEWS, page='aduni.md'),
     'alpa': Method('ALPA', 'alpa', 'Kashyap et al.', 2024, 'code', page='alpa.md'),
-    'iccl': Method('ICCL', 'iccl', 'Tiong et al.', 2021, 'code', needs=_TWO_PASSES, page='iccl.md'),
+    'iccl': Method('ICCL', 'iccl', 'Tiong et al.', 2021, 'formula', needs=_TWO_PASSES, page='iccl.md'),
     'proco': Method('ProCo', 'proco', 'Yang et al., MICCAI', 2022, 'formula', needs=_TWO_VIEWS, page='proco.md'),
 }  # fmt: skip
 

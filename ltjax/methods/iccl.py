@@ -114,13 +114,19 @@ def recipe(config: Config, task: Task) -> Recipe:
     """Returns representation learning (`config.train`) and rebalancing (`config.retrain`, if enabled).
 
     Raises:
-      UserError: a warm-up that never ends.
+      UserError: a warm-up that never ends, or nothing to learn after it.
     """
     first = config.train
     if not 0 <= first.warmup_epochs < max(first.epochs, 1):
         raise UserError(
             f'train.warmup_epochs {first.warmup_epochs} leaves the interpolative branch none of '
             f'{first.epochs} epochs: use 0 to {max(first.epochs, 1) - 1}.'
+        )
+    interpolates = first.interpolated_cross_entropy or first.centroid_contrast
+    if not (first.uniform_weight or (interpolates and first.interpolative_weight)):
+        raise UserError(
+            'nothing is learnt after the warm-up: train.uniform_weight is 0, and so is the interpolative branch. '
+            'Use train.uniform_weight=1, or switch a term of that branch on.'
         )
     stages: tuple[Stage, ...] = (_representation(config.train, task),)
     if config.retrain.enabled:

@@ -239,3 +239,17 @@ def test_mistakes_in_the_recipe(key, value, message):
     with pytest.raises(UserError, match=message) as error:
         methods.recipe(config({key: value}).method, tiny.task())
     assert '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    'off',
+    [
+        {'interpolated_cross_entropy': False, 'centroid_contrast': False},
+        {'interpolative_weight': 0.0},
+    ],
+)
+def test_nothing_to_learn_after_the_warm_up_is_refused(off):
+    values = {f'train.{key}': value for key, value in off.items()}
+    with pytest.raises(UserError, match='nothing is learnt after the warm-up'):
+        methods.recipe(config(values | {'train.uniform_weight': 0.0}).method, tiny.task())
+    methods.recipe(config(values | {'train.uniform_weight': 1.0}).method, tiny.task())
