@@ -258,6 +258,17 @@ def test_a_prepared_set_is_read_whole_or_one_side_of_it(
     assert model.evaluate(with_protocols, 10, side='val', protocol='7_3')['num_images'] == 9
 
 
+def test_images_that_were_prepared_smaller_than_the_model_takes_are_refused(model, tmp_path):
+    side = model.image_shape[0] // 2
+    plan = writing.Plan(
+        name='s', class_names=NAMES, image_size=side, channels=1, licence='', origin='', splits={},
+        items=[writing.Item('a', 0, lambda: np.zeros((side, side, 1), np.uint8))],
+    )  # fmt: skip
+    writing.write(tmp_path / 'set', plan, report=lambda line: None)
+    with pytest.raises(UserError, match=f'was prepared at {side} px, and {2 * side} are asked'):
+        model.predict(tmp_path / 'set')
+
+
 @pytest.mark.parametrize(
     ('side', 'protocol', 'message'),
     [

@@ -104,12 +104,8 @@ def load(config: Data | Mapping[str, Any]) -> DataSet:
     config = Data.of(config)
     table = reading.survey(config)
     check(table)
-    stored, wanted = table.written.side, config.image_size
-    if 0 < stored < wanted:
-        raise UserError(
-            f'{table.where} was prepared at {stored} px, and {wanted} are asked for: run its data_prep '
-            f'command with --size={wanted} (ltjax prepare: --image-size), or take --config.data.image_size={stored}.'
-        )
+    stored = f', or take --config.data.image_size={table.written.side}'
+    table.refuse_enlarging(config.image_size, stored)
     raw = reading.read(config, table, load=cache.load)
     arrangement = arrange(table, raw.rows, raw.digests, config)
     labels = np.asarray(raw.labels)

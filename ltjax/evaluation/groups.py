@@ -89,7 +89,7 @@ def by_name(
 ) -> dict[str, list[int]] | None:
     """Returns the classes that a user names, by group, as indices; None if none are named.
 
-    A class is given by its name; or by its place, unless all names are numbers, which are then meant.
+    A class is given by its name; or by its place, unless names are numbers, which are then meant.
 
     Raises:
       UserError: there is no such class.
@@ -100,7 +100,7 @@ def by_name(
     {'tail': [1, 2]}
     """
     place = {values.text(name): k for k, name in enumerate(class_names)}
-    numbers = all(name.isdecimal() for name in class_names)
+    numbers = any(values.are_numbers([name]) for name in class_names)
 
     def index(given: int | str) -> int:
         name = values.text(given)

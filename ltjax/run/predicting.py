@@ -237,6 +237,7 @@ def source(model: 'Trained', data: Any, *, side: str = '', protocol: str = '') -
     else:
         table = rules.make(npz.written({'images': pixels}, 'the array'), config)
     table.refuse(*_FAULTS)
+    table.refuse_enlarging(config.image_size)
     if side or protocol:
         table = _of_side(table, side, protocol)
     rows = table.used(table.protocol(config.split.protocol))

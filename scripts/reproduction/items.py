@@ -10,7 +10,7 @@ A file has a `title`, how it is cited, and a table an item:
   them changes it. With `draws`, a row of values each, `grid` holds the bounds that they were drawn within.
 - `columns`: metrics; default: those of the benchmark. `references`: rows that all others are compared with.
 - `published`: by row, what the paper prints: a list of the columns for each benchmark. What a benchmark itself knows
-  of a method (`reported`) need not be said again.
+  of a method (`reported`) need not be said again. `classes`: those of its figures by class, in its order.
 - `differs`: in what ours is not the paper's, and why: a sentence each.
 - `options`: of a table, the column that chooses one of its rows (`chosen_by`). Of a figure, the metric of its bars
   (`figure`), the `panels` that share its rows, the classes of a map (`classes` and `elsewhere`, see `maps.classes`)
@@ -34,7 +34,7 @@ FOLDER = pathlib.Path(__file__).resolve().parent
 # Before the name of a figure that is shown of every class.
 CLASS = 'class_'
 _KEYS = {'title', 'kind', 'benchmarks', 'set', 'rows', 'sweep', 'columns', 'references'}
-_KEYS |= {'published', 'differs', 'options'}
+_KEYS |= {'published', 'classes', 'differs', 'options'}
 
 
 class Item(NamedTuple):
@@ -53,6 +53,7 @@ class Item(NamedTuple):
       columns: metrics; (): those of the benchmark.
       references: rows.
       published: by row and benchmark of the paper, a number a column in percent, None where none is printed.
+      classes: those of the published figures by class, in their order.
       differs: sentences.
       options: of a figure.
     """
@@ -69,6 +70,7 @@ class Item(NamedTuple):
     columns: tuple[str, ...]
     references: tuple[str, ...]
     published: Mapping[str, Mapping[str, Sequence[float | None]]]
+    classes: tuple[str, ...]
     differs: tuple[str, ...]
     options: Mapping[str, Any]
 
@@ -76,6 +78,14 @@ class Item(NamedTuple):
         """Returns the columns on a benchmark."""
         own = benchmarks.get(self.benchmarks[0]).metrics
         return self.columns or benchmarks.get(benchmark).metrics or own
+
+
+def expanded(metrics: Sequence[str], classes: Sequence[str]) -> list[str]:
+    """Returns the columns of metrics: of figures by class one for each class."""
+    found = []
+    for metric in metrics:
+        found += [f'{metric}:{c}' for c in classes] if metric.startswith(CLASS) else [metric]
+    return found
 
 
 def papers() -> list[str]:
@@ -151,6 +161,7 @@ def _item(name: str, said: Mapping[str, Any], known: Mapping[str, Experiment], s
         columns=tuple(said.get('columns', ())),
         references=tuple(said.get('references', list(rows)[-1:])),
         published={},
+        classes=tuple(said.get('classes', ())),
         differs=tuple(said.get('differs', ())),
         options=said.get('options', {}),
     )
@@ -199,8 +210,7 @@ def _published(
             values: list[float | None] = [None] * len(metrics)
             if row in said:
                 values = [v if isinstance(v, float | int) else None for v in said[row][number]]
-                classes = benchmarks.get(benchmark).classes
-                due = sum(classes if m.startswith(CLASS) else 1 for m in metrics)
+                due = len(expanded(metrics, item.classes))
                 if len(values) != due:
                     raise KeyError(f'{item.name}: {row} has {len(values)} figures, not {due}')
             elif plain and experiment.config in METHODS:

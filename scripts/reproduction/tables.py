@@ -1,15 +1,17 @@
 """What the runs of a table or figure found, as one grid of cells, whatever form it takes then (forms.py, page.py)."""
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import comparison
+import experiments
 import numpy as np
 
 from ltjax.errors import UserError
 from ltjax.evaluation import paired, prediction_files
 from ltjax.evaluation.bootstrap import clusters_of
-from reproduction.items import CLASS, Item
+from reproduction.items import Item, expanded
 from reproduction.runs import Run
 
 BEST, NEAR, PLAIN = 'best', 'near', ''
@@ -40,6 +42,7 @@ class Found(NamedTuple):
       why_not: what is missing, where nothing is there.
       failed: rows that did not finish, and why.
       near: by column the rows that are marked, and how.
+      needs: what rows take that others do not, and in what they are not equal, see `experiments.marks`.
     """
 
     benchmark: str
@@ -47,6 +50,7 @@ class Found(NamedTuple):
     why_not: str
     failed: Mapping[str, str]
     near: Mapping[str, Mapping[str, str]]
+    needs: Mapping[str, Sequence[str]] = MappingProxyType({})
 
 
 def collect(
@@ -72,21 +76,24 @@ def collect(
         return Found(benchmark, None, 'no run has finished', lacking, {})
     try:
         names = prediction_files.read(folders[references[0]][0] / 'predictions.npz').class_names
-        columns = _expanded(item.metrics(benchmark), names)
+        if set(names) == set(item.classes):
+            names = item.classes  # in the order of the paper
+        columns = expanded(item.metrics(benchmark), names)
         compared = comparison.compare(folders, references, columns)
         marked = [chosen] if (chosen := item.options.get('chosen_by')) else columns
-        return Found(benchmark, compared, '', lacking, _marks(folders, compared, marked))
+        marks = _marks(folders, compared, marked)
+        return Found(benchmark, compared, '', lacking, marks, _needs(whole))
     except UserError as error:
         return Found(benchmark, None, str(error), lacking, {})
 
 
-def _expanded(metrics: Sequence[str], class_names: Sequence[str]) -> list[str]:
-    """Returns the columns: of figures by class one for each class."""
-    found = []
-    for metric in metrics:
-        by_class = metric.startswith(CLASS)
-        found += [f'{metric}:{name}' for name in class_names] if by_class else [metric]
-    return found
+def _needs(whole: Mapping[str, Sequence[Run]]) -> dict[str, list[str]]:
+    """Returns what rows take, and in what they are not equal to cross-entropy or, without it, to the first."""
+    configs = {row: made[0].config for row, made in whole.items()}
+    plain = [row for row, config in configs.items() if config.method.name == 'cross_entropy']
+    reference = next(iter([*plain, *configs]))
+    said = experiments.marks(configs, experiments.unequal(configs, reference))
+    return {row: marks for row, marks in said.items() if marks}
 
 
 def _marks(
@@ -159,11 +166,9 @@ def grid(item: Item, found: Sequence[Found], seeds: Sequence[int]) -> Grid:
         printed = {row: item.published.get(row, {}).get(benchmark) for row in item.rows}
         if not any(printed.values()):
             continue
-        length = max(len(values) for values in printed.values() if values)
-        names = [*item.metrics(benchmark)]
-        titles = [comparison.title(n) for n in names] if len(names) == length else [''] * length
-        header += [f'paper, {benchmark}: {title}'.rstrip(': ') for title in titles]
-        parts.append([_printed(printed[row], length) for row in item.rows])
+        columns = expanded(item.metrics(benchmark), item.classes)
+        header += [f'paper, {benchmark}: {comparison.title(column)}' for column in columns]
+        parts.append([_printed(printed[row], len(columns)) for row in item.rows])
     rows = [[cell for part in row for cell in part] for row in zip(*parts, strict=True)]
     notes += _explained(item, found, seeds) + _chosen(item, found) + list(item.differs)
     if item.kind == 'curve':
@@ -222,6 +227,9 @@ def _explained(item: Item, found: Sequence[Found], seeds: Sequence[int]) -> list
             f'{each.benchmark}: 95 % intervals cover the choice of {each.compared["num_images"]:,} test images, '
             f'{of}, {training}.'
         )
+        needs = [f'{row} ({", ".join(marks)})' for row, marks in each.needs.items()]
+        if needs:
+            said.append(f'{each.benchmark}, what rows take: {"; ".join(needs)}.')
     marked = item.options.get('chosen_by')
     best = f'best {comparison.title(marked)}' if marked else 'best of a column'
     said.append(

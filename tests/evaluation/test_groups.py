@@ -1,7 +1,7 @@
 import pytest
 
 from ltjax.errors import UserError
-from ltjax.evaluation.groups import by_training_size, head_medium_tail
+from ltjax.evaluation.groups import by_name, by_training_size, head_medium_tail
 
 
 def test_ten_classes_make_three_four_three():
@@ -51,3 +51,16 @@ def test_explicit_groups_override_counts_and_come_in_order():
 def test_wrong_explicit_groups_are_named(explicit, message):
     with pytest.raises(UserError, match=message):
         head_medium_tail([9, 5, 1], explicit)
+
+
+@pytest.mark.parametrize('names', [('-1', '0', '1'), ('1.5', '0.5', '1'), ('1', '2', 'unknown')])
+def test_a_number_is_no_place_where_names_are_numbers(names):
+    assert by_name({'tail': (1,)}, names) == {'tail': [names.index('1')]}
+    with pytest.raises(UserError, match="unknown class '7'"):
+        by_name({'tail': (7,)}, names)
+
+
+def test_a_number_that_is_no_name_is_refused_as_soon_as_one_name_is_a_number():
+    with pytest.raises(UserError, match="unknown class '0'"):
+        by_name({'tail': (0,)}, ('1', '2', 'unknown'))
+    assert by_name({'tail': (0,)}, ('mel', 'nv')) == {'tail': [0]}

@@ -16,7 +16,7 @@ import experiments
 import numpy as np
 import pytest
 import reproduce
-from reproduction import items, maps, runs
+from reproduction import items, maps, runs, tables
 
 import ltjax
 import tiny
@@ -109,6 +109,14 @@ def test_what_the_papers_print_is_as_printed():
     }  # fmt: skip
     assert iccl['T3'].published['LDAM-DRW']['inaturalist2018@iccl_200'] == [66.1, None, None, None]
     assert proco['losses'].published['InfoNCE']['isic2018@proco'] == [73.9]
+
+
+def test_printed_figures_by_class_say_of_which_class_they_are():
+    [item] = items.get('alpa/T4')
+    made = tables.grid(item, [tables.Found('isic2018@alpa', None, 'not run', {}, {})], (0,))
+    assert made.header[1] == 'paper, isic2018@alpa: recall of AKIEC'
+    at = made.header.index('paper, isic2018@alpa: f1 of MEL')
+    assert [row[at].text for row in made.rows] == ['18', '15', '1', '3']
 
 
 def test_a_sweep_trains_its_first_stage_once_and_its_middle_not_again(tmp_path):
@@ -289,7 +297,9 @@ def test_features_of_a_map(data, tmp_path):
 def test_a_table_in_miniature(shrunk, tmp_path, monkeypatch, capsys):
     """With real trainings, one of which takes its first stage from another."""
     call(monkeypatch, 'iccl/T8_cRT', '--benchmark', SMALL, '--path', shrunk, '--out', tmp_path)
-    assert 'failed' not in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert 'failed' not in out
+    assert f"- {SMALL}, what rows take: cRT, retrained as ICCL, gamma' 0.0" in out
     folder = tmp_path / SMALL
     assert (folder / 'crt-retrained-as-iccl-0' / 'results.json').exists()
     rows = list(

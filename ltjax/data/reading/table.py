@@ -201,6 +201,15 @@ class Table:
             return self.kept
         return self.kept[self.splits[protocol][self.kept] != '']
 
+    def refuse_enlarging(self, wanted: int, remedy: str = '') -> None:
+        """Raises UserError if a prepared set's images are smaller than `wanted` pixels a side (0: as stored)."""
+        stored = self.written.side
+        if 0 < stored < wanted:
+            raise UserError(
+                f'{self.where} was prepared at {stored} px, and {wanted} are asked for: run its data_prep command with '
+                f'--size={wanted} (ltjax prepare: --image-size={wanted}){remedy}.'
+            )
+
     def refuse(self, *kinds: str) -> None:
         """Raises UserError for the first fault, or the first of these kinds."""
         for fault in self.faults:
