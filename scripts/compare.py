@@ -33,13 +33,19 @@ from ltjax.run import start
 
 def run_all(
     rows: Mapping[str, Experiment], arguments: argparse.Namespace
-) -> dict[str, list[pathlib.Path]]:
-    """Trains what is not trained yet; returns the workdirs of each experiment, one a seed.
+) -> tuple[dict[str, list[pathlib.Path]], dict[str, str]]:
+    """Trains what is not trained yet.
 
-    An experiment that diverges for a seed is reported and left out.
+    Returns:
+      The workdirs of each experiment, one a seed; and of experiments that diverge for a seed, or cannot be trained on
+      these data (such as batches that the classes cannot share), why they are left out.
+
+    Raises:
+      UserError: the first one cannot be trained, with which all are compared.
     """
     out = arguments.out / arguments.benchmark
     runs: dict[str, list[pathlib.Path]] = {name: [] for name in rows}
+    lacking = {}
     for seed in arguments.seeds:
         for name, experiment in rows.items():
             config = experiments.make_config(
@@ -50,15 +56,17 @@ def run_all(
             workdir = out / experiments.slug(name, seed)
             try:
                 results = start.train(config, workdir)
-            except NonFiniteLossError as error:
-                print(f'{name}, seed {seed}, is left out: {error}', flush=True)
+            except (NonFiniteLossError, UserError) as error:
+                if name == next(iter(rows)):
+                    raise
+                lacking[name] = f'seed {seed}: {error}'
+                print(f'{name} is left out, {lacking[name]}', flush=True)
                 continue
             score = results['test']['metrics']['balanced_accuracy']['value']
             print(f'{name}, seed {seed}: {score:.1%} in {results["seconds"]:.0f} s', flush=True)
             runs[name].append(workdir)
-    return {
-        name: workdirs for name, workdirs in runs.items() if len(workdirs) == len(arguments.seeds)
-    }
+    whole = {name: made for name, made in runs.items() if len(made) == len(arguments.seeds)}
+    return whole, lacking
 
 
 def main() -> None:
@@ -120,10 +128,10 @@ def main() -> None:
             f'rows that are not equal to {references[0]} ({told}): leave them out with --only, make them equal with '
             '--set, or compare them with --allow-unequal, which marks them.'
         )
-    runs = run_all({name: known[name] for name in configs}, arguments)
+    runs, lacking = run_all({name: known[name] for name in configs}, arguments)
     comparison = compare(runs, references, columns)
     marks = experiments.marks(configs, unequal)
-    text = markdown(arguments.benchmark, arguments.seeds, comparison, marks)
+    text = markdown(arguments.benchmark, arguments.seeds, comparison, marks, lacking)
     stem = f'{arguments.benchmark}-{arguments.table}'
     (arguments.out / f'{stem}.md').write_text(text, 'utf-8')
     files.write_json(arguments.out / f'{stem}.json', comparison)

@@ -168,6 +168,7 @@ def markdown(
     seeds: Sequence[int],
     comparison: Mapping[str, Any],
     marks: Mapping[str, Sequence[str]] = {},
+    lacking: Mapping[str, str] = {},
 ) -> str:
     """Lays the comparison out as a table: percent, mean over seeds, differences with 95 % intervals.
 
@@ -178,6 +179,7 @@ def markdown(
       seeds: of the runs.
       comparison: from `compare`.
       marks: what is said of rows behind their names.
+      lacking: rows that are left out, and why.
     """
     rows, references = comparison['experiments'], comparison['references']
     columns = comparison['columns']
@@ -212,6 +214,8 @@ def markdown(
             text = f'{100 * d["difference"]:+.1f} [{low:+.1f}, {high:+.1f}]'
             cells.append(f'**{text}**' if d['p_holm'] < paired.LEVEL else text)
         lines.append('| ' + ' | '.join(cells) + ' |')
+    if lacking:
+        lines += ['', *(f'- {name} is left out, {why}' for name, why in lacking.items())]
     return '\n'.join(lines) + '\n'
 
 

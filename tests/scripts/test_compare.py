@@ -1,10 +1,13 @@
 """The comparison: the table, and what is refused."""
 
+import argparse
 import json
 import subprocess
 import sys
 
+import compare
 import comparison
+import experiments
 import numpy as np
 import pytest
 
@@ -155,6 +158,31 @@ def test_figures_of_classes_and_seconds_are_columns_too():
     assert comparison.title('class_f1:a') == 'f1 of a'
     assert comparison.paired_metric('class_recall:b', result) == [1]
     assert comparison.paired_metric('class_f1:b', result) is None
+
+
+def test_a_row_that_cannot_be_trained_is_told_and_the_others_go_on(tmp_path, monkeypatch, capsys):
+    def train(config, workdir):
+        if config.method.name == refused:
+            raise UserError('3 classes do not divide a batch of 128')
+        return {'test': {'metrics': {'balanced_accuracy': {'value': 0.5}}}, 'seconds': 1.0}
+
+    monkeypatch.setattr(compare.start, 'train', train)
+    asked = argparse.Namespace(out=tmp_path, benchmark='npz', seeds=(0, 1), path='x.npz', set={})
+    rows = {name: experiments.Experiment(name) for name in ('cross_entropy', 'cicl', 'lmd')}
+    refused = 'cicl'
+    runs, lacking = compare.run_all(rows, asked)
+    assert list(runs) == ['cross_entropy', 'lmd']
+    assert lacking == {'cicl': 'seed 1: 3 classes do not divide a batch of 128'}
+    assert 'cicl is left out, seed 0: 3 classes' in capsys.readouterr().out
+    refused = 'cross_entropy'  # the first, with which all are compared
+    with pytest.raises(UserError, match='3 classes'):
+        compare.run_all(rows, asked)
+
+
+def test_rows_that_are_left_out_stand_below_the_table(tmp_path):
+    made = comparison.compare({'CE': [fabricate(tmp_path / 'ce', 4)]}, ['CE'])
+    text = comparison.markdown('b', (0,), made, lacking={'CICL': 'seed 0: it diverged'})
+    assert text.endswith('|\n\n- CICL is left out, seed 0: it diverged\n')
 
 
 def test_a_table_without_any_of_its_references_is_refused(tmp_path):
