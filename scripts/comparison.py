@@ -69,6 +69,7 @@ def compare(
             'values': {
                 column: [value(result, column) for result in results[name]] for column in columns
             },
+            'folds': _of_folds(results[name], columns),
             'seconds': [result['seconds'] for result in results[name]],
         }
         | {
@@ -103,6 +104,15 @@ def results_of(run: pathlib.Path) -> dict[str, Any]:
     """Returns what the results.json of a run holds."""
     found: dict[str, Any] = json.loads((run / 'results.json').read_text('utf-8'))
     return found
+
+
+def _of_folds(
+    results: Sequence[Mapping[str, Any]], columns: Sequence[str]
+) -> dict[str, list[float]]:
+    """Returns by column the metric of every fold of every run, where runs have folds and these have it."""
+    folds = [fold for result in results for fold in result.get('folds', ())]
+    found = {column: [fold.get(column) for fold in folds] for column in columns}
+    return {column: of for column, of in found.items() if of and None not in of}
 
 
 def value(result: Mapping[str, Any], column: str) -> float | None:

@@ -38,7 +38,7 @@ def run(
       on_round: as in `train.run`, for one fold after the other.
 
     Returns:
-      What results.json holds; 'folds' has balanced accuracy and macro F1 of each fold.
+      What results.json holds; 'folds' has the metrics of each fold by itself.
 
     Raises:
       UserError: as `train.run`; or the data set has no folds.
@@ -102,7 +102,7 @@ def _pool(
         'fold_numbers': list(numbers),
         'data': summary.pooled([run['data'] for run in runs]),
         'folds': [
-            {name: run['test']['metrics'][name]['value'] for name in ('balanced_accuracy', 'macro_f1')}
+            {name: figure['value'] for name, figure in run['test']['metrics'].items()}
             for run in runs
         ],
         'split_sha256': [run['split_sha256'] for run in runs],

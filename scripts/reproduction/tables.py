@@ -180,7 +180,7 @@ def grid(item: Item, found: Sequence[Found], seeds: Sequence[int]) -> Grid:
 
 
 def _values(row: str, found: Found, columns: Sequence[str]) -> list[Cell]:
-    """Returns mean, and standard deviation of several seeds, of each column."""
+    """Returns the mean over seeds of each column, and the standard deviation: of the folds, or of several seeds."""
     compared = (found.compared or {})['experiments'].get(row)
     if compared is None:
         return [Cell('failed' if found.failed.get(row) != NOT_RUN else '-') for _ in columns]
@@ -192,8 +192,9 @@ def _values(row: str, found: Found, columns: Sequence[str]) -> list[Cell]:
             continue
         scale, digits = (1, 0) if column == 'seconds' else (100, 1)
         text = f'{scale * np.mean(values):.{digits}f}'
-        if len(values) > 1:
-            text += f' ± {scale * np.std(values, ddof=1):.{digits}f}'
+        spread = compared['folds'].get(column, values)
+        if len(spread) > 1:
+            text += f' ± {scale * np.std(spread, ddof=1):.{digits}f}'
         cells.append(Cell(text, found.near.get(column, {}).get(row, PLAIN)))
     return cells
 
@@ -215,8 +216,14 @@ def _printed(values: Sequence[float | None] | None, length: int) -> list[Cell]:
 
 def _explained(item: Item, found: Sequence[Found], seeds: Sequence[int]) -> list[str]:
     several = len(seeds) > 1
-    spread = ' ± standard deviation' if several else ''
-    said = [f'Ours: percent, mean{spread} over seeds {", ".join(map(str, seeds))}.']
+    over = f'over {"seeds" if several else "seed"} {", ".join(map(str, seeds))}'
+    folds = any(e['folds'] for f in found if f.compared for e in f.compared['experiments'].values())
+    if folds:
+        said = [
+            f'Ours: percent, of all test folds together, mean {over}; ± standard deviation of the folds.'
+        ]
+    else:
+        said = [f'Ours: percent, mean{" ± standard deviation" if several else ""} {over}.']
     for each in found:
         if each.compared is None:
             continue

@@ -10,6 +10,7 @@ import comparison
 import experiments
 import numpy as np
 import pytest
+from reproduction import tables
 
 import tiny
 from ltjax import files
@@ -177,6 +178,18 @@ def test_a_row_that_cannot_be_trained_is_told_and_the_others_go_on(tmp_path, mon
     refused = 'cross_entropy'  # the first, with which all are compared
     with pytest.raises(UserError, match='3 classes'):
         compare.run_all(rows, asked)
+
+
+def test_the_spread_of_folds_stands_behind_the_value_of_all_of_them(tmp_path):
+    run = fabricate(tmp_path / 'ce', 4)
+    results = json.loads((run / 'results.json').read_text())
+    results['folds'] = [{'balanced_accuracy': 0.5}, {'balanced_accuracy': 0.7}]
+    files.write_json(run / 'results.json', results)
+    made = comparison.compare({'CE': [run]}, ['CE'])
+    assert made['experiments']['CE']['folds'] == {'balanced_accuracy': [0.5, 0.7]}
+    found = tables.Found('b', made, '', {}, {})
+    [cell] = tables._values('CE', found, ['balanced_accuracy'])
+    assert cell.text.endswith(' ± 14.1')
 
 
 def test_rows_that_are_left_out_stand_below_the_table(tmp_path):
