@@ -107,7 +107,13 @@ def lacking(benchmark: str, asked: Options) -> str:
 def launch(
     planned: Sequence[Run], given: argparse.Namespace, asked: Options
 ) -> Mapping[pathlib.Path, str]:
-    """Trains what is not trained yet; returns why runs failed, by workdir."""
+    """Trains what is not trained yet; returns why runs failed, by workdir.
+
+    Raises:
+      UserError: the data of finished runs have changed since.
+    """
+    for run in {run.benchmark: run for run in planned if run.finished}.values():
+        runs.check_data(run)  # of one on each benchmark: all that are compared are of the same data
     for run in planned:
         if run.finished and (why := runs.outdated(run)):
             print(f'note: {run.workdir} is taken as it is: {why}.')

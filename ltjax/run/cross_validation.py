@@ -49,9 +49,7 @@ def run(
     if finished is not None or not force:
         ownership.check(workdir, settings)
     if finished is not None:
-        fold = finished.get('fold_numbers', [0])[0]  # each fold knows all images
-        one = settings.replace('data.split.fold', fold)
-        resuming.same_data(workdir / f'fold-{fold}', one, finished)
+        resuming.same_data(workdir, settings, finished)
         return finished
     started = time.monotonic()
     numbers = datasets.folds(settings.data)

@@ -42,11 +42,14 @@ def finished_results(workdir: pathlib.Path) -> dict[str, Any] | None:
 
 
 def same_data(workdir: pathlib.Path, settings: Settings, results: Mapping[str, Any]) -> None:
-    """Refuses a finished run whose data have changed since; data that are no longer there are not compared.
+    """Refuses a finished run, or folds, whose data have changed since; data that are not there are not compared.
 
     Raises:
       UserError: something changed, which is named.
     """
+    if 'folds' in results:  # pooled; each of them knows all images
+        fold = results.get('fold_numbers', [0])[0]
+        workdir, settings = workdir / f'fold-{fold}', settings.replace('data.split.fold', fold)
     said = results.get('data', {}).get('identity')
     if said is None:
         logging.warning('%s does not say what its data were: they are not compared', workdir)
@@ -64,8 +67,8 @@ def same_data(workdir: pathlib.Path, settings: Settings, results: Mapping[str, A
         changes = identity.kinds_changed(said, now.digests())
     if changes:
         raise UserError(
-            f'{workdir} holds a finished run on other data: {"; ".join(change.text for change in changes)}. Give '
-            'another --workdir to train on what is there now.'
+            f'{workdir} holds a finished run on other data: {"; ".join(change.text for change in changes)}. Train '
+            'on what is there now in another folder.'
         )
 
 

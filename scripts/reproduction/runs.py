@@ -17,13 +17,14 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import comparison
 import experiments
 from experiments import Experiment
 
 from ltjax import provenance
 from ltjax.errors import UserError
-from ltjax.run import ownership, start
-from ltjax.run.settings import FREE
+from ltjax.run import ownership, resuming, start
+from ltjax.run.settings import FREE, Settings
 from reproduction.items import Item
 
 ONE_THREAD = '--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1'
@@ -137,6 +138,12 @@ def outdated(run: Run) -> str:
     if header.get('source') != provenance.source_digest():
         return 'the source of ltjax has changed since'
     return ''
+
+
+def check_data(run: Run) -> None:
+    """Raises UserError if a finished run's data have changed since."""
+    results = comparison.results_of(run.workdir)
+    resuming.same_data(run.workdir, Settings.of(run.config), results)
 
 
 def train(run: Run) -> str:
