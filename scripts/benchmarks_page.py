@@ -22,7 +22,8 @@ python -m ltjax.main --config=configs/METHOD.py:BENCHMARK --help-config    # pri
 ```
 
 So any method runs in any paper's experiment, with that paper's data, network, budget and views. It keeps its own
-numbers (weights, temperatures, queues), and what it must have besides: a second view, a head, a second stage. The
+numbers (weights, temperatures, queues), and what it must have besides: a second view, a head, a second stage. Its rate
+falls as the benchmark says, not as in its own paper; `ltjax.losses` has the published schedules as functions. The
 epochs are those in which the encoder learns. A second stage that trains the classifier alone (cRT, LWS, MiSLAS, GCL,
 the contrastive methods and others) has ten more, and some methods more of the encoder's too, as published: M2m trains
 two networks, LMD's 200 rounds come after its 100 epochs, ICCL fine-tunes the encoder for 10 more epochs on CIFAR-LT.
