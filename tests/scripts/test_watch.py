@@ -4,9 +4,11 @@ import dataclasses
 import json
 import sys
 
+import jax
 import numpy as np
 import pytest
 import watch
+from flax import nnx
 
 import tiny
 from ltjax.engine import loop
@@ -48,10 +50,21 @@ def test_a_look_changes_nothing(data, tmp_path):
             assert all(abs(term['cosine']) <= 1 + 1e-5 for term in terms.values())
 
 
-def test_a_teacher_is_its_network_before_it_lags(data, tmp_path):
+def test_a_teacher_calls_images_as_its_loss_has_it(data, tmp_path):
+    """Before it lags it is the network, normalised by the batch."""
     _, _, rows = watched(tiny.config('lmd', data), tmp_path)
-    assert rows[0]['recall']['teacher'] == rows[0]['recall']['network']
+    assert set(rows[0]['recall']) == {'network', 'teacher'}
     assert 'teacher' not in rows[-1]['recall']
+    training = tiny.training(tiny.config('lmd', data), tmp_path / 'again')
+    training.checkpoints.close()
+    seen = watch.Watch()
+    seen.training = training
+    model = training.new_model(training.key('model'))
+    images = training.data.images_of('val')
+    network = nnx.merge(training.graphdef, model, copy=True)
+    network.train()
+    logits = network(training.view(jax.random.key(0), images)).logits
+    np.testing.assert_array_equal(seen._in_batches(model, images), logits.argmax(1))
 
 
 def test_lengths_and_cosines_are_those_of_known_gradients(data, tmp_path):
