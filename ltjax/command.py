@@ -12,7 +12,8 @@ from ltjax.errors import Preempted, UserError
 def exits() -> Iterator[None]:
     """Ends the process as a command does: a mistake is one line on stderr and status 2.
 
-    A run that was told to end says so and ends with its own status, see `Preempted`.
+    So is what the system refuses: a full disk, a name that is too long, memory that is not there. A run that was told
+    to end says so and ends with its own status, see `Preempted`.
     """
     try:
         yield
@@ -27,6 +28,15 @@ def exits() -> Iterator[None]:
     ):  # the reader has seen enough, as `| head` has: nothing more is written, at exit neither
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OSError as error:  # a full disk, a name that is too long: no fault of the program
+        if error.errno is None:
+            raise
+        what = '' if error.filename is None else f'{error.filename}: '
+        print(f'error: {what}{error.strerror}', file=sys.stderr)
+        sys.exit(2)
+    except MemoryError as error:
+        print(f'error: there is not enough memory. {error}'.strip(), file=sys.stderr)
+        sys.exit(2)
 
 
 @contextlib.contextmanager

@@ -100,6 +100,19 @@ def locked(path: pathlib.Path, on_wait: Callable[[], None] | None = None) -> Ite
             # Else who was in has removed it.
 
 
+@contextlib.contextmanager
+def whole(path: pathlib.Path, ending: str = 'tmp') -> Iterator[pathlib.Path]:
+    """Gives a file beside `path` to write to, which takes its place at the end; if writing fails, nothing is left."""
+    temporary = path.with_name(f'{path.name}.{ending}')
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+
+
 def write_json(path: pathlib.Path, values: Any) -> None:
     """Writes JSON whole or not at all."""
     write_text(path, json.dumps(values, indent=1) + '\n')
@@ -107,32 +120,25 @@ def write_json(path: pathlib.Path, values: Any) -> None:
 
 def write_text(path: pathlib.Path, text: str) -> None:
     """Writes a text whole or not at all."""
-    temporary = path.with_suffix('.tmp')
-    temporary.write_text(text, 'utf-8')
-    os.replace(temporary, path)
+    with whole(path) as temporary:
+        temporary.write_text(text, 'utf-8')
 
 
 def write_csv(
     path: pathlib.Path, rows: Iterable[Iterable[object]], lineterminator: str = '\n'
 ) -> None:
     """Writes a CSV whole or not at all, its columns' names being the first row."""
-    temporary = path.with_name(f'{path.name}.tmp')
-    with temporary.open('w', newline='', encoding='utf-8') as file:
+    with whole(path) as temporary, temporary.open('w', newline='', encoding='utf-8') as file:
         csv.writer(file, lineterminator=lineterminator).writerows(rows)
-    os.replace(temporary, path)
 
 
 def write_npy(path: pathlib.Path, values: np.ndarray) -> None:
     """Writes an array whole or not at all."""
-    temporary = path.with_suffix('.tmp')
-    with temporary.open('wb') as file:
+    with whole(path) as temporary, temporary.open('wb') as file:
         np.save(file, values, allow_pickle=False)
-    os.replace(temporary, path)
 
 
 def write_npz(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Writes a compressed npz whole or not at all."""
-    temporary = path.with_suffix('.tmp')
-    with temporary.open('wb') as file:
+    with whole(path) as temporary, temporary.open('wb') as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
-    os.replace(temporary, path)

@@ -215,7 +215,7 @@ def _wished(given: argparse.Namespace) -> dict[str, float]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-@arguments.in_own_words()
+@arguments.in_own_words('on_damaged')
 def main(argv: list[str]) -> None:
     """Reads the arguments, predicts, writes; prints a line, and the accuracy on the images that have a label."""
     given = parse(argv)

@@ -13,7 +13,8 @@ import pytest
 import ltjax
 import tiny
 from ltjax import __main__ as commands
-from ltjax.command import goes_on
+from ltjax import files
+from ltjax.command import exits, goes_on
 from ltjax.errors import UserError
 
 
@@ -23,6 +24,42 @@ def command(*words, cwd, module='ltjax', **environment):
         capture_output=True, text=True, cwd=cwd, check=False,
         env=os.environ | {'PYTHONPATH': str(tiny.ROOT)} | environment,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ('raised', 'line'),
+    [
+        (OSError(errno.ENOSPC, 'No space left on device'), 'error: No space left on device'),
+        (
+            OSError(errno.ENAMETOOLONG, 'File name too long', 'www'),
+            'error: www: File name too long',
+        ),
+        (MemoryError('Unable to allocate 7 TiB'), 'error: there is not enough memory. Unable to'),
+    ],
+)
+def test_what_the_system_refuses_is_one_line(raised, line, capsys):
+    with pytest.raises(SystemExit) as end, exits():
+        raise raised
+    assert end.value.code == 2
+    [told] = capsys.readouterr().err.splitlines()
+    assert told.startswith(line)
+
+
+def test_a_fault_of_the_program_keeps_its_traceback():
+    with pytest.raises(OSError, match='of no system'), exits():
+        raise OSError('of no system')
+
+
+def test_what_cannot_be_written_whole_leaves_nothing(tmp_path):
+    def rows():
+        yield ['half']
+        raise OSError(errno.ENOSPC, 'full')
+
+    files.write_text(tmp_path / 'a.json', 'before')
+    with pytest.raises(OSError, match='full'):
+        files.write_csv(tmp_path / 'a.json', rows())
+    assert [path.name for path in tmp_path.iterdir()] == ['a.json']
+    assert (tmp_path / 'a.json').read_text() == 'before'
 
 
 def test_one_command_lists_the_others(monkeypatch, capsys):

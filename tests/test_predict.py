@@ -181,6 +181,20 @@ def test_damaged_images_stop_it_or_are_listed(workdir, tmp_path, capsys):
         assert [row['path'] for row in csv.DictReader(file)] == ['b.png']
 
 
+@pytest.mark.parametrize('how', ['damaged', 'missing'])
+def test_without_the_identity_of_its_data_it_says_that_it_did_not_compare(
+    workdir, tmp_path, capsys, how
+):
+    run, data = tmp_path / 'run', npz(tmp_path / 'a.npz')
+    shutil.copytree(workdir, run)
+    (run / 'data_identity.npz').write_bytes(b'xx')
+    if how == 'missing':
+        (run / 'data_identity.npz').unlink()
+    call(run, data, tmp_path / 'out.csv')
+    said = capsys.readouterr().out
+    assert 'note: data_identity.npz of the run is missing or damaged: whether the model was' in said
+
+
 @pytest.mark.slow
 def test_a_run_of_eight_devices_is_read_on_one(workdir, tmp_path):
     data, out = npz(tmp_path / 'a.npz'), tmp_path / 'out.npz'

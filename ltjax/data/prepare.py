@@ -142,6 +142,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     return given
 
 
+@arguments.in_own_words('on_damaged', 'on_unlabelled', 'image_size')
 def main(argv: Sequence[str]) -> None:
     """Reads the arguments, prepares, and says what came out and how to train on it."""
     given = parse(argv)

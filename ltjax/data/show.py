@@ -70,7 +70,7 @@ def _choose(raw: reading.Raw, count: int, seed: int) -> np.ndarray:
     return raw.images[order[:count]]
 
 
-@arguments.in_own_words()
+@arguments.in_own_words('image_size')
 def main(argv: Sequence[str]) -> None:
     """The command."""
     parser = argparse.ArgumentParser(called('ltjax.data.show'), description=__doc__)

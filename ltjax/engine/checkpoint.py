@@ -1,7 +1,9 @@
 """All of Orbax: the newest and the best states of a run, each one whole, summed, and checked before it is used."""
 
 import contextlib
+import errno
 import operator
+import os
 import pathlib
 import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -28,6 +30,16 @@ _REMOVED = 'removed'
 # Bytes. Of an array that lies whole on several devices each writes a slice, unless it is smaller: every slice of every
 # shape is compiled first, which for small arrays takes far longer than to write them.
 _WORTH_SLICING = 1 << 20
+
+# What a system says when it refuses, which stands far behind in what the libraries beneath say.
+_REFUSALS = tuple(
+    map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO))
+)
+
+
+def _not_told(record: Any) -> bool:
+    """Says whether a record is no error that Orbax logs, with a traceback a thread, and raises as well."""
+    return not (record.exc_info and 'orbax' in record.pathname)
 
 
 class _Keep:
@@ -88,6 +100,7 @@ class Checkpoints:
         if not read_only and jax.process_index() == 0:
             self.set_aside = checksums.settle(self._directory)
         _agreed(0)  # the others wait for it
+        logging.get_absl_logger().addFilter(_not_told)
         before = logging.get_verbosity()
         if read_only:
             logging.set_verbosity(logging.ERROR)  # Orbax warns of what follows from it
@@ -192,7 +205,8 @@ class Checkpoints:
         except jax.errors.JaxRuntimeError:  # of a collective: another process is gone
             raise
         except Exception as error:  # the libraries beneath have no common one for a full disk
-            reason = ' '.join(str(error).split())[:200]
+            text = ' '.join(str(error).split())
+            reason = next((said for said in _REFUSALS if said in text), text[:200])
             raise UserError(
                 f'no checkpoint can be written to {self._directory} ({reason}): mend that, and start the same '
                 'command again; it goes on from the last whole checkpoint.'

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from ltjax.settings import at_least, from_to
+from ltjax.settings import at_least, from_to, from_to_below
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,15 +42,15 @@ class Optimizer:
     """
 
     name: Literal['sgd', 'adam', 'adamw']
-    learning_rate: float
+    learning_rate: Annotated[float, at_least(0)]
     schedule: Literal['constant', 'cosine', 'multistep'] = 'constant'
     floor: Annotated[float, at_least(0)] = 0.0
     milestones: tuple[int, ...] = ()
     factor: float = 0.1
     warmup_epochs: Annotated[float, at_least(0)] = 0.0
-    momentum: float = 0.0
+    momentum: Annotated[float, from_to_below(0, 1)] = 0.0
     nesterov: bool = False
-    weight_decay: float = 0.0
+    weight_decay: Annotated[float, at_least(0)] = 0.0
     clip_norm: Annotated[float, at_least(0)] = 0.0
     max_norm: Annotated[float, at_least(0)] = 0.0
     max_norm_threshold: Annotated[float, from_to(0, 1)] = 0.0

@@ -115,8 +115,9 @@ def create(
                 f'model {name!r} has no option {option!r}: leave it out '
                 f'(options: {", ".join(known) or "none"}).'
             )
-    if str(jnp.dtype(dtype)) not in DTYPES:
-        raise errors.unknown('model dtype', str(dtype), DTYPES)
+    name_of = dtype if isinstance(dtype, str) else str(jnp.dtype(dtype))
+    if name_of not in DTYPES:
+        raise errors.unknown('model dtype', name_of, DTYPES)
     made = model(num_classes=num_classes, channels=channels, rngs=rngs, dtype=dtype, **options)
     made.remat = remat
     return made

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
+from ltjax.errors import UserError
 from ltjax.models.classifier import ImageClassifier, Tap, untouched
 from ltjax.models.layers import HE_FAN_IN, BatchNorm, conv, linear
 
@@ -30,6 +31,8 @@ class SmallCNN(ImageClassifier):
 
         `width` is that of the first pair; features have 4 * width. The rest is as in `models.create`.
         """
+        if width < 1:
+            raise UserError(f'model.width is {width}: use 1 or more.')
         widths = (channels, width, width, 2 * width, 2 * width, 4 * width, 4 * width)
         strides = (1, 2, 1, 2, 1, 1)
         self.dtype = jnp.dtype(dtype)

@@ -4,7 +4,6 @@ import argparse
 import hashlib
 import io
 import json
-import os
 import pathlib
 import re
 from collections.abc import Callable, Mapping
@@ -13,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import safetensors.numpy
 
+from ltjax import files
 from ltjax.errors import UserError
 
 # Older versions of the weights-only loader can be made to run code (CVE-2025-32434).
@@ -76,13 +76,11 @@ def write(
         raise UserError(f'{path} should end in .safetensors.')
     # The library takes an array's memory as it lies, so transposed views must be copied.
     laid_out = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
-    temporary = path.with_suffix('.tmp')
+    metadata = {'format': 'pt', **(about or {})}
     try:
-        metadata = {'format': 'pt', **(about or {})}
-        temporary.write_bytes(safetensors.numpy.save(laid_out, metadata=metadata))
-        os.replace(temporary, path)
+        with files.whole(path) as temporary:
+            temporary.write_bytes(safetensors.numpy.save(laid_out, metadata=metadata))
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise UserError(f'cannot write {path} ({error.strerror}): give another path.') from None
 
 

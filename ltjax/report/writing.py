@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ltjax import files
 from ltjax.errors import UserError
 from ltjax.evaluation.groups import by_training_size
 from ltjax.evaluation.table import METRIC_TITLES, class_sizes, listed, percent, percent_range
@@ -72,14 +73,13 @@ def write_report(workdir: pathlib.Path) -> pathlib.Path:
         ],
     }
     target = workdir / 'report.html'
-    temporary = workdir / f'report.html.{os.getpid()}.tmp'
     shown = {
         reader: [(heading, content) for heading, content in sections if content]
         for reader, sections in parts.items()
     }
     lead = _facts(results, workdir / 'results.json')
-    temporary.write_text(page.document(title, lead, shown), encoding='utf-8')
-    os.replace(temporary, target)
+    with files.whole(target, f'{os.getpid()}.tmp') as temporary:  # others may write it too
+        temporary.write_text(page.document(title, lead, shown), encoding='utf-8')
     return target
 
 

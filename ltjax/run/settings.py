@@ -13,7 +13,7 @@ from ml_collections import ConfigDict, config_dict
 
 from ltjax import benchmarks
 from ltjax.data.settings import Data
-from ltjax.settings import at_least, typed
+from ltjax.settings import at_least, from_to, typed
 
 # Keys that change no result: when to save, what to watch, how to share the work, where to keep what was decoded.
 FREE = (
@@ -42,7 +42,7 @@ class Mesh:
 class Checkpoint:
     """Minutes and steps between checkpoints inside a round, beside those after each; 0: none."""
 
-    every_minutes: float = 10.0
+    every_minutes: Annotated[float, at_least(0)] = 10.0
     every_steps: int = 0
 
 
@@ -104,7 +104,7 @@ class Settings:
     model: Network
     data: Data
     benchmark: str = ''
-    seed: int = 0
+    seed: Annotated[int, from_to(0, 2**32 - 1)] = 0
     select: Literal['best', 'last'] = 'best'
     start_from: str = ''
     save_features: bool = True
@@ -114,8 +114,8 @@ class Settings:
     mesh: Mesh = Mesh()
     checkpoint: Checkpoint = Checkpoint()
     on_nonfinite: Literal['stop', 'skip'] = 'stop'
-    max_skipped: int = 10
-    watchdog_minutes: float = 20.0
+    max_skipped: Annotated[int, at_least(0)] = 10
+    watchdog_minutes: Annotated[float, at_least(0)] = 20.0
     values: Values = dataclasses.field(default_factory=dict)
 
     @staticmethod

@@ -63,7 +63,7 @@ class Trained:
       graphdef: the network's structure.
       state: its parameters and BatchNorm statistics.
       data_sha256: of the identity of the data that it was trained on.
-      identity: all of that; None if it was removed from the workdir.
+      identity: all of that; None if it is missing in the workdir, or damaged.
       train_counts: training images of each class.
       ordered: whether the classes are grades, in their order.
       calibration: what results.json says of it; None if the run did not measure it.
@@ -284,10 +284,12 @@ class Trained:
         applied = applying.run(source, self.forward, size=size, kept=kept, features=features)
         ids = source.of(applied.rows).ids
         labels = labels[np.searchsorted(source.rows, applied.rows)]
-        known = 0
-        if self.identity is not None:
-            known = identities.overlap(applied.digests, self.identity)
-        if known:
+        if self.identity is None:
+            said.append(
+                f'{identities.FILE} of the run is missing or damaged: whether the model was trained on some of these '
+                'images is not known'
+            )
+        elif known := identities.overlap(applied.digests, self.identity):
             said.append(
                 f'{known} of {len(ids)} images are among those that the model was trained on'
             )

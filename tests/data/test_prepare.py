@@ -131,7 +131,7 @@ def test_the_audit_says_the_same(tmp_path):
 def test_sizes_and_channels_stay_as_they_are_or_must_be_said(tmp_path):
     path = as_folder(tmp_path)
     save(path / 'b' / 'large.png', 99, size=9)
-    with pytest.raises(UserError, match=r'large.png is 9x9 and .* is 8x8: set .*image_size'):
+    with pytest.raises(UserError, match=r'large.png is 9x9 and .* is 8x8: set --image-size=224'):
         prepared(path)
     assert load(prepared(path, '--image-size=5'), format='prepared').images.shape[1:] == (5, 5, 3)
 
@@ -181,6 +181,13 @@ def test_mistakes_are_named(tmp_path):
         prepared(path, '--image-size=5')
     with pytest.raises(UserError, match='was prepared at 8 px, and 9 are asked for'):
         load(out, format='prepared', image_size=9)
+
+
+def test_mistakes_name_the_flags_of_the_command(tmp_path):
+    images = np.zeros((4, 8, 8), np.uint8)
+    np.savez(tmp_path / 'a.npz', images=images, labels=np.array([0, 1, -1, 0]))
+    with pytest.raises(UserError, match='leave such images out with --on-unlabelled=exclude'):
+        prepare.main([str(tmp_path / 'a.npz'), f'--out={tmp_path / "set"}'])
 
 
 def test_files_that_changed_since_are_written_anew(tmp_path):

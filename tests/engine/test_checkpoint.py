@@ -4,10 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from absl import logging
 
 import tiny
 from ltjax import sharding
-from ltjax.engine import checksums
+from ltjax.engine import checkpoint, checksums
 from ltjax.engine.checkpoint import Checkpoints
 from ltjax.engine.state import TrainState
 from ltjax.errors import UserError
@@ -221,3 +222,23 @@ def test_what_cannot_be_written_is_one_line_and_the_checkpoint_before_stays(tmp_
     reopened = Checkpoints(tmp_path / 'checkpoints')
     assert reopened.numbers() == [0]
     reopened.close()
+
+
+def test_the_reason_of_the_system_is_told_however_much_the_libraries_say(tmp_path):
+    checkpoints = Checkpoints(tmp_path / 'checkpoints')
+    with (
+        pytest.raises(UserError, match=r'checkpoints \(No space left on device\): mend'),
+        checkpoints._writing(),
+    ):
+        raise ValueError('RESOURCE_EXHAUSTED: ' + 'x' * 300 + ' No space left on device [...]')
+    checkpoints.close()
+
+
+def test_orbax_logs_no_traceback_of_what_it_raises(tmp_path):
+    Checkpoints(tmp_path / 'checkpoints').close()
+    [chosen] = [f for f in logging.get_absl_logger().filters if f is checkpoint._not_told]
+    made = logging.get_absl_logger().makeRecord
+    error = (ValueError, ValueError('full'), None)
+    assert not chosen(made('absl', 40, '/x/orbax/future.py', 1, 'failed', (), error))
+    assert chosen(made('absl', 40, '/x/orbax/future.py', 1, 'failed', (), None))
+    assert chosen(made('absl', 40, '/x/ltjax/loop.py', 1, 'failed', (), error))

@@ -37,7 +37,14 @@ def main(argv: Sequence[str]) -> int:
     )
     arguments.add(parser)
     given = parser.parse_args(argv)
+    if given.image_size < 0:
+        raise UserError(f'--image-size={given.image_size}: use 0 or more.')
     config = arguments.config(given.path, given)
+    for option in ('json', 'write_split'):
+        target = getattr(given, option)
+        if target and not target.parent.is_dir():
+            flag = option.replace('_', '-')
+            raise UserError(f'{target.parent} is no folder: make it, or give another --{flag}.')
     if given.json:
         check_target(given.json, given.path)
     config = config.replace(
@@ -75,11 +82,7 @@ def main(argv: Sequence[str]) -> int:
 @exits()
 def cli() -> None:
     """The entry point."""
-    try:
-        status = main(sys.argv[1:])
-    except OSError as error:
-        raise UserError(str(error)) from None
-    sys.exit(status)
+    sys.exit(main(sys.argv[1:]))
 
 
 if __name__ == '__main__':

@@ -20,19 +20,23 @@ _FLAGS = {
     'window': '--window',
     'frame': '--frame',
     'class_order': '--class-order',
-    'on_damaged': '--on-damaged',
 }
 
 
 @contextlib.contextmanager
-def in_own_words() -> Iterator[None]:
-    """Makes errors name the flags of the command, where they name the keys of a training's config."""
+def in_own_words(*further: str) -> Iterator[None]:
+    """Makes errors name the flags of the command, where they name the keys of a training's config.
+
+    Args:
+      further: keys for which the command has a flag beside those of `add`.
+    """
+    flags = _FLAGS | {key: f'--{key.replace("_", "-")}' for key in further}
     try:
         yield
     except UserError as error:
         said = re.sub(r'--config\.data\.columns\.(\w+)', r'--columns=\1', str(error))
-        keys = '|'.join(_FLAGS)
-        said = re.sub(rf'--config\.data\.({keys})\b', lambda found: _FLAGS[found[1]], said)
+        keys = '|'.join(flags)
+        said = re.sub(rf'--config\.data\.({keys})\b', lambda found: flags[found[1]], said)
         raise UserError(said) from None
 
 

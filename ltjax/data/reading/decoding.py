@@ -194,7 +194,7 @@ def too_damaged(root: pathlib.Path, unreadable: Sequence[Excluded], total: int, 
         return ''
     others = f' {count - 1} more of {total} images cannot be read.' if count > 1 else ''
     return (
-        f'{first}{others} --config.data.on_damaged=exclude (predict: --on-damaged=exclude) leaves '
+        f'{first}{others} --config.data.on_damaged=exclude leaves '
         f'{"them" if count > 1 else "it"} out.'
     )
 

@@ -207,7 +207,7 @@ class Table:
         if 0 < stored < wanted:
             raise UserError(
                 f'{self.where} was prepared at {stored} px, and {wanted} are asked for: run its data_prep command with '
-                f'--size={wanted} (ltjax prepare: --image-size={wanted}){remedy}.'
+                f'--size={wanted} (ltjax prepare: --image-size {wanted}){remedy}.'
             )
 
     def refuse(self, *kinds: str) -> None:

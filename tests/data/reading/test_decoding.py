@@ -61,7 +61,7 @@ def test_what_cannot_be_read_stops_with_its_number_or_is_left_out(tmp_path, capl
         load(tmp_path, names)
     assert str(error.value) == (
         f'{tmp_path}/0.png is not an image (it is empty): remove it or convert it to PNG or JPEG. 1 more of 5 '
-        'images cannot be read. --config.data.on_damaged=exclude (predict: --on-damaged=exclude) leaves them out.'
+        'images cannot be read. --config.data.on_damaged=exclude leaves them out.'
     )
     found = load(tmp_path, names, on_damaged='exclude')
     assert found.rows.tolist() == [1, 2, 4]
