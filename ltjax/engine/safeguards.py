@@ -94,8 +94,8 @@ def require_finite(tree: Any, when: str, *, name: str = 'state') -> None:
     for path, leaf in flatten(tree).items():
         if jnp.issubdtype(leaf.dtype, jnp.inexact) and not _finite(leaf):
             raise NonFiniteLossError(
-                f'{name} {path} is not finite {when}: lower the learning rate or set a clip_norm; the last good '
-                'checkpoint is kept.'
+                f'{f"{name} {path}".strip()}: not finite {when}. Lower the learning rate or set a clip_norm; the last '
+                'good checkpoint is kept.'
             )
 
 

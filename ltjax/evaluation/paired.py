@@ -116,9 +116,17 @@ def compare(
             found[name],
             without[name],
             lambda samples: spread(samples, found.drawn, found.strata),
+            _largest_difference(metrics[name]),
         )
         for name in functions
     }
+
+
+def _largest_difference(metric: MetricSpec) -> float:
+    """Returns how far two methods can be apart: in kappa 2, in shares 1; of a function it is not known."""
+    if callable(metric):
+        return np.inf
+    return 2.0 if metric == 'quadratic_kappa' else 1.0
 
 
 def _difference(
@@ -126,6 +134,7 @@ def _difference(
     samples: np.ndarray,
     without: np.ndarray,
     spread_of: Callable[[np.ndarray], Spread],
+    largest: float,
 ) -> dict[str, float | None]:
     """Summarises values [2 * seeds], those of method A first.
 
@@ -134,6 +143,7 @@ def _difference(
       samples: [R, 2 * seeds] their resamples.
       without: [s, 2 * seeds] the values without each of the strata with too few units.
       spread_of: variance and degrees of freedom of resamples [R, E].
+      largest: difference that there can be, at which the interval ends.
     """
     from scipy import stats
 
@@ -153,8 +163,8 @@ def _difference(
         'a': float(point[:seeds].mean()),
         'b': float(point[seeds:].mean()),
         'difference': difference,
-        'low': float(difference - quantile * error),
-        'high': float(difference + quantile * error),
+        'low': max(-largest, float(difference - quantile * error)),
+        'high': min(largest, float(difference + quantile * error)),
         'p': float(2 * stats.t.sf(distance, freedom_of_error)),
         'seed_std': float(paired.std(ddof=1)) if seeds > 1 else None,
     }

@@ -142,7 +142,7 @@ def test_what_is_no_npz_is_refused(tmp_path):
         assert f'{name} is not a readable npz' in refused(tmp_path / name)
     np.save(tmp_path / 'one.npy', np.zeros(3))
     assert 'one.npy is not a readable npz' in refused(tmp_path / 'one.npy')
-    assert 'is not a readable npz' in refused(tmp_path)
+    assert 'is no npz but a folder: name the data folder' in refused(tmp_path)
 
 
 def test_a_path_is_needed_and_must_exist(tmp_path):
@@ -286,7 +286,7 @@ def test_wrong_csvs_are_refused(tmp_path):
     (tmp_path / 'latin.csv').write_bytes('path,label\nä.png,a\n'.encode('latin-1'))
     assert 'latin.csv is not in UTF-8 (line 2, byte 0xe4' in refused(tmp_path / 'latin.csv', 'csv')
     (tmp_path / 'empty.csv').write_bytes(b'')
-    assert 'has no column `path`' in refused(tmp_path / 'empty.csv', 'csv')
+    assert 'is empty: give a table with the columns path and label' in refused(tmp_path / 'empty.csv', 'csv')
     assert 'is a folder without a prepared set: give a CSV' in refused(tmp_path, 'csv')
 
 

@@ -113,7 +113,7 @@ def test_a_leaf_that_is_not_finite_is_named():
         'factors': (jnp.ones(2), jnp.array([1.0, jnp.inf])),
         'n': jnp.arange(3),
     }
-    with pytest.raises(NonFiniteLossError, match=r'state factors\.1 is not finite before round 3'):
+    with pytest.raises(NonFiniteLossError, match=r'state factors\.1: not finite before round 3'):
         require_finite(tree, 'before round 3')
     require_finite({'mean': jnp.ones(3), 'n': jnp.arange(3)}, 'never')
 

@@ -182,3 +182,10 @@ def test_holm_by_hand():
     # 0.01 x 4, 0.02 x 3, 0.03 x 2 which is not below it, 0.9.
     assert holm([0.9, 0.01, 0.03, 0.02]) == pytest.approx([0.9, 0.04, 0.06, 0.06])
     assert holm([0.5, 0.6]) == [1.0, 1.0]
+
+
+def test_an_interval_ends_where_no_difference_can_be():
+    """Two images a class leave so few degrees of freedom that the quantile of t is in the hundreds."""
+    labels = np.array([0, 0, 1, 1])
+    found = compare(labels, [labels], [np.array([0, 1, 1, 0])], {'recall': [1]})
+    assert -1 <= found['recall']['low'] <= found['recall']['high'] <= 1

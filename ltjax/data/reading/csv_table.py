@@ -28,9 +28,12 @@ def read(path: pathlib.Path, config: Data) -> Written:
     """
     if path.is_dir():
         raise UserError(
-            f'{path} is a folder without a prepared set: give a CSV file, or prepare it.'
+            f'{path} is a folder without a prepared set: give a CSV file, or prepare it, or name the data folder '
+            '(--config=METHOD:folder) if it holds folders of classes.'
         )
     columns, found = rows(path)
+    if not columns:
+        raise UserError(f'{path} is empty: give a table with the columns path and label.')
     names = {what: getattr(config.columns, what) for what in COLUMNS}
     _check_columns(path, columns, names)
     classes, faults = _one_hot_columns(

@@ -32,6 +32,11 @@ def read(path: pathlib.Path, *, mapped: bool = False) -> Written:
     Raises:
       UserError: it is no npz of plain arrays, or an array is missing or has another shape or type.
     """
+    if path.is_dir() or path.suffix.lower() == '.csv':
+        what = 'folder' if path.is_dir() else 'csv'
+        raise UserError(
+            f'{path} is no npz but a {what}: name the data {what} (--config=METHOD:{what}).'
+        )
     try:
         with path.open('rb') as file, np.load(file, allow_pickle=False) as archive:
             images = _map(path, archive.zip) if mapped and 'images' in archive.files else None
