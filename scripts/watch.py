@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 IMAGES = 512  # to look at the terms on
-BATCH = 128  # of validation images that a teacher calls
+BATCH, BATCHES = 128, 40  # of training images, for a teacher's BatchNorm statistics
 
 
 class Watch:
@@ -97,34 +97,36 @@ class Watch:
         """Returns the recall of every class on validation images, of the network and of its teacher."""
         data = self.training.data
         labels, images = data.labels[data.parts['val']], data.images_of('val')
-        called = {'network': self.training.predict(state, images)[1].argmax(1)}
+        states = {'network': state}
         if 'teacher' in state.extra:
             model = nnx.merge_state(state.model, state.extra['teacher'])
-            called['teacher'] = self._in_batches(model, images)
+            states['teacher'] = state._replace(model=self._with_own_statistics(model))
         classes = [k for k in range(len(data.class_names)) if (labels == k).any()]
-        return {
-            who: [float((found[labels == k] == k).mean()) for k in classes]
-            for who, found in called.items()
-        }
-
-    def _in_batches(self, model: nnx.State[Any, Any], images: Any) -> np.ndarray:
-        """Returns classes as a teacher calls them: normalised by the batch, since it has no statistics of its own."""
-        order = np.random.default_rng(0).permutation(len(images))
-        found = np.zeros(len(images), np.int64)
-        for rows in np.array_split(order, -(-len(images) // BATCH)):
-            found[rows] = np.asarray(self._forward(model, images[rows])).argmax(1)
+        found = {}
+        for who, each in states.items():
+            called = self.training.predict(each, images)[1].argmax(1)
+            found[who] = [float((called[labels == k] == k).mean()) for k in classes]
         return found
 
+    def _with_own_statistics(self, model: nnx.State[Any, Any]) -> nnx.State[Any, Any]:
+        """Returns the network with BatchNorm statistics of its own, which a teacher has not: from training images."""
+        images = self.training.data.images_of('train')
+        order = np.random.default_rng(0).permutation(len(images))
+        for start in range(BATCHES):
+            rows = np.take(order, range(start * BATCH, (start + 1) * BATCH), mode='wrap')
+            model = self._moved(model, images[rows])
+        return model
+
     @functools.cached_property
-    def _forward(self) -> Any:
+    def _moved(self) -> Any:
         @jax.jit
-        def forward(state: nnx.State[Any, Any], images: jax.Array) -> jax.Array:
+        def moved(state: nnx.State[Any, Any], images: jax.Array) -> Any:
             model = nnx.merge(self.training.graphdef, state, copy=True)
             set_batch_norm(model, 'batch')
-            logits: jax.Array = model(self.training.view(jax.random.key(0), images)).logits
-            return logits
+            model(self.training.view(jax.random.key(0), images))
+            return nnx.state(model)
 
-        return forward
+        return moved
 
 
 def _terms_of(update: Update, graphdef: nnx.GraphDef[Any]) -> Any:

@@ -286,7 +286,9 @@ def test_wrong_csvs_are_refused(tmp_path):
     (tmp_path / 'latin.csv').write_bytes('path,label\nä.png,a\n'.encode('latin-1'))
     assert 'latin.csv is not in UTF-8 (line 2, byte 0xe4' in refused(tmp_path / 'latin.csv', 'csv')
     (tmp_path / 'empty.csv').write_bytes(b'')
-    assert 'is empty: give a table with the columns path and label' in refused(tmp_path / 'empty.csv', 'csv')
+    assert 'is empty: give a table with the columns path and label' in refused(
+        tmp_path / 'empty.csv', 'csv'
+    )
     assert 'is a folder without a prepared set: give a CSV' in refused(tmp_path, 'csv')
 
 
