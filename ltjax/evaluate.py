@@ -47,7 +47,8 @@ def main(argv: Sequence[str]) -> None:
         '--validation',
         type=user_path,
         metavar='FILE',
-        help='predictions of validation images, which choose temperature, thresholds and prediction sets',
+        help='predictions of validation images, which choose temperature, thresholds and prediction sets; default: '
+        "the validation.npz beside a run's predictions.npz",
     )
     parser.add_argument('--ordered', action='store_true', help='the classes are grades')
     parser.add_argument('--by', default='', help='columns with commas: figures of their subgroups')
@@ -126,10 +127,7 @@ def _of_a_file(given: argparse.Namespace) -> dict[str, Any]:
             raise UserError(f'{found.where} has no further columns: leave out --by, or add {name}.')
         if name not in found.columns:
             raise unknown(f'further column of {found.where}', name, found.columns)
-    validation = None
-    if given.validation:
-        validation = prediction_files.read(given.validation, naming)
-        whole.check_apart(found, validation)
+    validation, told = _validation(given, found, naming)
     test = whole.evaluate(
         found,
         train_counts=counts,
@@ -140,7 +138,7 @@ def _of_a_file(given: argparse.Namespace) -> dict[str, Any]:
         by=by,
         num_bootstrap=given.bootstrap,
     )
-    test['warnings'] += said
+    test['warnings'] += [*said, *told]
     results = {
         'method': 'Evaluation',
         'dataset': given.predictions.name,
@@ -155,6 +153,25 @@ def _of_a_file(given: argparse.Namespace) -> dict[str, Any]:
         for metric, row in compared.items():
             print(_difference(metric, row))
     return results
+
+
+def _validation(
+    given: argparse.Namespace, found: Predictions, naming: Naming
+) -> tuple[Predictions | None, list[str]]:
+    """Returns the predictions of validation images: the file that is named, or that which a run left beside."""
+    if given.validation:
+        validation = prediction_files.read(given.validation, naming)
+        whole.check_apart(found, validation)
+        return validation, []
+    beside = given.predictions.with_name('validation.npz')
+    if given.predictions.name != 'predictions.npz' or not beside.is_file():
+        return None, []
+    try:
+        validation = prediction_files.read(beside, naming)
+        whole.check_apart(found, validation)
+    except UserError as error:  # it may be anybody's
+        return None, [f'The file beside was passed over: {error}']
+    return validation, []
 
 
 def _of_a_model(given: argparse.Namespace) -> dict[str, Any]:

@@ -68,6 +68,27 @@ def results(folder):
     return json.loads((folder / 'results.json').read_text('utf-8'))
 
 
+def as_run(folder, seed, start):
+    """Writes an npz as a run leaves it."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(90) % len(NAMES)
+    scores = 3 * np.eye(len(NAMES))[labels] + rng.normal(0, 2, (90, len(NAMES)))
+    ids = np.char.mod('i%d', np.arange(start, start + 90))
+    np.savez(folder, ids=ids, labels=labels, logits=scores, class_names=np.array(NAMES))
+
+
+def test_the_validation_that_a_run_left_beside_its_predictions_is_taken(tmp_path, capsys):
+    as_run(tmp_path / 'predictions.npz', 0, 0)
+    as_run(tmp_path / 'validation.npz', 1, 1000)
+    call(tmp_path / 'predictions.npz', f'--out={tmp_path / "out"}')
+    assert 'operating_points' in results(tmp_path / 'out')['test']
+    as_run(tmp_path / 'validation.npz', 1, 0)  # of the same images
+    call(tmp_path / 'predictions.npz')
+    said = capsys.readouterr().out
+    assert 'The file beside was passed over: the image i0 is in' in said
+    assert 'no predictions of validation images' in said
+
+
 def test_predictions_alone(files, capsys):
     call(files / 'ours.csv')
     shown = capsys.readouterr().out
