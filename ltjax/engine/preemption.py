@@ -20,7 +20,8 @@ class Interruption:
     processes jax agrees on the step at which all of them stop; there jax takes SIGTERM, and SIGINT becomes one.
 
     Python may take a signal while it runs a finaliser or the callback of a weak reference, and what is raised there it
-    prints and forgets. So a signal is noted before anything is raised, and who asks next ends the run.
+    prints and forgets. So a signal is noted before anything is raised, and who asks next ends the run; if nobody does
+    any more, it is left with `Preempted`.
     """
 
     def __init__(self) -> None:
@@ -36,9 +37,12 @@ class Interruption:
         self._before = {number: signal.signal(number, self._take) for number in taken}
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, failure: type[BaseException] | None, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        # It came after the last step, or what it raised was lost: whoever trains one run after another must know.
+        if self.signal and not (failure or self._stop or jax.distributed.is_initialized()):
+            raise Preempted(f'{self.signal}: this run is done; the same command goes on.')
 
     def _take(self, number: int, frame: FrameType | None) -> None:
         before, self.signal = self.signal, signal.Signals(number).name

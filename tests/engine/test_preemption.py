@@ -48,6 +48,32 @@ def test_a_signal_is_kept_until_someone_asks_and_the_second_is_not(number):
             signal.raise_signal(number)
 
 
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_that_nobody_asks_for_any_more_is_passed_on(number):
+    """It comes after the last step: the run is done, but others may be about to begin."""
+
+    def run():
+        with Interruption() as interruption:
+            interruption.defer()
+            signal.raise_signal(number)
+            interruption.defer(False)
+
+    with pytest.raises(Preempted, match=f'{number.name}: this run is done') as end:
+        run()
+    assert end.value.code == TRY_AGAIN
+
+
+def test_a_failure_is_not_hidden_by_a_signal():
+    def run():
+        with Interruption() as interruption:
+            interruption.defer()
+            signal.raise_signal(signal.SIGTERM)
+            raise ValueError('full')
+
+    with pytest.raises(ValueError, match='full'):
+        run()
+
+
 def test_another_thread_than_the_main_one_leaves_signals_alone():
     handlers = []
 
@@ -144,11 +170,14 @@ def term():
 
 @pytest.mark.parametrize('how', ['finaliser', 'weak reference'])
 def test_a_signal_inside_a_finaliser_is_not_lost(forgotten, how):
-    with Interruption() as interruption:
-        collected(term, how)
-        assert forgotten == [Preempted]  # Python has swallowed it, and goes on here
-        with pytest.raises(Preempted, match='SIGTERM: ended at once'):
+    def run():
+        with Interruption() as interruption:
+            collected(term, how)
+            assert forgotten == [Preempted]  # Python has swallowed it, and goes on here
             interruption.defer()
+
+    with pytest.raises(Preempted, match='SIGTERM: ended at once'):
+        run()
     with Interruption() as interruption:
         interruption.defer()
         collected(term, how)
