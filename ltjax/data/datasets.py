@@ -104,8 +104,8 @@ def load(config: Data | Mapping[str, Any]) -> DataSet:
     config = Data.of(config)
     table = reading.survey(config)
     check(table)
-    stored = f', or take --config.data.image_size={table.written.side}'
-    table.refuse_enlarging(config.image_size, stored)
+    remedy = f', or take --config.data.image_size={table.written.side}'
+    table.refuse_enlarging(config.image_size, remedy)
     raw = reading.read(config, table, load=cache.load)
     arrangement = arrange(table, raw.rows, raw.digests, config)
     labels = np.asarray(raw.labels)
