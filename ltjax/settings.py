@@ -58,7 +58,7 @@ def positive() -> Check:
 
 def from_to(low: float, high: float) -> Check:
     """Returns the check that a number is in [low, high]."""
-    return _within(lambda value: low <= value <= high, f'a number from {low:g} to {high:g}')
+    return _within(lambda value: low <= value <= high, f'a number from {low:.10g} to {high:.10g}')
 
 
 def from_to_below(low: float, high: float) -> Check:
