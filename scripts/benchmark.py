@@ -17,6 +17,8 @@ Cases:
   cost: milliseconds and memory of a step against batch, pixels, K, C, R and devices, one varied at a time.
   memory: what a step of ResNet-50 and ConvNeXt-Base takes beside its state, plain, with remat, accumulated and in
     bfloat16, against what the backward pass needs; by the compiled step's own account, nothing runs.
+  cold_start: with no compiled function on disk: the default job until its first round is done, and of networks at
+    224 pixels the initial values and a step: seconds to trace, to lower, to compile.
   evaluation: test figures with 1000 resamples, and the report page, of ImageNet-LT's size (1000 classes of 50
     images) and iNaturalist 2018's (8142 of 3): seconds, user seconds, peak memory with the logits.
   beside_torch: ResNet-18, ResNet-50 and ConvNeXt-Tiny at 64, 96 and 224 pixels: a forward pass and a step of
@@ -47,6 +49,7 @@ from typing import Any
 import jax
 from benchmarks import (
     beside_torch,
+    cold,
     device,
     em,
     evaluation,
@@ -82,6 +85,19 @@ CASES: dict[str, list[Callable[..., dict[str, Any]]]] = {
         *(partial(device.cost_m_step, num_classes=k) for k in (14, 23, 100)),
         *(partial(device.cost_m_step, model=model) for model in ('convnext_base', 'resnet50')),
         *(partial(device.cost_m_step, per_class=r) for r in (5_000, 500_000)),
+    ],
+    'cold_start': [
+        cold.first_round,
+        *(
+            partial(cold.compiling, model)
+            for model in (
+                'resnet18',
+                'resnet50',
+                'convnext_tiny',
+                'efficientnet_lite0',
+                'vit_small',
+            )
+        ),
     ],
     'memory': [
         partial(memory.of_step, model, variant)

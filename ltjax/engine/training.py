@@ -20,7 +20,7 @@ from ltjax.engine.progress import RunProgress
 from ltjax.engine.safeguards import Safeguards
 from ltjax.engine.stage import Recipe, Update, View
 from ltjax.engine.state import TrainState, flatten, parameter_filter
-from ltjax.engine.step import BATCH_NORM, Forward, key_for, make_forward
+from ltjax.engine.step import BATCH_NORM, Forward, key_for, make_forward, make_init
 from ltjax.engine.streams import STATE, samplers
 from ltjax.errors import UserError, unknown
 
@@ -59,7 +59,7 @@ class Training:
         self._root = jax.random.key(self.seed)
         network = nnx.eval_shape(lambda: self.create(self._root))
         self.graphdef = nnx.graphdef(network)
-        self._init = jax.jit(lambda key: nnx.state(self.create(key)))
+        self._init = make_init(self.create)
         if self.select not in SELECT:
             raise unknown('select', self.select, SELECT)
         if self.select == 'best' and len(self.data.parts['val']) == 0:

@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from ltjax.engine.stage import Stage, Update
 from ltjax.engine.state import parameter_filter
 from ltjax.engine.step import make_step
 
@@ -41,7 +40,7 @@ def of_step(model: str, variant: str, *, small: bool, batch: int = 16) -> dict[s
     run = RandomRun('cross_entropy', dataset(small), overrides, (8, 1000, 1 if small else 3))
     stage = run.stages['cross_entropy']
     update = stage.updates[0]
-    inputs = _inputs(run, stage, update, (batch, pixels, pixels, 1 if small else 3))
+    inputs = run.abstract(stage, update, (batch, pixels, pixels, 1 if small else 3))
     state = inputs[0]
     step: Any = make_step(update, run.graphdef, run.mesh, accumulate=accumulate)
     plan = step.lower(*inputs).compile().memory_analysis()
@@ -71,21 +70,6 @@ def of_step(model: str, variant: str, *, small: bool, batch: int = 16) -> dict[s
         'temporary_mb': plan.temp_size_in_bytes / 1e6,
         'over_kept': plan.temp_size_in_bytes / (kept + gradients),
     }
-
-
-def _inputs(
-    run: RandomRun, stage: Stage, update: Update, shape: tuple[int, ...]
-) -> tuple[Any, ...]:
-    """Returns the shapes of what a step takes: nothing of a large network is made."""
-
-    def abstract(tree: Any) -> Any:
-        return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), tree)
-
-    state = abstract(jax.eval_shape(lambda: run.enter(stage)))
-    images = jax.ShapeDtypeStruct(shape, np.uint8)
-    whole = jax.ShapeDtypeStruct(shape[:1], np.int32)
-    batch = {'image': images, 'label': whole, 'index': whole}
-    return state, batch, run.key(update.name), jax.ShapeDtypeStruct((), np.int32)
 
 
 def _kept(loss: Any, parameters: Any, given: Any) -> int:

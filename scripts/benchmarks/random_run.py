@@ -14,7 +14,7 @@ from ltjax import methods, sharding
 from ltjax.engine.rounds import STEPS_PER_CALL
 from ltjax.engine.stage import Stage, Update, View
 from ltjax.engine.state import TrainState, parameter_filter
-from ltjax.engine.step import key_for, make_step
+from ltjax.engine.step import key_for, make_init, make_step
 from ltjax.methods.task import Task
 from ltjax.run import build
 from ltjax.run.settings import Settings
@@ -64,18 +64,18 @@ class RandomRun:
         self.task = Task(counts, (0.5,), (0.25,), on_features=config.model.frozen)
         recipe = methods.recipe(config.method, self.task)
         settings = Settings.of(config)
-        self._create: Callable[[jax.Array], nnx.Module] = lambda key: build.create_model(
+        self.create: Callable[[jax.Array], nnx.Module] = lambda key: build.create_model(
             settings, recipe, num_classes, channels, nnx.Rngs(key)
         )
-        self.graphdef = nnx.graphdef(nnx.eval_shape(lambda: self._create(self._root)))
+        self.init = make_init(self.create)
+        self.graphdef = nnx.graphdef(nnx.eval_shape(lambda: self.create(self._root)))
         self.stages = {stage.name: stage for stage in recipe.stages}
 
     def key(self, purpose: str, index: int = 0) -> jax.Array:
         return jax.random.fold_in(key_for(self._root, purpose), index)
 
     def new_model(self, key: jax.Array) -> nnx.State[Any, Any]:
-        state = jax.jit(lambda key: nnx.state(self._create(key)))(key)
-        return sharding.place_state(state, self.mesh)
+        return sharding.place_state(self.init(key), self.mesh)
 
     def new_optimizer_state(self, update: Update, model: nnx.State[Any, Any]) -> Any:
         trainable, _ = nnx.split_state(model, parameter_filter(update.trains), ...)
@@ -113,6 +113,18 @@ class RandomRun:
             'label': rng.integers(0, self.num_classes, size, np.int32),
         }
         return jax.device_put(batch, sharding.batch_sharding(self.mesh))
+
+    def abstract(self, stage: Stage, update: Update, shape: tuple[int, ...]) -> tuple[Any, ...]:
+        """Returns the shapes of what a step takes, for images [*shape]: nothing of a large network is made."""
+
+        def abstract(tree: Any) -> Any:
+            return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), tree)
+
+        state = abstract(jax.eval_shape(lambda: self.enter(stage)))
+        images = jax.ShapeDtypeStruct(shape, np.uint8)
+        whole = jax.ShapeDtypeStruct(shape[:1], np.int32)
+        batch = {'image': images, 'label': whole, 'index': whole}
+        return state, batch, self.key(update.name), jax.ShapeDtypeStruct((), np.int32)
 
     def stepper(
         self, stage: Stage, update: Update, size: int, shape: tuple[int, ...], *, steps: int = 1

@@ -14,7 +14,7 @@ from ltjax import losses, models, sharding
 from ltjax.data import augment
 from ltjax.engine.stage import Loss, Update
 from ltjax.engine.state import TrainState, flatten, parameter_filter, with_parameters
-from ltjax.engine.step import key_for, make_forward, make_step, set_batch_norm
+from ltjax.engine.step import key_for, make_forward, make_init, make_step, set_batch_norm
 from ltjax.models.convnext import ConvNeXt
 
 BATCH = 16
@@ -213,3 +213,19 @@ def test_keys_of_two_purposes_differ():
     a, b = (jax.random.key_data(key_for(key, purpose)).tolist() for purpose in ('loss', 'view a'))
     assert a != b
     assert a == jax.random.key_data(key_for(key, 'loss')).tolist()
+
+
+@pytest.mark.parametrize('less', [False, True])
+def test_initial_values_are_those_of_a_plain_compilation(less):
+    def create(key):
+        return ConvNeXt((1, 1), (8, 16), num_classes=3, channels=1, rngs=nnx.Rngs(key))
+
+    key, before = jax.random.key(3), jax.config.read('jax_disable_most_optimizations')
+    jax.config.update('jax_disable_most_optimizations', less)
+    try:
+        initial = make_init(create)(key)
+        plainly = jax.jit(lambda key: nnx.state(create(key)))(key)
+    finally:
+        jax.config.update('jax_disable_most_optimizations', before)
+    for one, other in zip(jax.tree.leaves(initial), jax.tree.leaves(plainly), strict=True):
+        np.testing.assert_array_equal(one, other)

@@ -16,7 +16,7 @@ import pytest
 
 import tiny
 from ltjax.data.prepared import records
-from scripts.benchmarks import device, em, files, measure, memory, steps, tables
+from scripts.benchmarks import cold, device, em, files, measure, memory, steps, tables
 
 SCRIPT = tiny.ROOT / 'scripts' / 'benchmark.py'
 
@@ -277,3 +277,22 @@ def test_what_is_given_is_not_counted_as_kept():
 
     shapes = jax.ShapeDtypeStruct((3, 4), np.float32), jax.ShapeDtypeStruct((4, 5), np.float32)
     assert memory._kept(loss, *shapes) == 4 * 15  # the cosine, and not `given`
+
+
+@pytest.mark.slow
+def test_a_cold_start_in_its_parts():
+    figures = cold.first_round(small=True)
+    assert figures['what'] == 'first round'
+    parts = [figures[name] for name in ('trace_s', 'lower_s', 'compile_s')]
+    assert 0 < sum(parts) < figures['within_train_s'] < figures['process_s']
+    assert figures['longest_s'] == sorted(figures['longest_s'])
+    assert sum(figures['longest_s']) <= figures['compile_s']
+    assert figures['functions'] > 3
+
+
+@pytest.mark.slow
+def test_what_is_compiled_of_a_network():
+    figures = cold.compiling('resnet18', small=True)
+    assert figures.pop('what') == 'resnet18'
+    assert set(figures) == {'initial values', 'initial values, at full effort', 'step'}
+    assert all(positive(parts) for parts in figures.values())
