@@ -11,7 +11,7 @@ from typing import Any
 import jax
 from flax import nnx
 
-from ltjax.engine.step import make_step
+from ltjax.engine.step import make_init, make_step
 
 from .random_run import RandomRun, dataset, network
 
@@ -77,7 +77,7 @@ def compiling(model: str, *, small: bool, batch: int = 16) -> dict[str, Any]:
     plainly = jax.jit(lambda key: nnx.state(run.create(key)))
     return {
         'what': model,
-        'initial values': _seconds(run.init, key),
+        'initial values': _seconds(make_init(run.create), key),
         'initial values, at full effort': _seconds(plainly, key),
         'step': _seconds(step, *inputs),
     }
