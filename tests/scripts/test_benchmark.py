@@ -288,6 +288,7 @@ def test_a_cold_start_in_its_parts():
     assert figures['longest_s'] == sorted(figures['longest_s'])
     assert sum(figures['longest_s']) <= figures['compile_s']
     assert figures['functions'] > 3
+    assert figures['again_s'] > 0
 
 
 @pytest.mark.slow
