@@ -19,9 +19,10 @@ from typing import NamedTuple
 
 import experiments
 from absl import logging
-from reproduction import figures, forms, gradients, items, page, runs, tables
+from reproduction import figures, forms, gradients, items, launching, page, runs, tables
 from reproduction.items import Item
-from reproduction.runs import Options, Progress, Run
+from reproduction.launching import Progress
+from reproduction.runs import Options, Run
 
 from ltjax import benchmarks, files, huge_pages
 from ltjax.command import exits, goes_on
@@ -125,11 +126,11 @@ def launch(
     print(f'{total} runs', flush=True)
     if given.launcher:
         parameters = dict(experiments.parse_change(each, '--parameter') for each in given.parameter)
-        runs.submitted(waves, asked, given.launcher, parameters, progress)
+        launching.submitted(waves, asked, given.launcher, parameters, progress)
     elif given.jobs > 1:
-        runs.at_once(waves, asked, given.jobs, progress)
+        launching.at_once(waves, asked, given.jobs, progress)
     else:
-        runs.here(waves, progress)
+        launching.here(waves, progress)
     return progress.failed
 
 
