@@ -1,5 +1,6 @@
 """The audit of one's own data: every fault is found, counted and named, and none ends it."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -34,6 +35,9 @@ def test_a_clean_folder_has_nothing_to_mend(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert 'nothing to mend' in printed
     assert printed.index('class ') < printed.index('sizes') < printed.index('suggested split')
+    refused = report.text(dataclasses.replace(result, refusal='no image is left.'))
+    assert 'training stops: no image is left.' in refused
+    assert 'nothing to mend' not in refused
 
 
 def test_sizes_and_channels_are_told(tmp_path, capsys):

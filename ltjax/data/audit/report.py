@@ -48,8 +48,7 @@ def text(found: Findings) -> str:
             f'{found.path} ({found.layout}): {found.images} images, {len(found.counts)} classes',
             *_classes(found),
             *_images(found),
-            *_findings(found.findings),
-            *([f'training stops: {found.refusal}'] if found.refusal else []),
+            *_findings(found),
             *(f'note: {note}' for note in found.notes),
             *_suggestion(found),
         ]
@@ -101,12 +100,12 @@ def _images(found: Findings) -> Iterator[str]:
         yield f'{name} duplicates: {sum(map(len, clusters))} images in {len(clusters)} clusters'
 
 
-def _findings(findings: Sequence[Finding]) -> Iterator[str]:
+def _findings(found: Findings) -> Iterator[str]:
     yield ''
-    if not findings:
+    if not found.findings and not found.refusal:
         yield 'nothing to mend'
     kind = ''
-    for finding in findings:
+    for finding in found.findings:
         if finding.kind != kind:
             kind = finding.kind
             yield f'{kind}: {KINDS[kind]}'
@@ -115,6 +114,8 @@ def _findings(findings: Sequence[Finding]) -> Iterator[str]:
         if len(finding.cases) > _SHOWN:
             yield f'    and {len(finding.cases) - _SHOWN} more'
     yield ''
+    if found.refusal:
+        yield f'training stops: {found.refusal}'
 
 
 def _suggestion(found: Findings) -> Iterator[str]:
