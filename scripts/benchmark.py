@@ -95,7 +95,6 @@ CASES: dict[str, list[Callable[..., dict[str, Any]]]] = {
                 'resnet50',
                 'convnext_tiny',
                 'efficientnet_lite0',
-                'vit_small',
             )
         ),
     ],

@@ -20,9 +20,9 @@ Forward = Callable[..., tuple[jax.Array, jax.Array]]
 
 BATCH_NORM = ('batch', 'running')
 
-# How XLA compiles on CPUs what runs once. At full effort the initial values of a network take as long as its step, or
-# longer; they have the same bits.
-ONCE = {'xla_backend_optimization_level': 1}
+# How XLA compiles on CPUs what runs once. At full effort the initial values of a network take nearly as long as its step;
+# they have the same bits.
+_ONCE = {'xla_backend_optimization_level': 1}
 
 
 def make_init(
@@ -31,7 +31,7 @@ def make_init(
     """Returns `init(key) -> model state`, the initial values of the network that `create` makes."""
     # Who asks JAX for less effort than this gets it.
     less = jax.default_backend() == 'cpu' and not jax.config.read('jax_disable_most_optimizations')
-    return jax.jit(lambda key: nnx.state(create(key)), compiler_options=ONCE if less else None)
+    return jax.jit(lambda key: nnx.state(create(key)), compiler_options=_ONCE if less else None)
 
 
 def make_step(
