@@ -21,7 +21,7 @@ Forward = Callable[..., tuple[jax.Array, jax.Array]]
 BATCH_NORM = ('batch', 'running')
 
 # How XLA compiles on CPUs what runs once. At full effort the initial values of a network take nearly as long as its
-# step; they have the same bits.
+# step. They differ by rounding at most, and every run of a machine makes them in this way.
 _ONCE = {'xla_backend_optimization_level': 1}
 
 

@@ -227,5 +227,7 @@ def test_initial_values_are_those_of_a_plain_compilation(less):
         plainly = jax.jit(lambda key: nnx.state(create(key)))(key)
     finally:
         jax.config.update('jax_disable_most_optimizations', before)
+    # With less effort XLA may round another way, in one place of fifty with JAX 0.12 and AVX-512.
+    rtol = 0 if less else 1e-6
     for one, other in zip(jax.tree.leaves(initial), jax.tree.leaves(plainly), strict=True):
-        np.testing.assert_array_equal(one, other)
+        np.testing.assert_allclose(one, other, rtol=rtol)
