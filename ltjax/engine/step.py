@@ -27,11 +27,11 @@ _ONCE = {'xla_backend_optimization_level': 1}
 
 def make_init(
     create: Callable[[jax.Array], nnx.Module],
-) -> Callable[[jax.Array], nnx.State[Any, Any]]:
-    """Returns `init(key) -> model state`, the initial values of the network that `create` makes."""
+) -> Callable[[jax.Array], tuple[nnx.GraphDef[Any], nnx.State[Any, Any]]]:
+    """Returns `init(key) -> (structure, initial values)` of the network that `create` makes."""
     # Who asks JAX for less effort than this gets it.
     less = jax.default_backend() == 'cpu' and not jax.config.read('jax_disable_most_optimizations')
-    return jax.jit(lambda key: nnx.state(create(key)), compiler_options=_ONCE if less else None)
+    return jax.jit(lambda key: nnx.split(create(key)), compiler_options=_ONCE if less else None)
 
 
 def make_step(
@@ -106,6 +106,9 @@ def make_step(
         shardings = sharding.state_shardings(after, mesh)
         return jax.lax.with_sharding_constraint(after, shardings), metrics
 
+    # Tracing takes longer than all else that Python does: once for the metrics' shapes and for the loop.
+    traced_once = jax.jit(one_step, inline=True)
+
     def many_steps(
         state: TrainState, data: tuple[Any, Any], key: jax.Array, step: jax.Array, count: jax.Array
     ) -> tuple[TrainState, dict[str, jax.Array]]:
@@ -117,10 +120,10 @@ def make_step(
             return jax.lax.with_sharding_constraint(gather(update, resident, rows), lying)
 
         def one(at: jax.Array, carry: tuple[TrainState, Any]) -> tuple[TrainState, Any]:
-            state, metrics = one_step(carry[0], batch(at), key, step + at)
+            state, metrics = traced_once(carry[0], batch(at), key, step + at)
             return state, jax.tree.map(lambda all_, new: all_.at[at].set(new), carry[1], metrics)
 
-        _, like = jax.eval_shape(lambda: one_step(state, batch(0), key, step))
+        _, like = jax.eval_shape(lambda: traced_once(state, batch(0), key, step))
         metrics = jax.tree.map(lambda leaf: jnp.zeros((per_call, *leaf.shape), leaf.dtype), like)
         # A count that is not known when it compiles: one function serves every length that a round leaves over.
         return jax.lax.fori_loop(0, count, one, (state, metrics))

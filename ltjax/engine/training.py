@@ -57,9 +57,8 @@ class Training:
         self.num_classes = len(self.data.class_names)
         self._train_images = self.data.images_of('train')
         self._root = jax.random.key(self.seed)
-        network = nnx.eval_shape(lambda: self.create(self._root))
-        self.graphdef = nnx.graphdef(network)
         self._init = make_init(self.create)
+        self.graphdef, network = jax.eval_shape(self._init, self._root)
         if self.select not in SELECT:
             raise unknown('select', self.select, SELECT)
         if self.select == 'best' and len(self.data.parts['val']) == 0:
@@ -67,7 +66,7 @@ class Training:
                 'no image is held out to choose a round on (data.split.val is 0): '
                 '--config.select=last tests the last one.'
             )
-        self._check_recipe(nnx.state(network))
+        self._check_recipe(network)
         self.feed = Feed(self._train_images, self.train_labels, self.mesh)
         self._forward = make_forward(self.graphdef, self.mesh, self.view)
         self._forward_of: dict[View, Forward] = {}
@@ -115,7 +114,7 @@ class Training:
         return jax.random.fold_in(key_for(self._root, purpose), index)
 
     def new_model(self, key: jax.Array) -> nnx.State[Any, Any]:
-        return sharding.place_state(self._init(key), self.mesh)
+        return sharding.place_state(self._init(key)[1], self.mesh)
 
     def new_optimizer_state(self, update: Update, model: nnx.State[Any, Any]) -> Any:
         trainable, _ = nnx.split_state(model, parameter_filter(update.trains), ...)

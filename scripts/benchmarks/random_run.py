@@ -14,7 +14,7 @@ from ltjax import methods, sharding
 from ltjax.engine.rounds import STEPS_PER_CALL
 from ltjax.engine.stage import Stage, Update, View
 from ltjax.engine.state import TrainState, parameter_filter
-from ltjax.engine.step import key_for, make_step
+from ltjax.engine.step import key_for, make_init, make_step
 from ltjax.methods.task import Task
 from ltjax.run import build
 from ltjax.run.settings import Settings
@@ -67,15 +67,15 @@ class RandomRun:
         self.create: Callable[[jax.Array], nnx.Module] = lambda key: build.create_model(
             settings, recipe, num_classes, channels, nnx.Rngs(key)
         )
-        self.graphdef = nnx.graphdef(nnx.eval_shape(lambda: self.create(self._root)))
+        self._init = make_init(self.create)
+        self.graphdef, _ = jax.eval_shape(self._init, self._root)
         self.stages = {stage.name: stage for stage in recipe.stages}
 
     def key(self, purpose: str, index: int = 0) -> jax.Array:
         return jax.random.fold_in(key_for(self._root, purpose), index)
 
     def new_model(self, key: jax.Array) -> nnx.State[Any, Any]:
-        state = jax.jit(lambda key: nnx.state(self.create(key)))(key)
-        return sharding.place_state(state, self.mesh)
+        return sharding.place_state(self._init(key)[1], self.mesh)
 
     def new_optimizer_state(self, update: Update, model: nnx.State[Any, Any]) -> Any:
         trainable, _ = nnx.split_state(model, parameter_filter(update.trains), ...)
