@@ -33,7 +33,7 @@ from ltjax.evaluation.prediction_sets import METHODS
 from ltjax.evaluation.prevalence import shares
 from ltjax.evaluation.recalibration import SCALINGS
 from ltjax.files import check_target, user_path, write_csv, write_json, write_npz
-from ltjax.run import deciding, predicting
+from ltjax.run import deciding
 from ltjax.run.applying import Predictions
 from ltjax.run.deciding import Decisions
 from ltjax.run.trained import Trained
@@ -222,10 +222,10 @@ def main(argv: list[str]) -> None:
     config = arguments.config(given.data, given).replace(on_damaged=given.on_damaged)
     model = Trained.load(given.workdir)
     meant = _meant(given, model)
-    scaling = model.scaling(given.calibrate) if given.calibrate else None
+    scaling = deciding.scaling(model, given.calibrate) if given.calibrate else None
     # Of no image first: what is wrong with a wish is said before a long prediction.
     _decisions(given, model, np.zeros((0, len(model.class_names))), None)
-    source = predicting.source(model, config, side=given.split, protocol=given.protocol)
+    source = model.source(config, side=given.split, protocol=given.protocol)
     _make_folder(given.out.parent)
     parts = given.out.with_name(f'{given.out.name}.parts')
     found, said, applied = model.apply(source, features=given.features, folder=parts)
@@ -234,7 +234,7 @@ def main(argv: list[str]) -> None:
         found = dataclasses.replace(found, logits=scaling.apply(found.logits))
     found_shares = None
     if given.prevalence:
-        logits, found_shares = model.under_prevalence(found.logits, meant)
+        logits, found_shares = deciding.under_prevalence(model, found.logits, meant)
         found = dataclasses.replace(found, logits=logits)
         named = zip(model.class_names, found_shares, strict=True)
         said.append(f'prevalence: {", ".join(f"{name} {share:.3g}" for name, share in named)}')

@@ -1,18 +1,19 @@
-"""What the validation images of a run decide of new ones: which classes count as positive, and sets of labels.
+"""What the validation images of a run decide of new ones: scalings, which classes count as positive, sets of labels.
 
-Both are chosen from probabilities of validation images that were made as those of the new images are.
+The last two are chosen from probabilities of validation images that were made as those of the new images are.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from ltjax.errors import UserError
-from ltjax.evaluation import operating_points, parts
+from ltjax.evaluation import operating_points, parts, recalibration
 from ltjax.evaluation.prediction_sets import PredictionSets
 from ltjax.evaluation.predictions import Predictions
-from ltjax.evaluation.probabilities import Probabilities
+from ltjax.evaluation.probabilities import Probabilities, softmax
+from ltjax.evaluation.recalibration import SCALINGS, Temperature, VectorScaling
 from ltjax.run.trained import Trained
 
 
@@ -36,6 +37,43 @@ class Decisions:
     said: list[str]
 
 
+def scaling(trained: Trained, name: str) -> Temperature | VectorScaling:
+    """Returns what makes the model's logits calibrated: 'temperature' or 'vector', fitted on its validation images.
+
+    Raises:
+      UserError: the run found none.
+    """
+    fitted = (trained.calibration or {}).get(name, {})
+    if 'fitted' not in fitted:
+        why = fitted.get('left_out', 'it left no predictions of validation images')
+        raise UserError(f'the run has no {name} scaling: {why}.')
+    return SCALINGS[name].from_json(fitted['fitted'])
+
+
+def under_prevalence(
+    trained: Trained, logits: np.ndarray, shares: Sequence[float] | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns logits of probabilities for patients among whom the classes have other shares, and these.
+
+    Args:
+      trained: the model.
+      logits: float [N, K], after the scaling called 'vector': the shares that such probabilities presume are those
+        of the validation images, whatever sampler or loss the network was trained with.
+      shares: of the K classes; None: they are estimated from the images (Saerens et al., 2002).
+
+    Raises:
+      UserError: the run left no predictions of validation images, or none of a class.
+    """
+    if trained.validation is None:
+        raise UserError('the run left no predictions of validation images: give no prevalence.')
+    counts = np.bincount(trained.validation.labels, minlength=len(trained.class_names))
+    presumed, probabilities = counts.tolist(), softmax(logits)
+    if shares is None:
+        shares = recalibration.estimate_prior(probabilities, presumed).tolist()
+    corrected = recalibration.correct_prior(probabilities, presumed, shares)
+    return parts.logits(corrected), np.asarray(shares)
+
+
 def validation(
     trained: Trained, calibrate: str = '', shares: np.ndarray | None = None
 ) -> Predictions:
@@ -54,9 +92,9 @@ def validation(
         raise UserError('the run left no predictions of validation images, which decisions need.')
     if not calibrate:
         return found
-    logits = trained.scaling(calibrate).apply(parts.logits_of(found))
+    logits = scaling(trained, calibrate).apply(parts.logits_of(found))
     if shares is not None:
-        logits = trained.under_prevalence(logits, shares.tolist())[0]
+        logits = under_prevalence(trained, logits, shares.tolist())[0]
     return dataclasses.replace(found, scores=Probabilities(logits))
 
 

@@ -86,7 +86,7 @@ def write(
     """
     kind = deployed_formats.FORMATS[format_name]
     kind.check_installed()
-    scaling = trained.scaling(calibrate) if calibrate else None
+    scaling = deciding.scaling(trained, calibrate) if calibrate else None
     model = in_float32(trained)
     images, of = images_to_check(trained, workdir)
     about = describe(trained, calibrate)

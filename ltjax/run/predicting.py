@@ -5,7 +5,7 @@ import dataclasses
 import json
 import os
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,9 +19,6 @@ from ltjax.data.settings import Data, Split
 from ltjax.errors import UserError, unknown
 from ltjax.files import user_path
 from ltjax.written import values
-
-if TYPE_CHECKING:
-    from ltjax.run.trained import Trained
 
 # Faults of a table that matter to a prediction: the others are of labels and splits, which it does not need.
 _FAULTS = ('layout', 'rows', 'ids')
@@ -202,13 +199,23 @@ def _part(
     )
 
 
-def source(model: 'Trained', data: Any, *, side: str = '', protocol: str = '') -> Source:
+def source(
+    data: Any,
+    *,
+    like: Data,
+    image_shape: tuple[int, int, int],
+    class_names: Sequence[str],
+    side: str = '',
+    protocol: str = '',
+) -> Source:
     """Finds images that a model is to be applied to, and brings them to the size and channels that it was trained on.
 
     Args:
-      model: the model.
       data: a folder, an npz, a CSV or a prepared set; or the `data` part of a config that reads one, from
         `reading.arguments.config`; or images uint8 [N, H, W, C].
+      like: how the images were read that the model was trained on.
+      image_shape: height, width and channels that it takes.
+      class_names: what it knows.
       side: of the split that the files bring, 'test' or the number of a fold: these images alone; '': all.
       protocol: that split, where a prepared set has several.
 
@@ -218,19 +225,18 @@ def source(model: 'Trained', data: Any, *, side: str = '', protocol: str = '') -
     if isinstance(data, str | os.PathLike):
         data = arguments.config(user_path(data))
     pixels = None if isinstance(data, Data) else np.asarray(data)
-    height, width, channels = model.image_shape
-    ours = model.settings.data
+    height, width, channels = image_shape
     given = data if pixels is None else Data(name='npz')
     config = given.replace(
         channels=channels,
-        interpolation=ours.interpolation,
+        interpolation=like.interpolation,
         allow_outside=True,  # named by whoever asks
         image_size=height if height == width else 0,
-        max_pixels=ours.max_pixels,
-        window=given.window or ours.window,
-        frame=ours.frame if given.frame < 0 else given.frame,
+        max_pixels=like.max_pixels,
+        window=given.window or like.window,
+        frame=like.frame if given.frame < 0 else given.frame,
         split=Split(protocol='none'),  # all images, on whichever side
-        class_order=json.dumps(model.class_names),  # what the model knows is meant, even 'NA'
+        class_order=json.dumps(class_names),  # what the model knows is meant, even 'NA'
     )
     if pixels is None:
         table = reading.survey(config, mapped=True)
@@ -243,7 +249,7 @@ def source(model: 'Trained', data: Any, *, side: str = '', protocol: str = '') -
     rows = table.used(table.protocol(config.split.protocol))
     if len(rows) == 0:
         raise UserError(f'{table.where} has no image that is not left out.')
-    return Source(table, config, rows, model.image_shape)
+    return Source(table, config, rows, image_shape)
 
 
 def _of_side(table: Table, side: str, protocol: str) -> Table:

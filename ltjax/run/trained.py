@@ -8,7 +8,7 @@ import json
 import math
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -27,11 +27,10 @@ from ltjax.engine.checkpoint import Checkpoints
 from ltjax.engine.state import TrainState
 from ltjax.engine.step import Forward, make_forward
 from ltjax.errors import UserError
-from ltjax.evaluation import parts, prediction_files, predictions, recalibration, whole
+from ltjax.evaluation import parts, prediction_files, predictions, whole
 from ltjax.evaluation.groups import divide
 from ltjax.evaluation.parts import Wishes
-from ltjax.evaluation.probabilities import Probabilities, softmax
-from ltjax.evaluation.recalibration import SCALINGS, Temperature, VectorScaling
+from ltjax.evaluation.probabilities import Probabilities
 from ltjax.files import user_path
 from ltjax.methods.task import Task
 from ltjax.run import applying, build, frozen, ownership, predicting
@@ -162,7 +161,7 @@ class Trained:
         Raises:
           UserError: the data cannot be read, or have classes or a shape that the model does not know.
         """
-        found, said, _ = self.apply(predicting.source(self, data, side=side, protocol=protocol))
+        found, said, _ = self.apply(self.source(data, side=side, protocol=protocol))
         for line in said:
             logging.warning('%s', line)
         return found
@@ -194,7 +193,7 @@ class Trained:
         """
         if num_bootstrap < 1:
             raise UserError(f'num_bootstrap is {num_bootstrap}: use 1 or more.')
-        source = predicting.source(self, data, side=side, protocol=protocol)
+        source = self.source(data, side=side, protocol=protocol)
         unlabelled = predicting.known_labels(source, self.class_names)[0] < 0
         if unlabelled.any():
             raise UserError(
@@ -223,39 +222,16 @@ class Trained:
         results['warnings'] += said
         return results
 
-    def scaling(self, name: str) -> Temperature | VectorScaling:
-        """Returns what makes the model's logits calibrated: 'temperature' or 'vector', fitted on its validation images.
-
-        Raises:
-          UserError: the run found none.
-        """
-        fitted = (self.calibration or {}).get(name, {})
-        if 'fitted' not in fitted:
-            why = fitted.get('left_out', 'it left no predictions of validation images')
-            raise UserError(f'the run has no {name} scaling: {why}.')
-        return SCALINGS[name].from_json(fitted['fitted'])
-
-    def under_prevalence(
-        self, logits: np.ndarray, shares: Sequence[float] | None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Returns logits of probabilities for patients among whom the classes have other shares, and these.
-
-        Args:
-          logits: float [N, K], after the scaling called 'vector': the shares that such probabilities presume are those
-            of the validation images, whatever sampler or loss the network was trained with.
-          shares: of the K classes; None: they are estimated from the images (Saerens et al., 2002).
-
-        Raises:
-          UserError: the run left no predictions of validation images, or none of a class.
-        """
-        if self.validation is None:
-            raise UserError('the run left no predictions of validation images: give no prevalence.')
-        counts = np.bincount(self.validation.labels, minlength=len(self.class_names))
-        presumed, probabilities = counts.tolist(), softmax(logits)
-        if shares is None:
-            shares = recalibration.estimate_prior(probabilities, presumed).tolist()
-        corrected = recalibration.correct_prior(probabilities, presumed, shares)
-        return parts.logits(corrected), np.asarray(shares)
+    def source(self, data: Any, *, side: str = '', protocol: str = '') -> Source:
+        """Finds images as `predict` takes them; reads none of them yet. See `predicting.source`."""
+        return predicting.source(
+            data,
+            like=self.settings.data,
+            image_shape=self.image_shape,
+            class_names=self.class_names,
+            side=side,
+            protocol=protocol,
+        )
 
     def apply(
         self, source: Source, *, features: bool = True, folder: pathlib.Path | None = None
@@ -263,7 +239,7 @@ class Trained:
         """Applies the model to images, part by part.
 
         Args:
-          source: from `predicting.source`.
+          source: from `source`.
           features: whether to keep them.
           folder: for parts, from which an interrupted call goes on; who has written what is returned removes it. None:
             none are kept.

@@ -45,7 +45,7 @@ def named(tmp_path_factory):
 
 def labels(model, path, **flags):
     """Returns labels by id, and what was said."""
-    source = predicting.source(model, arguments.config(path))
+    source = model.source(arguments.config(path))
     found, said = predicting.known_labels(source, model.class_names)
     return dict(zip(source.ids.tolist(), found.tolist(), strict=True)), said
 

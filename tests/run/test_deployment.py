@@ -22,7 +22,7 @@ from ltjax.evaluation import predictions
 from ltjax.evaluation.probabilities import Probabilities, softmax
 from ltjax.models import create
 from ltjax.models.folding import fold
-from ltjax.run import deployed_formats, deployment, train
+from ltjax.run import deciding, deployed_formats, deployment, train
 from ltjax.run.plain import plain
 from ltjax.run.trained import Trained
 
@@ -73,7 +73,9 @@ np.savez(sys.argv[3], *exported.call(np.load(sys.argv[2])))
     subprocess.run([sys.executable, '-c', program, *names], check=True)
     with np.load(tmp_path / 'out.npz') as found, np.load(workdir / 'predictions.npz') as ours:
         np.testing.assert_allclose(found['arr_0'], ours['logits'], rtol=1e-4, atol=1e-4)
-        meant = softmax(Trained.load(workdir).scaling('temperature').apply(ours['logits']))
+        meant = softmax(
+            deciding.scaling(Trained.load(workdir), 'temperature').apply(ours['logits'])
+        )
         np.testing.assert_allclose(found['arr_1'], meant, atol=1e-5)
 
 
@@ -86,7 +88,7 @@ def test_probabilities_are_scaled_inside(tmp_path, name):
     deployment.write(path, model, ABSENT, format_name='stablehlo', calibrate=name)
     images = tiny.arrays()['images'][:7]
     logits, found = deployed_formats.FORMATS['stablehlo'].run(path, images)
-    meant = softmax(model.scaling(name).apply(model.forward(images)[1]))
+    meant = softmax(deciding.scaling(model, name).apply(model.forward(images)[1]))
     np.testing.assert_allclose(found, meant, atol=1e-5)
     np.testing.assert_allclose(logits, model.forward(images)[1], rtol=1e-4, atol=1e-4)
     about = json.loads((tmp_path / 'm.json').read_text('utf-8'))
@@ -191,7 +193,7 @@ def test_thresholds_are_of_the_probabilities_that_the_file_gives(tmp_path):
         assert found['wished'] == {'sensitivity': 0.9}
         given = scores.matrix()
         if name:
-            given = softmax(model.scaling(name).apply(np.log(given)))
+            given = softmax(deciding.scaling(model, name).apply(np.log(given)))
         for k, least in enumerate(found['per_class']):
             assert (given[labels == k, k] >= least).mean() == pytest.approx(0.9)
 
