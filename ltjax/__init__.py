@@ -11,6 +11,8 @@ A mistake raises `ltjax.UserError`, with the line that the commands print.
 import importlib
 from typing import TYPE_CHECKING
 
+from ltjax.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from ltjax import losses
     from ltjax.errors import UserError
@@ -18,7 +20,6 @@ if TYPE_CHECKING:
     from ltjax.run.start import train
     from ltjax.run.trained import load
 
-__version__ = '0.2.0'
 __all__ = ['UserError', 'get_config', 'load', 'losses', 'train']
 
 # Where each lies: they are imported when they are asked for, since jax takes seconds.

@@ -5,9 +5,10 @@ import pathlib
 import sys
 from typing import NamedTuple
 
-from ltjax import __version__, huge_pages
+from ltjax import huge_pages
 from ltjax.command import exits
 from ltjax.errors import UserError, unknown
+from ltjax.version import __version__
 
 
 class Command(NamedTuple):

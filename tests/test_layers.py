@@ -14,7 +14,7 @@ FLOORS = (
     'engine',
     'data',
     'models evaluation report sharding',
-    'losses files provenance settings errors processes huge_pages command written',
+    'losses files provenance settings errors processes huge_pages command written version',
 )
 HEIGHT = {room: -depth for depth, floor in enumerate(FLOORS) for room in floor.split()}
 FILES = {

@@ -15,7 +15,6 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-import ltjax
 from ltjax.data import reading
 from ltjax.data.settings import Split
 from ltjax.engine.step import set_batch_norm
@@ -27,6 +26,7 @@ from ltjax.models import tuning
 from ltjax.models.folding import fold
 from ltjax.run import deciding, deployed_formats, looking
 from ltjax.run.trained import Trained
+from ltjax.version import __version__
 
 # The largest difference of two logits, relative to the largest logit, that rounding is held to explain.
 TOLERANCE = 1e-4
@@ -165,7 +165,7 @@ def describe(trained: Trained, calibrate: str) -> dict[str, Any]:
     fitted = {name: found['fitted'] for name, found in (trained.calibration or {}).items()
               if name in SCALINGS and 'fitted' in found}  # fmt: skip
     return {
-        'ltjax': ltjax.__version__,
+        'ltjax': __version__,
         'method': trained.settings.method['name'],
         'model': trained.settings.model.name,
         'class_names': list(trained.class_names),
