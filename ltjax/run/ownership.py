@@ -167,7 +167,10 @@ def read_results(workdir: pathlib.Path) -> dict[str, Any]:
     except ValueError:
         found = None
     if not isinstance(found, dict):
-        raise UserError(f'{path} is damaged: copy it from the run again.')
+        raise UserError(
+            f'{path} is damaged: copy it from the run again, or start the run again, which makes it anew from its '
+            'checkpoints.'
+        )
     if 'best' in found:
         return found
     if (workdir / 'fold-0').exists():
