@@ -49,7 +49,7 @@ print(json.dumps({'within_train_s': time.perf_counter() - started, **seconds, **
 
 
 def first_round(*, small: bool) -> dict[str, Any]:
-    """The default job from a cold process until its first round (20 steps) is done, validated and saved.
+    """The default job from a cold process until its first round (19 steps) is done, validated and saved.
 
     `again_s` is the same in a second process, which finds on disk what the first has compiled.
     """
