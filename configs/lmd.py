@@ -10,8 +10,8 @@ The small sets and one's own have settings chosen on tuning data: the paper's we
 cross-entropy there (docs/lmd_study.md). In the experiments of other papers a quarter of the epochs are rounds.
 
 Measured (docs/results.md), five seeds: balanced accuracy 76.3 % on the embedded set (CE 73.1, cRT 76.0), 60.8 % on
-chula_rbc12 (CE 48.0, cRT 60.9). Wall time: some 130 s and
-180 s on one CPU core, beside another run.
+chula_rbc12 (CE 48.0, cRT 60.9). Wall time: some 130 s and 180 s on one CPU core,
+beside another run.
 """
 
 import dataclasses

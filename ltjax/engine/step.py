@@ -106,7 +106,7 @@ def make_step(
         shardings = sharding.state_shardings(after, mesh)
         return jax.lax.with_sharding_constraint(after, shardings), metrics
 
-    # Tracing takes longer than all else that Python does: once for the metrics' shapes and for the loop.
+    # The metrics' shapes and the loop need the same trace, which is most of what Python does before the first call.
     traced_once = jax.jit(one_step, inline=True)
 
     def many_steps(
